@@ -1,0 +1,47 @@
+# The two commands of this project, and what a developer needs besides.
+# `make demo` and `make check` set everything up by themselves.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: help demo check lint types test e2e clean
+
+help:
+	@echo "make demo    run a whole mesh on this machine and watch it at http://localhost:8080"
+	@echo "make check   lint, types and all tests, as CI runs them"
+	@echo "make lint | types | test | e2e   one part of 'make check'"
+	@echo "make clean   remove the virtual environment and caches"
+
+# One stamp for each set of extras, renewed when the package's metadata changes.
+$(VENV)/client.stamp: pyproject.toml scripts/venv.sh
+	@sh scripts/venv.sh "$(PYTHON)" "$(VENV)" client
+
+$(VENV)/dev.stamp: pyproject.toml scripts/venv.sh
+	@sh scripts/venv.sh "$(PYTHON)" "$(VENV)" dev
+
+demo: $(VENV)/client.stamp
+	@$(BIN)/relaymesh demo $(ARGS)
+
+check: lint types test e2e
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+# Everything in virtual time or without time: on all cores at once.
+test: $(VENV)/dev.stamp
+	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate $(ARGS)
+
+# Everything in real time, one after the other: emulated networks, whole meshes of
+# real processes, and real browsers where there is a Chromium.
+e2e: $(VENV)/dev.stamp
+	@sh scripts/browser.sh
+	$(BIN)/pytest tests/netsim/emulate tests/e2e $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

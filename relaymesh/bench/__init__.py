@@ -1,0 +1,1 @@
+"""Measurements of the parts, in virtual time, from a seed."""

@@ -1,0 +1,69 @@
+"""The ``relaymesh`` command: one group, its subcommands imported only when they are called.
+
+A node must not pay for (or depend on) what only ``demo`` or ``publish`` needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from relaymesh import __version__
+
+# name → (module, one line for --help); each module exports `command`.
+COMMANDS = {
+    "controller": (
+        "relaymesh.cli.controller",
+        "Run the controller: joins nodes, computes and pushes routes.",
+    ),
+    "node": ("relaymesh.cli.node", "Run a node: serves WHIP and WHEP, relays media to its neighbours."),
+    "topology": ("relaymesh.cli.topology", "Check and show topology files."),
+    "token": ("relaymesh.cli.token", "Make join secrets and join tokens."),
+    "publish": ("relaymesh.cli.publish", "Publish a moving picture with a clock, headless, by WHIP."),
+    "play": ("relaymesh.cli.play", "Play a stream, headless, by WHEP, and say what arrived."),
+    "emulate": ("relaymesh.cli.emulate", "Run scenarios with real processes in network namespaces."),
+    "simulate": ("relaymesh.cli.simulate", "Run scenarios in virtual time, over an emulated network."),
+    "bench": ("relaymesh.cli.bench", "Measure the parts in virtual time: bench link."),
+    "demo": ("relaymesh.cli.demo", "Run a whole mesh on this machine and watch it in a browser."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name before importing any of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, help_line = COMMANDS[cmd_name]
+        try:
+            command: click.Command = import_module(module).command
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if missing.startswith("relaymesh"):
+                raise
+            raise click.ClickException(
+                f"'relaymesh {cmd_name}' needs the package '{missing}': pip install 'relaymesh[client]'"
+            ) from None
+        command.short_help = help_line
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The default would import every subcommand to ask for its help line.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="relaymesh")
+def main() -> None:
+    """RelayMesh: WebRTC rooms across regions over a measured, routed relay mesh.
+
+    Start with `relaymesh demo`, which runs a controller and three regions on
+    this machine. `relaymesh COMMAND --help` explains each command.
+    """

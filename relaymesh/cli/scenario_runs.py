@@ -1,0 +1,110 @@
+"""What the commands that run scenarios share: reading their options, and telling what came of the runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from relaymesh.netsim.batch import Done
+from relaymesh.netsim.result import Result
+
+GOOD = {"passed", "expected-fail", "unexpected-pass"}
+MAX_SEEDS = 100_000
+
+
+def parse_pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` options as a mapping. Raises ``click.BadParameter``."""
+    pairs = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        pairs[key] = text
+    return pairs
+
+
+def parse_seeds(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | None:
+    """``A..B`` as the seeds from A to B. Raises ``click.BadParameter``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", value)
+    if found is None or int(found[1]) > int(found[2]):
+        raise click.BadParameter(f"{value!r} is not A..B with A up to B")
+    if int(found[2]) - int(found[1]) >= MAX_SEEDS:
+        raise click.BadParameter(f"more than {MAX_SEEDS} seeds")
+    return list(range(int(found[1]), int(found[2]) + 1))
+
+
+def parse_comparison(
+    _: click.Context, __: click.Parameter, value: str | None
+) -> tuple[str, list[str]] | None:
+    """``KEY=V1,V2`` as the key and its values. Raises ``click.BadParameter``."""
+    if value is None:
+        return None
+    key, equals, text = value.partition("=")
+    if not key or not equals or "," not in text:
+        raise click.BadParameter(f"{value!r} is not KEY=VALUE,VALUE,…")
+    return key, text.split(",")
+
+
+def scenario_files(paths: tuple[Path, ...]) -> list[Path]:
+    """The files among *paths*, and those in the folders. Raises ``click.UsageError`` for an empty folder."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not inside:
+            raise click.UsageError(f"{path}: no scenario (*.yaml) in it")
+        found += inside
+    return found
+
+
+def tell(one: Done) -> None:
+    """A run in a few lines."""
+    if one.result is None:
+        click.echo(f"{one.job.path.stem}  seed {one.job.seed}: ended without a result\n{one.error}")
+        return
+    result = one.result
+    variant = " ".join(f"{key}={value}" for key, value in result.overrides.items())
+    click.echo(
+        " ".join(filter(None, (f"{result.scenario}  seed {result.seed}", variant))) + f"  {result.outcome}"
+    )
+    if result.invalid_reason:
+        click.echo(f"  {result.invalid_reason}")
+    for one_check in result.checks:
+        mark = "ok  " if one_check.passed else "fail"
+        click.echo(f"  {mark}  {one_check.name} {_number(one_check.value)}  ({one_check.bound})")
+    if result.outcome == "expected-fail":
+        click.echo(f"  known: {result.expected_fail}")
+
+
+def _number(value: float | None) -> str:
+    return "was not measured" if value is None else f"{value:.6g}"
+
+
+def is_good(one: Done, strict: bool) -> bool:
+    """Whether the run is no reason to fail; with *strict* only one that passed is."""
+    if one.result is None:
+        return False
+    return one.result.outcome == "passed" if strict else one.result.outcome in GOOD
+
+
+def print_json(results: list[Result], *, several: bool) -> None:
+    """The results as JSON: one object, or a list of *several*."""
+    if several:
+        click.echo(json.dumps([json.loads(result.to_json()) for result in results]))
+    elif results:
+        click.echo(results[0].to_json())
+
+
+def save_report(results: list[Result], path: Path) -> None:
+    """Write the page of *results*, and say so. Raises ``click.ClickException``."""
+    from relaymesh.netsim.report import write_report
+
+    try:
+        write_report(results, path)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    click.echo(f"report: {path}", err=True)

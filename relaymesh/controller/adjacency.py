@@ -1,0 +1,169 @@
+"""Which members are neighbours, and the keys their links are sealed with.
+
+In: members that joined or are gone, and time. Out: :class:`Links` messages, each
+for one node. A pair has one epoch at a time, and in it one fresh key per
+direction; a key serves one direction of one pair in one epoch only, which is
+what lets the packet number be the nonce. A new boot of a node starts new epochs on all its
+links (its packet numbers start again); the same boot on a new channel is told
+the same keys again. Keys are rotated while both ends can be told.
+This module makes no randomness: the key source is given. It knows no channel;
+whom a message cannot reach is told everything when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relaymesh.controller.policy import MeshPolicy
+from relaymesh.controller.registry import Member
+from relaymesh.protocol.messages import LinkConfig, Links
+
+KEY_BYTES = 16
+EPOCHS = 256
+_RETRY_S = 5.0  # a rotation that was due while an end was away is tried again after this
+
+KeySource = Callable[[int], bytes]
+Told = list[tuple[int, Links]]  # (index of the node, what it is told)
+
+
+@dataclass(slots=True)
+class _Pair:
+    """Both directions between two members; *rising* is from the lower index to the higher."""
+
+    epoch: int
+    rising_key: bytes
+    falling_key: bytes
+    due: float  # when the keys are to be rotated
+
+
+class Adjacency:
+    """All pairs of neighbours and their keys."""
+
+    def __init__(self, policy: MeshPolicy, key_source: KeySource, rotation_s: float) -> None:
+        self._policy = policy
+        self._key_source = key_source
+        self._rotation_s = rotation_s
+        self._members: dict[int, Member] = {}
+        self._pairs: dict[tuple[int, int], _Pair] = {}
+        self._neighbours: dict[int, set[int]] = {}
+        self._next_due: float | None = None  # a lower bound of every pair's due
+
+    def handle_join(
+        self, member: Member, *, fresh: bool, moved: bool, departed: list[int], now: float
+    ) -> Told:
+        """*member* is in, on a new channel. *fresh*: with a new boot. *moved*: at a new address.
+
+        Its own message comes last, and names the *departed* indexes to forget.
+        """
+        index = member.index
+        told: Told = []
+        if fresh:
+            told += self._drop_unwanted(member)
+        self._members[index] = member
+        self._neighbours.setdefault(index, set())
+        for other in sorted(self._members):
+            if other == index or not self._policy.may_peer(member, self._members[other]):
+                continue
+            known = other in self._neighbours[index]
+            if not known or fresh:
+                self._new_epoch(index, other, now)
+            if not known or fresh or moved:
+                told.append((other, Links(set=(self._config(other, index),))))
+        configs = tuple(self._config(index, other) for other in sorted(self._neighbours[index]))
+        told.append((index, Links(set=configs, remove=tuple(sorted(departed)))))
+        return told
+
+    def handle_gone(self, index: int) -> Told:
+        """The member is gone for good: its neighbours forget it."""
+        self._members.pop(index, None)
+        return [(other, Links(remove=(index,))) for other in self._unlink_all(index)]
+
+    def are_neighbours(self, one: int, other: int) -> bool:
+        return other in self._neighbours.get(one, ())
+
+    def neighbours(self, index: int) -> list[int]:
+        """The neighbours of *index*, rising."""
+        return sorted(self._neighbours.get(index, ()))
+
+    def next_timeout(self) -> float | None:
+        """When keys may next be due for rotation."""
+        return self._next_due
+
+    def handle_timeout(self, now: float) -> Told:
+        """Rotate what is due, where both ends can be told."""
+        if self._next_due is None or now < self._next_due:
+            return []
+        configs: dict[int, list[LinkConfig]] = {}
+        for (low, high), pair in self._pairs.items():
+            if now < pair.due:
+                continue
+            if not (self._members[low].connected and self._members[high].connected):
+                # One end alone with the new keys would be deaf to the other.
+                pair.due = now + _RETRY_S
+                continue
+            self._new_epoch(low, high, now)
+            configs.setdefault(low, []).append(self._config(low, high))
+            configs.setdefault(high, []).append(self._config(high, low))
+        self._next_due = min((pair.due for pair in self._pairs.values()), default=None)
+        return [(index, Links(set=tuple(configs[index]))) for index in sorted(configs)]
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "pairs": [
+                {"between": list(ends), "epoch": pair.epoch, "rotation_due": pair.due}
+                for ends, pair in sorted(self._pairs.items())
+            ]
+        }
+
+    def _drop_unwanted(self, member: Member) -> Told:
+        """A new boot may be in another region, and so have other neighbours."""
+        told: Told = []
+        for other in self.neighbours(member.index):
+            if not self._policy.may_peer(member, self._members[other]):
+                self._unlink(member.index, other)
+                told.append((other, Links(remove=(member.index,))))
+        return told
+
+    def _unlink_all(self, index: int) -> list[int]:
+        others = self.neighbours(index)
+        for other in others:
+            self._unlink(index, other)
+        self._neighbours.pop(index, None)
+        return others
+
+    def _unlink(self, one: int, other: int) -> None:
+        del self._pairs[_ends(one, other)]
+        self._neighbours[one].discard(other)
+        self._neighbours[other].discard(one)
+
+    def _new_epoch(self, one: int, other: int, now: float) -> None:
+        ends = _ends(one, other)
+        due = now + self._rotation_s
+        pair = self._pairs.get(ends)
+        if pair is None:
+            # A restarted controller does not know the epochs in use: a random
+            # start rarely meets the two that a node still holds.
+            self._pairs[ends] = _Pair(
+                self._key_source(1)[0], self._key_source(KEY_BYTES), self._key_source(KEY_BYTES), due
+            )
+            self._neighbours[one].add(other)
+            self._neighbours[other].add(one)
+        else:
+            pair.epoch = (pair.epoch + 1) % EPOCHS
+            pair.rising_key, pair.falling_key = self._key_source(KEY_BYTES), self._key_source(KEY_BYTES)
+            pair.due = due
+        self._next_due = due if self._next_due is None else min(self._next_due, due)
+
+    def _config(self, index: int, other: int) -> LinkConfig:
+        """The link between the two, as *index* is told of it."""
+        pair = self._pairs[_ends(index, other)]
+        sends, receives = pair.rising_key, pair.falling_key
+        if index > other:
+            sends, receives = receives, sends
+        peer = self._members[other]
+        return LinkConfig(other, peer.name, peer.address, pair.epoch, sends, receives)
+
+
+def _ends(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)

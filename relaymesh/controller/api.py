@@ -1,0 +1,75 @@
+"""The JSON API: what the mesh is like now. It reads the core and changes nothing.
+
+``GET /healthz``, and with the admin token, where one is set, as Bearer:
+``GET /v1/state``, ``GET /v1/path?from=NODE&to=NODE``, ``GET /v1/debug``.
+Errors are ``{"error": "…"}``.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from relaymesh.controller.core import ControllerCore
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_api(
+    core: ControllerCore, admin_token: str | None, more_debug: Callable[[], dict[str, object]]
+) -> Starlette:
+    """The ASGI app over *core*; *more_debug* is what ``/v1/debug`` shows beside the core."""
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def state(request: Request) -> Response:
+        return JSONResponse(core.state())
+
+    async def path(request: Request) -> Response:
+        start, end = (request.query_params.get(key, "") for key in ("from", "to"))
+        if not start or not end:
+            raise HTTPException(400, "give two node names: /v1/path?from=NODE&to=NODE")
+        found = core.path(start, end)
+        if found is None:
+            raise HTTPException(404, f"there is no path from {start!r} to {end!r}")
+        return JSONResponse(found)
+
+    async def debug(request: Request) -> Response:
+        return JSONResponse(core.debug_state() | more_debug())
+
+    def guarded(endpoint: Endpoint) -> Endpoint:
+        async def checked(request: Request) -> Response:
+            if admin_token is not None and not _is_bearer(request, admin_token):
+                raise HTTPException(
+                    401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"}
+                )
+            return await endpoint(request)
+
+        return checked
+
+    return Starlette(
+        routes=[
+            Route("/healthz", health),
+            Route("/v1/state", guarded(state)),
+            Route("/v1/path", guarded(path)),
+            Route("/v1/debug", guarded(debug)),
+        ],
+        exception_handlers={HTTPException: _error},
+    )
+
+
+def _is_bearer(request: Request, token: str) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for this type only"
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)

@@ -1,0 +1,121 @@
+"""What the API shows: the mesh as plain JSON values, read from the stages and changing none."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+from relaymesh.controller.adjacency import Adjacency
+from relaymesh.controller.lsdb import Direction, LinkStateDb
+from relaymesh.controller.metric import CostBook
+from relaymesh.controller.paths import follow
+from relaymesh.controller.plan import Planner
+from relaymesh.controller.policy import MeshPolicy
+from relaymesh.controller.publish import Publisher
+from relaymesh.controller.registry import Member, Registry
+from relaymesh.controller.rooms import Rooms, Stream
+from relaymesh.protocol.bitstring import members
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshView:
+    """The stages, to be read."""
+
+    policy: MeshPolicy
+    registry: Registry
+    adjacency: Adjacency
+    lsdb: LinkStateDb
+    costs: CostBook
+    planner: Planner
+    publisher: Publisher
+    rooms: Rooms
+
+    def state(self) -> Json:
+        """All of it: topology, generations, nodes, directed links, streams with the paths they take."""
+        plan, active = self.planner.plan, self.publisher.active
+        nodes = self.registry.members()
+        return {
+            "topology": self.policy.name,
+            "generation": 0 if plan is None else plan.generation,
+            "active_generation": 0 if active is None else active.generation,
+            "nodes": [self._node(member) for member in nodes],
+            "links": [
+                self._link((member.index, peer))
+                for member in nodes
+                for peer in self.adjacency.neighbours(member.index)
+            ],
+            "streams": [self._stream(*item) for item in sorted(self.rooms.streams().items())],
+        }
+
+    def path(self, start: str, end: str) -> Json | None:
+        """The path packets from node *start* to node *end* take now; None when there is none."""
+        ends = [self.registry.by_name(name) for name in (start, end)]
+        if ends[0] is None or ends[1] is None:
+            return None
+        path = self._follow(ends[0].index, ends[1].index)
+        if path is None:
+            return None
+        costs = [self.costs.planned_ms(hop) for hop in pairwise(path)]
+        known = [cost for cost in costs if cost is not None]
+        # A link of the path may have gone down a moment ago, and the tables not yet have followed.
+        cost_ms = round(sum(known), 3) if len(known) == len(costs) else None
+        return {"path": self._names(path), "cost_ms": cost_ms}
+
+    def _node(self, member: Member) -> Json:
+        place = self.policy.place(member.region)
+        return {
+            "index": member.index,
+            "name": member.name,
+            "region": member.region,
+            "connected": member.connected,
+            "http_url": member.http_url,
+            "sessions": member.sessions,
+            "place": None if place is None else asdict(place),
+        }
+
+    def _link(self, direction: Direction) -> Json:
+        state, cost = self.lsdb.state(direction), self.costs.planned_ms(direction)
+        names = self._names(list(direction))
+        return {
+            "from": names[0],
+            "to": names[1],
+            "up": state is not None and state.up,
+            "rtt_ms": None if state is None else round(state.rtt_ms, 3),
+            "jitter_ms": None if state is None else round(state.jitter_ms, 3),
+            "loss": None if state is None else round(state.loss, 5),
+            "cost_ms": None if cost is None else round(cost, 3),
+        }
+
+    def _stream(self, key: tuple[str, str], stream: Stream) -> Json:
+        assert stream.ingress is not None, "only published streams are shown"
+        assert stream.info is not None, "what has an ingress was described by it"
+        edges = [edge for edge in members(stream.edges) if self.registry.by_index(edge) is not None]
+        paths: dict[str, list[str]] = {}
+        for edge in edges:
+            path = self._follow(stream.ingress, edge)
+            if path is not None:
+                paths[self._name(edge)] = self._names(path)
+        return {
+            "room": key[0],
+            "participant": key[1],
+            "ingress": self._name(stream.ingress),
+            "tracks": [
+                {"track": track.track, "kind": track.kind, "codec": track.codec}
+                for track in stream.info.tracks
+            ],
+            "edges": self._names(edges),
+            "paths": paths,
+        }
+
+    def _follow(self, start: int, end: int) -> list[int] | None:
+        active = self.publisher.active
+        return follow({} if active is None else active.tables, start, end)
+
+    def _names(self, indexes: list[int]) -> list[str]:
+        return [self._name(index) for index in indexes]
+
+    def _name(self, index: int) -> str:
+        member = self.registry.by_index(index)
+        return f"#{index}" if member is None else member.name

@@ -1,0 +1,1 @@
+"""Emulate: the real processes, in real time, in network namespaces joined by emulated links."""

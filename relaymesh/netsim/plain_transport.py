@@ -1,0 +1,123 @@
+"""A session's transport without its cryptography, for simulated clients.
+
+The same face as :class:`relaymesh.webrtc.transport.Transport`: clients are
+bound by authenticated connectivity checks and lost when those stop, but then
+RTP and RTCP travel as they are. Handshakes and SRTP cost processor time and
+draw randomness from the system, and nothing that is simulated depends on them.
+A session's end is told by :data:`GOODBYE`, which looks like a DTLS alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relaymesh.webrtc.certificate import Certificate
+from relaymesh.webrtc.stun import BindingRequest, binding_response, verify
+from relaymesh.webrtc.transport import (
+    CONSENT_LIMIT,
+    HANDSHAKE_LIMIT,
+    Address,
+    AddressChanged,
+    Closed,
+    Connected,
+    Event,
+    IceCredentials,
+)
+
+GOODBYE = b"\x15bye"  # content type 21 (RFC 9147 §4): the edge hands it to handle_dtls
+GOODBYE_REASON = "the peer said goodbye"
+
+
+class PlainTransport:
+    """ICE-lite only; connected with the first valid check."""
+
+    def __init__(
+        self,
+        *,
+        certificate: Certificate,
+        credentials: IceCredentials,
+        fingerprints: Sequence[tuple[str, str]],
+        now: float,
+    ) -> None:
+        self.credentials = credentials
+        self.address: Address | None = None
+        self.dropped = 0
+        self._outgoing: list[tuple[bytes, Address]] = []
+        self._events: list[Event] = []
+        self._closed = False
+        self._deadline = now + HANDSHAKE_LIMIT
+
+    @property
+    def connected(self) -> bool:
+        return self.address is not None and not self._closed
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        return frozenset() if self.address is None else frozenset((self.address,))
+
+    def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
+        """Answer a check; the first valid one connects, later ones keep the session."""
+        if request.local_ufrag != self.credentials.ufrag or not verify(request, self.credentials.password):
+            return False
+        if self._closed:
+            return True
+        self._deadline = now + CONSENT_LIMIT
+        if address != self.address:
+            if self.address is None:
+                self._events.append(Connected())
+            self._events.append(AddressChanged(address, self.address))
+            self.address = address
+        self._outgoing.append((binding_response(request, self.credentials.password, address), address))
+        return True
+
+    def handle_dtls(self, data: bytes, address: Address, now: float) -> None:
+        if data == GOODBYE and address == self.address:
+            self._over(GOODBYE_REASON)
+
+    def unprotect_rtp(self, data: bytes) -> bytes:
+        return data
+
+    def unprotect_rtcp(self, data: bytes) -> bytes:
+        return data
+
+    def send_rtp(self, packet: bytes) -> None:
+        address = self.address
+        if address is None or self._closed:
+            self.dropped += 1
+        else:
+            self._outgoing.append((packet, address))
+
+    send_rtcp = send_rtp
+
+    def poll_datagrams(self) -> list[tuple[bytes, Address]]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def poll_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    def next_timeout(self) -> float | None:
+        return None if self._closed else self._deadline
+
+    def handle_timeout(self, now: float) -> None:
+        if not self._closed and now >= self._deadline:
+            self._over("consent expired" if self.connected else "handshake timeout")
+
+    def close(self, now: float) -> None:
+        if self.connected:
+            assert self.address is not None, "connected means it has one"
+            self._outgoing.append((GOODBYE, self.address))
+        self._over("closed")
+
+    def debug_state(self) -> dict[str, object]:
+        return {"address": self.address, "connected": self.connected, "closed": self._closed}
+
+    def _over(self, reason: str) -> None:
+        if not self._closed:
+            self._closed = True
+            self._events.append(Closed(reason))

@@ -1,0 +1,320 @@
+"""Synthetic media, receiving: a player that judges what arrives of a :class:`SyntheticPublisher`.
+
+In: RTP (already unprotected) and ``now``. Out: RTCP to send, and what a viewer
+would have seen: when each frame could be shown, what came late or never, when
+the picture stood still. A jitter buffer holds frames back by what the network's
+delay varies; missing video is asked for again (NACK), a broken picture asks for
+a keyframe (PLI). It knows no clock, socket or task.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from math import inf
+
+from relaymesh.netsim.media import RTP_HEADER, STAMP, VP8_HEAD, PublishedTrack, TrackSpec
+from relaymesh.webrtc import rtcp
+from relaymesh.webrtc.errors import RtpError
+from relaymesh.webrtc.rtp import parse_rtp
+
+NACK_DELAY = 0.010  # s; a younger gap may be reordering
+NACK_REPEAT = 0.100  # s
+NACK_TRIES = 10  # libwebrtc's bound
+MAX_MISSING = 1000  # a longer gap is an outage: only a keyframe helps
+STUCK_AFTER = 0.200  # s; a video frame that waits so long for another makes the player ask for a keyframe
+KEYFRAME_RETRY = 0.5  # s
+BUFFER = 0.050  # s; what the jitter buffer adds to the delay it sees
+FREEZE_LEAST = 0.150  # s; with this over the frame interval, and three intervals, playout is frozen
+BINS_PER_SECOND = 10_000  # of delay histograms: a tenth of a millisecond
+
+
+class PlayedTrack:
+    """One track at a player: what came, what was missing, what a viewer saw.
+
+    It lives as long as the player does, over all its connections.
+    """
+
+    def __init__(self, spec: TrackSpec, *, joined_at: float) -> None:
+        self.spec = spec
+        self.joined_at = joined_at
+        self.left_at: float | None = None
+        self.delays: dict[int, int] = {}  # publisher to player: tenth of a millisecond → packets
+        self.arrived = bytearray()  # by packet number: 0 never, 1 as sent, 2 only as a retransmission
+        self.first_packet: int | None = None
+        self.octets = 0  # of payload
+        self.packets = self.copies = self.late = self.nacked = self.keyframe_requests = 0
+        self.plays = array("d")  # when each frame could be shown, s, in order
+        self.first_frame_at: float | None = None
+        self.frames_late = self.frames_lost = 0
+        self.freezes = array("d")  # (from, to) pairs, s: when the picture stood still
+        self._video = spec.kind == "video"
+        self._offset = VP8_HEAD.size if self._video else 0
+        self._last_frame = -1
+        self._partial: dict[int, int] = {}  # frame → packets here
+        self._ready: dict[int, float] = {}  # complete, but an earlier frame is missing: frame → since
+        self._delay: float | None = None  # s from sending to showing, as the jitter buffer has it
+        self._shown_at = -inf
+        self._first_after_gap = True
+        self._stuck_since: float | None = None
+        self._asked_keyframe_at = -inf
+        self.ssrc = self.rtx_ssrc = 0
+        self._highest: int | None = None  # extended sequence number of this connection
+        self._missing: dict[int, list[float]] = {}  # extended → [since, asked at, tries]
+
+    def connected(self, ssrc: int, rtx_ssrc: int | None, now: float) -> None:
+        """A (new) connection brings the track under these numbers."""
+        self.ssrc = ssrc
+        self.rtx_ssrc = -1 if rtx_ssrc is None else rtx_ssrc
+        self._highest = None
+        self._missing.clear()
+        self._stuck_since = None
+
+    # --- packets -------------------------------------------------------------------------------
+
+    def handle_rtp(self, sequence: int, payload: bytes, now: float, *, retransmission: bool) -> None:
+        """One packet: its own (not RTX) sequence number and payload."""
+        at = self._offset
+        if len(payload) < at + STAMP.size:
+            return
+        number, frame, sent_at, _, count, keyframe = STAMP.unpack_from(payload, at)
+        again = self._note_sequence(sequence, now) or retransmission
+        arrived = self.arrived
+        if number >= len(arrived):
+            arrived.extend(bytes(number + 256 - len(arrived)))
+        elif arrived[number]:
+            self.copies += 1
+            return
+        arrived[number] = 2 if again else 1
+        self.packets += 1
+        self.octets += len(payload)
+        if self.first_packet is None or number < self.first_packet:
+            self.first_packet = number
+        delay = int((now - sent_at) * BINS_PER_SECOND)
+        delays = self.delays
+        delays[delay] = delays.get(delay, 0) + 1
+        if frame <= self._last_frame and (self._video or now - sent_at > (self._delay or 0.0)):
+            self.late += 1
+            return
+        if count > 1:
+            here = self._partial.get(frame, 0) + 1
+            if here < count:
+                self._partial[frame] = here
+                return
+            self._partial.pop(frame, None)
+        self._complete(frame, keyframe != 0, sent_at, now)
+
+    def _note_sequence(self, sequence: int, now: float) -> bool:
+        """Track what is missing; whether this one was asked for again."""
+        highest = self._highest
+        if highest is None:
+            self._highest = 0x10000 + sequence
+            return False
+        extended = highest + ((sequence - highest + 0x8000) & 0xFFFF) - 0x8000
+        if extended == highest + 1:
+            self._highest = extended
+        elif extended > highest:
+            if extended - highest > MAX_MISSING:
+                self._missing.clear()
+            elif self._video:
+                for lost in range(highest + 1, extended):
+                    self._missing[lost] = [now, -inf, 0]
+            self._highest = extended
+        else:
+            asked = self._missing.pop(extended, None)
+            return asked is not None and asked[2] > 0
+        return False
+
+    # --- frames --------------------------------------------------------------------------------
+
+    def _complete(self, frame: int, keyframe: bool, sent_at: float, now: float) -> None:
+        last = self._last_frame
+        if frame <= last:
+            return  # audio out of order, or video that a keyframe has overtaken
+        if not keyframe and frame != last + 1:
+            self._ready[frame] = sent_at
+            if self._stuck_since is None:
+                self._stuck_since = now
+            return
+        if self._ready or self._partial:
+            self._drop_before(frame)
+        self._show(frame, sent_at, now)
+        while (following := self._ready.pop(self._last_frame + 1, None)) is not None:
+            self._show(self._last_frame + 1, following, now)
+        self._stuck_since = now if self._ready else None
+
+    def _drop_before(self, frame: int) -> None:
+        for held in (self._ready, self._partial):
+            for old in [f for f in held if f < frame]:
+                del held[old]
+
+    def _show(self, frame: int, sent_at: float, now: float) -> None:
+        if self._last_frame >= 0:
+            self.frames_lost += frame - self._last_frame - 1
+        else:
+            self.first_frame_at = now
+        self._last_frame = frame
+        self.plays.append(now)
+        transit = now - sent_at
+        if self._delay is None:
+            self._delay = transit + BUFFER
+        elif transit > self._delay:
+            self.frames_late += 1
+            self._delay = transit
+        else:
+            self._delay += 0.01 * (transit + BUFFER - self._delay)
+        shown_at = max(sent_at + self._delay, self._shown_at)
+        gap = shown_at - self._shown_at
+        interval = self.spec.interval
+        if gap != inf and gap > max(3 * interval, interval + FREEZE_LEAST):
+            self.freezes.append(self._shown_at + interval)
+            self.freezes.append(shown_at)
+        self._shown_at = shown_at
+
+    # --- feedback ------------------------------------------------------------------------------
+
+    def poll_rtcp(self, sender_ssrc: int, now: float) -> list[bytes]:
+        """NACKs and keyframe requests due; call it about every 10 ms while :attr:`is_waiting`."""
+        out: list[bytes] = []
+        due = []
+        for sequence, state in list(self._missing.items()):
+            since, asked_at, tries = state
+            if tries >= NACK_TRIES:
+                del self._missing[sequence]
+            elif now - since >= NACK_DELAY and now - asked_at >= NACK_REPEAT:
+                state[1] = now
+                state[2] = tries + 1
+                due.append(sequence & 0xFFFF)
+        if due:
+            self.nacked += len(due)
+            out.append(rtcp.build_nack(sender_ssrc, self.ssrc, due))
+        if self._wants_keyframe(now):
+            self.keyframe_requests += 1
+            self._asked_keyframe_at = now
+            out.append(rtcp.build_pli(sender_ssrc, self.ssrc))
+        return out
+
+    def _wants_keyframe(self, now: float) -> bool:
+        stuck = self._stuck_since
+        return (
+            stuck is not None
+            and now - stuck >= STUCK_AFTER
+            and now - self._asked_keyframe_at >= KEYFRAME_RETRY
+        )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is missing, so that :meth:`poll_rtcp` should be asked soon."""
+        return bool(self._missing) or self._stuck_since is not None
+
+    # --- what a viewer saw ---------------------------------------------------------------------
+
+    def take_delays(self) -> dict[int, int]:
+        """The delays of the packets since the last call."""
+        delays, self.delays = self.delays, {}
+        return delays
+
+    def longest_gap(self, start: float, end: float) -> float:
+        """The longest time without a new frame within *start* … *end*, less one frame interval; seconds.
+
+        A gap is between two frames one of which at least lies in the window, or between a frame and the
+        end of the window or of the player's stay. 0 when the player saw nothing before the window's end.
+        """
+        end = min(end, inf if self.left_at is None else self.left_at)
+        plays = self.plays
+        first = bisect_left(plays, start)
+        last = bisect_right(plays, end)
+        if end <= start or last == 0:
+            return 0.0
+        longest = 0.0
+        before = plays[max(first - 1, 0)]
+        for at in plays[first:last]:
+            longest = max(longest, at - before)
+            before = at
+        after = plays[last] if last < len(plays) else end
+        longest = max(longest, min(after, end) - before)
+        return max(0.0, longest - self.spec.interval)
+
+    def frozen(self, start: float, end: float) -> float:
+        """Seconds within *start* … *end* in which the picture stood still."""
+        total = 0.0
+        freezes = self.freezes
+        for at in range(0, len(freezes), 2):
+            total += max(0.0, min(freezes[at + 1], end) - max(freezes[at], start))
+        if self.plays and self.left_at is None and end - self._shown_at > FREEZE_LEAST + self.spec.interval:
+            total += end - max(self._shown_at + self.spec.interval, start)  # it never came back
+        return total
+
+
+class SyntheticPlayer:
+    """All tracks that one player has of one publisher."""
+
+    def __init__(self, tracks: list[PlayedTrack], *, ssrc: int) -> None:
+        """*ssrc*: the player's own, for what it asks."""
+        self.tracks = tracks
+        self._ssrc = ssrc
+        self._by_ssrc: dict[int, tuple[PlayedTrack, bool]] = {}
+        self.undecodable = 0
+
+    def connected(self, ssrcs: Iterable[tuple[int, int | None]], now: float) -> None:
+        """A (new) connection; *ssrcs*: (media, its retransmissions) of each track, in order."""
+        self._by_ssrc.clear()
+        for track, (ssrc, rtx_ssrc) in zip(self.tracks, ssrcs, strict=True):
+            track.connected(ssrc, rtx_ssrc, now)
+            self._by_ssrc[ssrc] = track, False
+            if rtx_ssrc is not None:
+                self._by_ssrc[rtx_ssrc] = track, True
+
+    def handle_rtp(self, data: bytes, now: float) -> None:
+        """One RTP packet."""
+        first, _, sequence, _, ssrc = RTP_HEADER.unpack_from(data)
+        payload = data[RTP_HEADER.size :]
+        if first != 0x80:
+            try:
+                payload = parse_rtp(data).payload
+            except RtpError:
+                self.undecodable += 1
+                return
+        entry = self._by_ssrc.get(ssrc)
+        if entry is None:
+            self.undecodable += 1
+        elif entry[1]:
+            if len(payload) >= 2:
+                original = payload[0] << 8 | payload[1]
+                entry[0].handle_rtp(original, payload[2:], now, retransmission=True)
+        else:
+            entry[0].handle_rtp(sequence, payload, now, retransmission=False)
+
+    @property
+    def is_waiting(self) -> bool:
+        for track in self.tracks:  # noqa: SIM110  (asked after every packet: a generator costs three times as much)
+            if track.is_waiting:
+                return True
+        return False
+
+    def poll_rtcp(self, now: float) -> list[bytes]:
+        """Feedback due now; call it about every 10 ms while :attr:`is_waiting`."""
+        out: list[bytes] = []
+        for track in self.tracks:
+            if track.is_waiting:
+                out += track.poll_rtcp(self._ssrc, now)
+        return out
+
+
+def lost_between(
+    published: PublishedTrack, played: PlayedTrack, start: float, end: float
+) -> tuple[int, int, int]:
+    """(sent, never arrived, arrived only as a retransmission) of what was sent within *start* … *end*.
+
+    Counted from the first packet the player ever got: video is sent to it from a keyframe on only.
+    """
+    if played.first_packet is None:
+        return 0, 0, 0
+    low = max(bisect_left(published.sent_at, start), played.first_packet)
+    high = bisect_left(published.sent_at, end)
+    if high <= low:
+        return 0, 0, 0
+    arrived = played.arrived
+    never = arrived.count(0, low, high) + max(0, high - max(low, len(arrived)))
+    return high - low, never, arrived.count(2, low, high)

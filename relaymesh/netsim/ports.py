@@ -1,0 +1,109 @@
+"""A UDP port of an emulated host, with the face of :class:`relaymesh.runtime.udp.DatagramPort`.
+
+Arrivals go straight into its queue, from inside the jump of the clock; the task
+that waits is woken once for all that arrive together. There is no packet on a
+wire before :meth:`SimUdpPort.send_batch` and none after the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import trio
+
+from relaymesh.runtime.udp import BATCH, Address
+
+if TYPE_CHECKING:
+    from relaymesh.netsim.net import Network
+
+QUEUE_DATAGRAMS = 4096  # about what the 4 MiB buffer of a real port holds of full datagrams
+
+
+class SimUdpPort:
+    """A bound port; :meth:`Network.udp_port` makes it."""
+
+    def __init__(self, network: Network, address: Address) -> None:
+        self.address: Address = address
+        self.send_failures = 0  # datagrams no UDP can carry, or sent after closing
+        self.dropped = 0  # datagrams that found the receive queue full
+        self._network = network
+        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._waiter: trio.lowlevel.Task | None = None
+        self._handler: Callable[[bytes, Address], None] | None = None
+        self._closed = False
+
+    async def receive(self) -> list[tuple[bytes, Address]]:
+        """Wait for at least one datagram; return all that are there, at most a batch.
+
+        Raises:
+            trio.ClosedResourceError: the port is closed.
+            trio.BusyResourceError: another task waits already.
+        """
+        queue = self._queue
+        if self._closed:
+            raise trio.ClosedResourceError("this port was closed")
+        if queue:
+            await trio.lowlevel.checkpoint()
+        else:
+            if self._waiter is not None:
+                raise trio.BusyResourceError("another task receives from this port")
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
+        if self._closed:
+            raise trio.ClosedResourceError("this port was closed")
+        if len(queue) <= BATCH:
+            batch = list(queue)
+            queue.clear()
+            return batch
+        return [queue.popleft() for _ in range(BATCH)]
+
+    def deliver_to(self, handler: Callable[[bytes, Address], None] | None) -> None:
+        """Hand each datagram to *handler* as it arrives, without a task.
+
+        It is called between the steps of tasks and must not block.
+        """
+        self._handler = handler
+
+    def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
+        """Send all now, each over the link to its address."""
+        if self._closed:
+            self.send_failures += sum(1 for _ in datagrams)
+        else:
+            self.send_failures += self._network.send_datagrams(self.address, datagrams)
+
+    def close(self) -> None:
+        """Close it; :meth:`receive` then raises ``trio.ClosedResourceError``."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.clear()
+        self._network.forget_port(self)
+        self._wake()
+
+    def arrive(self, data: bytes, source: Address) -> bool:
+        """The network brings a datagram; whether there was room for it."""
+        if self._handler is not None:
+            self._handler(data, source)
+            return True
+        if len(self._queue) >= QUEUE_DATAGRAMS:
+            self.dropped += 1
+            return False
+        self._queue.append((data, source))
+        if self._waiter is not None:
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            trio.lowlevel.reschedule(waiter)
+
+    def _abort_wait(self, _: object) -> trio.lowlevel.Abort:
+        self._waiter = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def debug_state(self) -> dict[str, object]:
+        """For people."""
+        return {"address": self.address, "queued": len(self._queue), "dropped": self.dropped}

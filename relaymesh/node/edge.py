@@ -1,0 +1,154 @@
+"""The edge port of a node: one UDP port for all clients, and their sessions.
+
+A datagram is told apart by its first byte (RFC 7983); a client by the ICE
+ufrag of its connectivity checks, and from then on by its address. Nothing is
+answered but a check whose integrity holds: anything else only moves a counter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from math import inf
+
+from relaymesh.node.session import PlayerSession, PublisherSession, Session
+from relaymesh.webrtc import stun
+from relaymesh.webrtc.errors import StunError
+from relaymesh.webrtc.rtp import classify
+
+MAX_DATAGRAM_BYTES = 1500
+TICK = 0.01  # s; sessions are looked after this often while there are any
+
+Address = tuple[str, int]
+
+
+class Edge:
+    """All WebRTC sessions of this node, by id, ufrag and address."""
+
+    def __init__(self, max_sessions: int) -> None:
+        self.max_sessions = max_sessions
+        self._sessions: dict[str, Session] = {}
+        self._by_ufrag: dict[str, Session] = {}
+        self._by_address: dict[Address, Session] = {}
+        self._next_tick = -inf
+        self._farewells: list[tuple[bytes, Address]] = []
+        self.refused: Counter[str] = Counter()  # datagrams, by why
+
+    # --- sessions ------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        return len(self._sessions) >= self.max_sessions
+
+    def add(self, session: Session) -> None:
+        assert not self.full, "the caller refuses a session when the edge is full"
+        self._sessions[session.id] = session
+        self._by_ufrag[session.transport.credentials.ufrag] = session
+
+    def get(self, session_id: str) -> Session | None:
+        return self._sessions.get(session_id)
+
+    def sessions(self) -> list[Session]:
+        return list(self._sessions.values())
+
+    def publishers(self) -> Iterator[PublisherSession]:
+        return (s for s in self._sessions.values() if isinstance(s, PublisherSession))
+
+    def players(self) -> Iterator[PlayerSession]:
+        return (s for s in self._sessions.values() if isinstance(s, PlayerSession))
+
+    def remove(self, session: Session, reason: str, now: float) -> None:
+        """Close *session* and forget it; its last datagrams (DTLS close_notify) still go out."""
+        session.close(reason, now)
+        self._farewells += session.transport.poll_datagrams()
+        self._sessions.pop(session.id, None)
+        self._by_ufrag.pop(session.transport.credentials.ufrag, None)
+        for address in [a for a, s in self._by_address.items() if s is session]:
+            del self._by_address[address]
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    # --- datagrams -----------------------------------------------------------------------------
+
+    def handle_datagram(self, data: bytes, address: Address, now: float) -> None:
+        if not data:
+            self.refused["truncated"] += 1
+            return
+        if len(data) > MAX_DATAGRAM_BYTES:
+            self.refused["oversized"] += 1
+            return
+        kind = classify(data)
+        if kind == "stun":
+            self._handle_stun(data, address, now)
+            return
+        if kind is None:
+            self.refused["malformed"] += 1
+            return
+        session = self._by_address.get(address)
+        if session is None:
+            self.refused["unknown_address"] += 1
+        elif kind == "dtls":
+            session.transport.handle_dtls(data, address, now)
+            session.drain_events(now)
+        else:
+            session.handle_packet(data, kind == "rtcp", now)
+
+    def _handle_stun(self, data: bytes, address: Address, now: float) -> None:
+        try:
+            request = stun.parse_binding_request(data)
+        except StunError:
+            self.refused["malformed"] += 1
+            return
+        session = self._by_ufrag.get(request.local_ufrag)
+        if session is None:
+            self.refused["unknown_ufrag"] += 1
+            return
+        if not session.transport.handle_stun(request, address, now):
+            self.refused["unauthentic"] += 1
+            return
+        if self._by_address.get(address) is not session:
+            self._by_address[address] = session
+            known = session.transport.addresses
+            for stale in [a for a, s in self._by_address.items() if s is session and a not in known]:
+                del self._by_address[stale]
+        session.drain_events(now)
+
+    def poll_datagrams(self) -> list[tuple[bytes, Address]]:
+        datagrams, self._farewells = self._farewells, []
+        for session in self._sessions.values():
+            datagrams += session.transport.poll_datagrams()
+        return datagrams
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        return self._next_tick if self._sessions else None
+
+    def handle_timeout(self, now: float) -> list[Session]:
+        """Run what is due; the sessions that are over, still to be removed by the caller."""
+        if now < self._next_tick:
+            return []
+        self._next_tick = now + TICK
+        over = []
+        bug: Exception | None = None
+        for session in self._sessions.values():
+            try:
+                at = session.next_timeout() if session.closed is None else None
+                if at is not None and at <= now:
+                    session.handle_timeout(now)
+                    session.drain_events(now)
+            except Exception as error:  # raised again below: the other sessions' time goes on
+                session.closed = session.closed or "a bug in the node"
+                bug = bug or error
+            if session.closed is not None:
+                over.append(session)
+        if bug is not None:
+            raise bug  # once: by the next tick its session is over
+        return over
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "refused": dict(self.refused),
+            "sessions": [s.debug_state() for s in self._sessions.values()],
+        }

@@ -1,0 +1,168 @@
+"""The relay port of a node: its links to the neighbours, by index.
+
+In: datagrams from the UDP port, link configurations from the controller. Out:
+routed frames that authenticated neighbours sent, datagrams to send, and which
+links came up or went down. Whatever arrives without a valid seal changes
+nothing and is answered with nothing; a counter says why it was refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+from relaymesh.protocol.datagram import read_header
+from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.link import Link, LinkDown, LinkUp
+from relaymesh.protocol.messages import LinkConfig, LinkReport
+
+Address = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """A link and where its other end is reached."""
+
+    name: str
+    address: Address
+    link: Link
+
+
+class RelayPort:
+    """All links of this node; one UDP port carries them."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._neighbours: dict[int, Neighbour] = {}
+        self._outbox: list[tuple[bytes, Address]] = []
+        self._events: list[tuple[int, LinkUp | LinkDown]] = []
+        self.refused: Counter[str] = Counter()  # datagrams, by ProtocolError.reason
+
+    # --- configuration -------------------------------------------------------------------------
+
+    def set_link(
+        self, config: LinkConfig, *, own_index: int, probe_interval: float, dead_after: float, now: float
+    ) -> None:
+        """Add the neighbour, or give its link another address or newer keys.
+
+        Raises:
+            ProtocolError: the keys cannot be used; the link stays as it was.
+        """
+        address = (config.address.host, config.address.port)
+        neighbour = self._neighbours.get(config.peer)
+        if neighbour is None:
+            link = Link(
+                own_index=own_index,
+                peer_index=config.peer,
+                probe_interval=probe_interval,
+                dead_after=dead_after,
+                rng=self._rng,
+            )
+            neighbour = Neighbour(config.name, address, link)
+        neighbour.link.install_key(config.epoch, config.send_key, config.receive_key, now)
+        neighbour.name = config.name
+        neighbour.address = address
+        self._neighbours[config.peer] = neighbour
+
+    def remove_link(self, peer: int) -> None:
+        self._neighbours.pop(peer, None)
+
+    def clear(self) -> None:
+        """Forget all links: our own index changed, and with it what every datagram says."""
+        self._neighbours.clear()
+
+    # --- datagrams -----------------------------------------------------------------------------
+
+    def handle_datagram(self, data: bytes, now: float) -> tuple[int, list[tuple[int, bytes]]]:
+        """(index of the neighbour, its routed frames); no frames when it is refused."""
+        try:
+            sender = read_header(data).sender
+            neighbour = self._neighbours.get(sender)
+            if neighbour is None:
+                raise ProtocolError("unknown_sender", f"index {sender}")
+            frames = neighbour.link.handle_datagram(data, now)
+        except ProtocolError as error:
+            self.refused[error.reason] += 1
+            return -1, []
+        self._collect(sender, neighbour, now)
+        return sender, frames
+
+    def send(self, peer: int, frame: bytes, now: float) -> bool:
+        """Seal *frame* for the neighbour; ``False`` when there is no such link or it has no key."""
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None:
+            return False
+        try:
+            datagram = neighbour.link.seal(frame, now)
+        except ProtocolError:
+            return False
+        self._outbox.append((datagram, neighbour.address))
+        if neighbour.link.repair_due <= now:
+            self._collect(peer, neighbour, now)
+        return True
+
+    def poll_datagrams(self) -> list[tuple[bytes, Address]]:
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def poll_events(self) -> list[tuple[int, LinkUp | LinkDown]]:
+        """(neighbour, what happened to its link)."""
+        events, self._events = self._events, []
+        return events
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        times = (n.link.next_timeout() for n in self._neighbours.values())
+        return min((t for t in times if t is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        for peer, neighbour in self._neighbours.items():
+            neighbour.link.handle_timeout(now)
+            self._collect(peer, neighbour, now)
+
+    def _collect(self, peer: int, neighbour: Neighbour, now: float) -> None:
+        """What one link wants sent and told; only the link that was touched is asked."""
+        for event in neighbour.link.poll_events():
+            self._events.append((peer, event))
+        for datagram in neighbour.link.poll_datagrams(now):
+            self._outbox.append((datagram, neighbour.address))
+
+    # --- what is known -------------------------------------------------------------------------
+
+    def name_of(self, peer: int) -> str:
+        neighbour = self._neighbours.get(peer)
+        return neighbour.name if neighbour is not None else f"#{peer}"
+
+    def address_of(self, name: str) -> Address | None:
+        """Where the neighbour called *name* is reached."""
+        return next((n.address for n in self._neighbours.values() if n.name == name), None)
+
+    def neighbours(self) -> list[tuple[int, str, Address]]:
+        return [(peer, n.name, n.address) for peer, n in self._neighbours.items()]
+
+    def reports(self, now: float) -> tuple[LinkReport, ...]:
+        """What the controller wants to know of every link."""
+        reports = []
+        for peer, neighbour in self._neighbours.items():
+            sample = neighbour.link.sample(now)
+            reports.append(
+                LinkReport(
+                    peer=peer,
+                    up=sample.up,
+                    rtt_ms=min(sample.rtt_ms, 60_000.0),
+                    jitter_ms=min(sample.jitter_ms, 60_000.0),
+                    loss_out=sample.loss_out,
+                    loss_in=sample.loss_in,
+                    sent_packets=sample.sent_packets,
+                    received_packets=sample.received_packets,
+                )
+            )
+        return tuple(reports)
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "refused": dict(self.refused),
+            "neighbours": {n.name: n.link.debug_state() for n in self._neighbours.values()},
+        }

@@ -1,0 +1,93 @@
+"""The settings of a node; :mod:`relaymesh.runtime.settings` says where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from relaymesh.protocol.ids import NAME_PATTERN
+from relaymesh.runtime.log import LogFormat, LogLevel
+from relaymesh.runtime.settings import is_host, is_loopback, is_wildcard, parse_endpoint
+
+
+def _endpoint(text: str) -> str:
+    parse_endpoint(text)
+    return text
+
+
+def _has_port(url: SplitResult) -> bool:
+    """Whether the port of *url* is one, or left out."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
+class NodeSettings(BaseModel):
+    """Everything a node must be told before it starts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN, description="The node's name, unique in the mesh.")
+    region: str = Field(pattern=NAME_PATTERN, description="The region of the topology it stands in.")
+    controller: str = Field(
+        description="Where the controller's node channel is: wss://host:7400 (ws:// only on loopback)."
+    )
+    token: SecretStr = Field(description="The join token; make one with 'relaymesh token join'.")
+    ca: Path | None = Field(
+        default=None, description="A PEM file with the authority that signed the controller's certificate."
+    )
+    relay: Endpoint = Field(
+        default="0.0.0.0:7500", description="The UDP port towards other nodes, HOST:PORT."
+    )
+    relay_address: Endpoint | None = Field(
+        default=None, description="HOST:PORT other nodes reach it at, where that differs from --relay."
+    )
+    media: Endpoint = Field(default="0.0.0.0:7600", description="The UDP port for all clients, HOST:PORT.")
+    media_address: Endpoint | None = Field(
+        default=None, description="HOST:PORT clients reach it at, where that differs from --media."
+    )
+    http: Endpoint = Field(default="127.0.0.1:7700", description="Where WHIP, WHEP and /status are served.")
+    http_url: str | None = Field(
+        default=None, description="The URL clients reach --http at, where it differs."
+    )
+    tls_cert: Path | None = Field(default=None, description="Certificate chain (PEM) for --http.")
+    tls_key: Path | None = Field(default=None, description="Private key (PEM) for --http.")
+    plain_http: bool = Field(
+        default=False, description="Serve --http without TLS beyond loopback, behind a proxy that adds it."
+    )
+    max_sessions: int = Field(default=1000, ge=1, le=100_000, description="WebRTC sessions held at most.")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(default="console", description="console or json.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        url = urlsplit(self.controller)
+        if (
+            url.scheme not in ("ws", "wss")
+            or not url.hostname
+            or not _has_port(url)
+            or not is_host(url.hostname)
+        ):
+            raise ValueError("controller must be a URL like wss://controller.example:7400")
+        if url.scheme == "ws" and not is_loopback(url.hostname):
+            raise ValueError(
+                "controller: plain ws:// is for loopback only, because keys travel on it; use wss://"
+            )
+        for option in ("relay", "media"):
+            host, _ = parse_endpoint(getattr(self, option))
+            if is_wildcard(host) and getattr(self, f"{option}_address") is None:
+                raise ValueError(
+                    f"{option} listens on every address ({host}); say in {option}_address which others use"
+                )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.tls_cert is None and not self.plain_http and not is_loopback(parse_endpoint(self.http)[0]):
+            raise ValueError("http beyond loopback needs tls_cert and tls_key, or plain_http behind a proxy")
+        return self

@@ -1,0 +1,109 @@
+"""What a node says of itself at ``/status``: links, streams, sessions, counters."""
+
+from __future__ import annotations
+
+from relaymesh.node.core import NodeCore
+
+JsonObject = dict[str, object]
+
+
+class RateMeter:
+    """Turns ever-growing counters into packets per second, sample by sample."""
+
+    def __init__(self) -> None:
+        self._counts: dict[object, tuple[float, int]] = {}
+        self._rates: dict[object, float] = {}
+
+    def sample(self, counts: dict[object, int], now: float) -> None:
+        """Take all counters at once; those that are not given any more are forgotten."""
+        for key, count in counts.items():
+            before = self._counts.get(key)
+            if before is not None and now > before[0]:
+                self._rates[key] = max(0.0, (count - before[1]) / (now - before[0]))
+        self._counts = {key: (now, count) for key, count in counts.items()}
+        self._rates = {key: rate for key, rate in self._rates.items() if key in counts}
+
+    def rate(self, key: object) -> float:
+        """Per second over the last interval; 0 while unknown."""
+        return round(self._rates.get(key, 0.0), 1)
+
+
+class NodeStatus:
+    """Reads a core; call :meth:`sample` once a second so that rates mean something."""
+
+    def __init__(self, name: str, region: str, core: NodeCore) -> None:
+        self._name = name
+        self._region = region
+        self._core = core
+        self._rates = RateMeter()
+
+    def sample(self, now: float) -> None:
+        counts: dict[object, int] = {"forwarded": self._core.forwarder.forwarded}
+        for stream in self._core.streams:
+            for track in stream.tracks.values():
+                counts[track.id] = track.main.received
+        self._rates.sample(counts, now)
+
+    def snapshot(self, now: float) -> JsonObject:
+        core = self._core
+        return {
+            "node": self._name,
+            "region": self._region,
+            "index": core.index,
+            "generation": core.tables.active,
+            "controller": "connected" if core.controller_connected else "disconnected",
+            "links": self._links(now),
+            "streams": self._streams(),
+            "sessions": [session.debug_state() for session in core.edge.sessions()],
+            "forwarded": {
+                "packets": core.forwarder.forwarded,
+                "packets_per_s": self._rates.rate("forwarded"),
+            },
+            "counters": {
+                "media_refused": dict(core.edge.refused),
+                "relay_refused": dict(core.relay.refused),
+                "dropped": dict(core.forwarder.dropped),
+                "messages_refused": dict(core.refused_messages),
+                "unknown_generations": core.tables.unknown_generations,
+            },
+        }
+
+    def _links(self, now: float) -> list[JsonObject]:
+        return [
+            {
+                "peer": self._core.relay.name_of(report.peer),
+                "peer_index": report.peer,
+                "up": report.up,
+                "rtt_ms": round(report.rtt_ms, 2),
+                "jitter_ms": round(report.jitter_ms, 2),
+                "loss_out": round(report.loss_out, 4),
+                "loss_in": round(report.loss_in, 4),
+                "sent_packets": report.sent_packets,
+                "received_packets": report.received_packets,
+            }
+            for report in self._core.relay.reports(now)
+        ]
+
+    def _streams(self) -> list[JsonObject]:
+        return [
+            {
+                "room": stream.name.room,
+                "participant": stream.name.participant,
+                "source": stream.source,
+                "ended": stream.ended_at is not None,
+                "subscribers": sum(1 for p in self._core.edge.players() if p.stream is stream),
+                "duplicates": sum(encoding.duplicates for encoding in stream.encodings()),
+                "tracks": [
+                    {
+                        "track": track.info.track,
+                        "kind": track.info.kind,
+                        "codec": track.info.codec,
+                        "packets": track.main.received,
+                        "lost": track.main.lost,
+                        "packets_per_s": self._rates.rate(track.id),
+                    }
+                    for track in stream.tracks.values()
+                ],
+            }
+            for stream in self._core.streams
+        ]

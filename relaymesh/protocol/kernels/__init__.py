@@ -1,0 +1,1 @@
+"""The per-byte work of the protocol, as readable references."""

@@ -1,0 +1,513 @@
+"""One neighbour: keys and their epochs, replay windows, sealing and opening, probes, liveness, repair.
+
+In: datagrams from the neighbour's address, frames to send, keys from the
+controller, ``now``. Out: routed frames, datagrams, :class:`LinkUp` and
+:class:`LinkDown`, and a :class:`LinkSample` for the link report.
+
+A datagram is taken whole or not at all: until its seal has opened and every
+link-local frame in it was decoded, nothing changes, and nothing is answered.
+What was lost and is recovered is handed up as if it had arrived, once.
+This module knows no socket, no address and no route.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from relaymesh.protocol import datagram as sealed
+from relaymesh.protocol.acks import Ack, ArrivalTracker, decode_ack, encode_ack
+from relaymesh.protocol.arq import Retransmission, decode_retransmission
+from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.fec import Repair, decode_repair
+from relaymesh.protocol.frames import (
+    ACK,
+    ECHO,
+    PROBE,
+    REPAIR,
+    RETRANSMISSION,
+    ROUTED_FIRST,
+    ROUTED_LAST,
+    Echo,
+    Probe,
+    decode_echo,
+    decode_probe,
+    encode_echo,
+    encode_probe,
+    split_frames,
+)
+from relaymesh.protocol.probe import Prober
+from relaymesh.protocol.recovery import Receiver, Sender
+from relaymesh.protocol.repair import Adaptive, RepairPolicy
+from relaymesh.protocol.replay import ReplayWindow
+from relaymesh.protocol.silence import Silence
+
+if TYPE_CHECKING:
+    from random import Random
+
+KEY_GRACE = 1.0  # seconds: by then the controller's message has reached the other end too
+EPOCHS_HELD = 2
+ECHO_PATIENCE = 3  # × dead_after: only for a path that died in one direction, which the peer sees sooner
+MAX_ECHOES = 60  # queued; they and a probe fit one datagram
+_MAX_RTT_MS = 60_000.0  # what a link report can say
+_LocalFrame = Probe | Echo | Ack | Repair | Retransmission
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """An echo came back: the link works in both directions."""
+
+    peer: int  # node index
+    rtt_ms: float  # of that echo
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link works no longer: *silent*: nothing is heard; *unheard*: the peer no longer hears us."""
+
+    peer: int  # node index
+    reason: Literal["silent", "unheard"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSample:
+    """What a link report says of this side of the link."""
+
+    up: bool
+    rtt_ms: float  # median of the recent probes; 0 while nothing was measured
+    jitter_ms: float  # 90th percentile minus median
+    loss_out: float  # fraction of our probes lost on the way to the peer
+    loss_in: float  # fraction of the peer's probes lost on the way to us
+    sent_packets: int  # datagrams sealed
+    received_packets: int  # datagrams accepted
+
+
+class _Key:
+    """One epoch: a key for each direction, with the count of the one and the window of the other."""
+
+    __slots__ = (
+        "arrivals", "epoch", "opener", "prefix", "receive_key", "sealer", "send_key", "sent", "window",
+    )  # fmt: skip
+
+    def __init__(self, epoch: int, send_key: bytes, receive_key: bytes, ordinal: int) -> None:
+        self.epoch = epoch
+        self.prefix = (ordinal << 8 | epoch) << 32  # of packet ids: see fec
+        self.arrivals = ArrivalTracker(epoch)
+        self.send_key = send_key
+        self.receive_key = receive_key
+        self.sealer = AESGCM(send_key)
+        self.opener = AESGCM(receive_key)
+        self.sent = 0  # the last packet number used
+        self.window = ReplayWindow()
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "epoch": self.epoch,
+            "sent": self.sent,
+            "window": self.window.debug_state(),
+            "arrivals": self.arrivals.debug_state(),
+        }
+
+
+class Link:
+    """The protocol towards one neighbour.
+
+    ``probe_interval`` and ``dead_after`` are seconds. ``rng`` spreads probes of
+    many links over time and gives the first probe sequence; no key comes from it.
+    ``repair`` says what is done about loss on the way to the peer.
+    """
+
+    def __init__(
+        self,
+        *,
+        own_index: int,
+        peer_index: int,
+        probe_interval: float,
+        dead_after: float,
+        rng: Random,
+        repair: RepairPolicy | None = None,
+    ) -> None:
+        self.own_index = own_index
+        self.peer_index = peer_index
+        self._probe_interval = probe_interval
+        self._dead_after = dead_after
+        self._silence = Silence(probe_interval, dead_after)
+        self._awake_at = -math.inf  # from when on what the peer says of our silence is not our own sleep
+        self._deaf = False  # down because nothing is heard: the peer is told in probes
+        self._rng = rng
+        self._keys: dict[int, _Key] = {}  # by epoch, oldest first
+        self._sending: _Key | None = None
+        self._switch_at = math.inf  # when sending moves to the newest key unasked
+        self._prober = Prober(rng.getrandbits(32))
+        self._next_probe_at: float | None = None  # None before the first key
+        self._probe_due = False
+        self._echoes: list[bytes] = []  # encoded, to be sent at once
+        self._up = False
+        self._heard_at = 0.0  # the last accepted datagram; meaningful while up
+        self._echoed_at = -math.inf  # the last echo of ours; -inf = none yet
+        self._events: list[LinkUp | LinkDown] = []
+        self._sent_packets = 0
+        self._received_packets = 0
+        self._unknown_frames = 0
+        self._echoes_dropped = 0
+        self._keys_made = 0
+        self._trackers: tuple[ArrivalTracker, ...] = ()  # of the keys held
+        self._sender = Sender(repair or Adaptive())
+        self._receiver = Receiver()
+        self._media_bytes = 0  # datagrams that seal() made
+        self._ack_bytes = 0  # of ACKs, with their share of the datagrams
+        self._recovered_malformed = 0
+
+    # --- keys ------------------------------------------------------------------------------------
+
+    def install_key(self, epoch: int, send_key: bytes, receive_key: bytes, now: float) -> None:
+        """Hold the keys of a new *epoch* (0..255): heard at once, sent with after the overlap rule.
+
+        The same epoch with the same keys again changes nothing, so that the
+        packet numbers go on.
+
+        Raises:
+            ProtocolError: invalid: a key of the wrong length, or one that already serves elsewhere here.
+        """
+        held = self._keys.get(epoch)
+        if held and (held.send_key, held.receive_key) == (send_key, receive_key):
+            return
+        self._check_keys(epoch, send_key, receive_key)
+        self._keys.pop(epoch, None)  # the same epoch with other keys counts as new
+        self._keys_made += 1
+        self._keys[epoch] = _Key(epoch, send_key, receive_key, self._keys_made)
+        while len(self._keys) > EPOCHS_HELD:
+            del self._keys[next(iter(self._keys))]
+        self._trackers = tuple(key.arrivals for key in self._keys.values())
+        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.values()})
+        held_keys = list(self._keys.values())
+        if self._sending not in held_keys:
+            self._sending = held_keys[0]
+        self._switch_at = math.inf if self._sending is held_keys[-1] else now + KEY_GRACE
+        if self._next_probe_at is None:
+            self._next_probe_at = now + self._rng.random() * self._probe_interval
+
+    def _check_keys(self, epoch: int, send_key: bytes, receive_key: bytes) -> None:
+        # A key used twice would repeat nonces, which gives the plaintexts away.
+        if not 0 <= epoch <= 255 or len(send_key) != sealed.KEY_BYTES or len(receive_key) != sealed.KEY_BYTES:
+            raise ProtocolError("invalid", f"keys of epoch {epoch}")
+        in_use = {receive_key}
+        for key in self._keys.values():
+            in_use |= {key.send_key, key.receive_key}
+        if send_key in in_use:
+            raise ProtocolError("invalid", f"key of epoch {epoch} already serves elsewhere")
+
+    def _send_with_newest(self) -> None:
+        self._sending = next(reversed(self._keys.values()))
+        self._switch_at = math.inf
+
+    # --- the packet path -------------------------------------------------------------------------
+
+    def seal(self, frame: bytes, now: float) -> bytes:
+        """The datagram around one encoded *frame* (or several, joined).
+
+        Raises:
+            ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
+        """
+        if now >= self._switch_at:
+            self._send_with_newest()
+        key = self._sending
+        if key is None:
+            raise ProtocolError("unknown_key", "no key to send with")
+        number = key.sent + 1
+        datagram = sealed.seal(key.sealer, key.epoch, self.own_index, number, frame)
+        key.sent = number
+        self._sent_packets += 1
+        self._media_bytes += len(datagram)
+        if frame[0] >= ROUTED_FIRST:
+            sender = self._sender
+            sender.packets.add(key.prefix | number, frame, now)
+            if sender.codes:
+                sender.code(key.prefix | number, frame, now)
+        return datagram
+
+    def _seal(self, plaintext: bytes, now: float) -> tuple[bytes, int]:
+        """The same for what is not itself protected: (datagram, its packet id)."""
+        if now >= self._switch_at:
+            self._send_with_newest()
+        key = self._sending
+        if key is None:
+            raise ProtocolError("unknown_key", "no key to send with")
+        number = key.sent + 1
+        datagram = sealed.seal(key.sealer, key.epoch, self.own_index, number, plaintext)
+        key.sent = number
+        self._sent_packets += 1
+        return datagram, key.prefix | number
+
+    def handle_datagram(self, datagram: bytes, now: float) -> list[tuple[int, bytes]]:
+        """The routed frames of *datagram*, or recovered by it, as (type, body); link-local ones are consumed.
+
+        Bodies are not decoded: a transit node has no need to, and forwards
+        routed types it does not know.
+
+        Raises:
+            ProtocolError: oversized, truncated, version, unknown_sender, unknown_key, replayed or
+                unauthentic; malformed when the seal opened. The link is as it was before.
+        """
+        epoch, sender, number = sealed.read_header(datagram)
+        if sender != self.peer_index:
+            raise ProtocolError("unknown_sender", f"{sender}")
+        key = self._keys.get(epoch)
+        if key is None:
+            raise ProtocolError("unknown_key", f"epoch {epoch}")
+        if not key.window.is_new(number):
+            raise ProtocolError("replayed", f"{number}")
+        plaintext = sealed.open_sealed(key.opener, datagram)
+        local: list[_LocalFrame] = []
+        unknown = 0
+        try:
+            routed = split_frames(plaintext)
+            if len(routed) > 1 or not ROUTED_FIRST <= routed[0][0] <= ROUTED_LAST:  # else: nearly always
+                routed, local, unknown = _sort(routed)
+        except ProtocolError as error:
+            raise ProtocolError("malformed", str(error)) from None
+        # From here on the datagram is accepted whole.
+        key.window.mark(number)
+        self._received_packets += 1
+        if self._echoed_at > -math.inf:  # before the link was first up, pauses mean nothing
+            self._silence.handle_pause(now - self._heard_at)
+        self._heard_at = now
+        self._deaf = False
+        if self._switch_at != math.inf and key is next(reversed(self._keys.values())):
+            self._send_with_newest()
+        arrivals = key.arrivals
+        late = number < arrivals.top
+        if not local:
+            arrivals.note(number, now, True)
+        else:
+            repairs = any(isinstance(frame, Repair | Retransmission) for frame in local)
+            arrivals.note(number, now, repairs or bool(routed))
+        receiver = self._receiver
+        if receiver.keeps and routed:
+            receiver.keep(key.prefix | number, plaintext, now)
+        self._unknown_frames += unknown
+        if not local and not late:
+            return routed
+        for frame in local:
+            routed += self._handle_local(frame, now)
+        if late:
+            routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now))
+        return routed
+
+    def _handle_local(self, frame: _LocalFrame, now: float) -> list[tuple[int, bytes]]:
+        """Act on *frame*; the routed frames that it recovered."""
+        if isinstance(frame, Probe):
+            if frame.deaf and self._up and self._was_awake(now):
+                self._go_down("unheard")
+            echo = self._prober.handle_probe(frame, now)
+            if len(self._echoes) < MAX_ECHOES:
+                self._echoes.append(encode_echo(echo))
+            else:
+                self._echoes_dropped += 1
+        elif isinstance(frame, Echo):
+            if self._prober.handle_echo(frame, now):
+                self._echoed_at = now
+                if not self._up:
+                    self._up = True
+                    self._events.append(LinkUp(self.peer_index, self._prober.rtt * 1e3))
+        elif (key := self._keys.get(frame.epoch)) is None:
+            pass  # of a key that we hold no more
+        elif isinstance(frame, Ack):
+            self._sender.handle_ack(frame, key.prefix, key.sent, self._media_bytes, now)
+        elif isinstance(frame, Retransmission):
+            packet_id = key.prefix | frame.number
+            return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
+        else:
+            return self._open_recovered(self._receiver.handle_repair(frame, key.prefix >> 32, now))
+        return []
+
+    def _open_recovered(self, recovered: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """The routed frames of packets that were lost; should they still come, they are replayed ones."""
+        routed: list[tuple[int, bytes]] = []
+        for packet_id, source in recovered:
+            window = self._keys[packet_id >> 32 & 0xFF].window
+            if window.is_new(packet_id & 0xFFFFFFFF):
+                window.mark(packet_id & 0xFFFFFFFF)
+            try:
+                frames = split_frames(source)
+            except ProtocolError:
+                self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
+                continue
+            for kind, body in frames:
+                if ROUTED_FIRST <= kind <= ROUTED_LAST:
+                    routed.append((kind, body))
+                else:
+                    self._unknown_frames += 1
+        return routed
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def poll_datagrams(self, now: float) -> list[bytes]:
+        """Probes, echoes, ACKs and repair that are due, sealed; to be sent at once."""
+        measures = self._echoes or self._probe_due
+        for tracker in self._trackers:  # on the packet path: no generator
+            if tracker.due <= now:
+                measures = True
+        if not measures and self._sender.due > now:
+            return []
+        datagrams = self._measurements(now) if measures else []
+        if self._sender.due <= now:
+            for frame, original in self._sender.poll(now):
+                datagram, packet_id = self._seal(frame, now)
+                if original is not None:
+                    self._sender.note_retransmission(packet_id, original)
+                datagrams.append(datagram)
+        return datagrams
+
+    def _measurements(self, now: float) -> list[bytes]:
+        frames, self._echoes = self._echoes, []
+        if self._probe_due:
+            self._probe_due = False
+            frames.append(encode_probe(self._prober.probe(now, deaf=self._deaf)))
+        plaintext, datagrams = b"".join(frames), []
+        for key in self._keys.values():
+            if (ack := key.arrivals.poll(now)) is None:
+                continue
+            encoded = encode_ack(ack)
+            self._ack_bytes += len(encoded) if plaintext else len(encoded) + sealed.MIN_DATAGRAM_BYTES
+            if len(plaintext) + len(encoded) > sealed.MAX_PLAINTEXT_BYTES:
+                datagrams.append(self._seal(plaintext, now)[0])
+                plaintext = b""
+            plaintext += encoded
+        if plaintext:
+            datagrams.append(self._seal(plaintext, now)[0])
+        return datagrams
+
+    @property
+    def repair_due(self) -> float:
+        """When :meth:`poll_datagrams` has repair to send: sealing a frame can make it due at once."""
+        return self._sender.due
+
+    def poll_events(self) -> list[LinkUp | LinkDown]:
+        """What happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def next_timeout(self) -> float | None:
+        """When to call :meth:`handle_timeout`; ``None`` before the first key."""
+        if self._next_probe_at is None:
+            return None
+        due = min(self._liveness_due(), self._sender.due)
+        for tracker in self._trackers:
+            if tracker.due < due:
+                due = tracker.due
+        return due
+
+    def _liveness_due(self) -> float:
+        assert self._next_probe_at is not None, "there is a key"
+        if not self._up:
+            return self._next_probe_at
+        return min(self._next_probe_at, self._silent_at(), self._unheard_at())
+
+    def handle_timeout(self, now: float) -> None:
+        """Make a probe due and judge whether the link is dead; early calls do nothing."""
+        if self._next_probe_at is None or now < self._liveness_due():
+            return
+        late = now - self._liveness_due()
+        if late > self._probe_interval:
+            self._awake_at = now + self._dead_after
+            # We slept: what the peer sent meanwhile may still wait in our socket.
+            self._heard_at = min(now, self._heard_at + late)
+            self._echoed_at = min(now, self._echoed_at + late)
+        if now >= self._next_probe_at:
+            self._probe_due = True
+            self._sender.forget_old(now)
+            self._silence.handle_loss(self._prober.loss_in(now))
+            self._next_probe_at += self._probe_interval
+            if self._next_probe_at <= now:  # skip what was missed: no burst
+                self._next_probe_at = now + self._probe_interval
+        if self._up:
+            if now >= self._silent_at():
+                self._go_down("silent")
+                self._deaf = self._probe_due = True  # the path may have died in one direction only
+            elif now >= self._unheard_at():
+                self._go_down("unheard")
+
+    def _was_awake(self, now: float) -> bool:
+        due = self._next_probe_at
+        return now >= self._awake_at and (due is None or now - due <= self._probe_interval)
+
+    def _silent_at(self) -> float:
+        return self._heard_at + self._silence.threshold
+
+    def _unheard_at(self) -> float:
+        return self._echoed_at + ECHO_PATIENCE * self._dead_after + self._prober.rtt
+
+    def _go_down(self, reason: Literal["silent", "unheard"]) -> None:
+        self._up = False
+        self._prober.forget()
+        self._sender.packets.estimate.forget()
+        self._events.append(LinkDown(self.peer_index, reason))
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def sample(self, now: float) -> LinkSample:
+        """What was measured up to *now*."""
+        return LinkSample(
+            up=self._up,
+            rtt_ms=min(_MAX_RTT_MS, self._prober.rtt * 1e3),
+            jitter_ms=min(_MAX_RTT_MS, self._prober.jitter * 1e3),
+            loss_out=self._prober.loss_out(now),
+            loss_in=self._prober.loss_in(now),
+            sent_packets=self._sent_packets,
+            received_packets=self._received_packets,
+        )
+
+    def debug_state(self) -> dict[str, object]:
+        """Everything that can change, without keys."""
+        return {
+            "peer": self.peer_index,
+            "up": self._up,
+            "keys": [key.debug_state() for key in self._keys.values()],
+            "sending_epoch": self._sending.epoch if self._sending else None,
+            "switch_at": None if self._switch_at == math.inf else self._switch_at,
+            "heard_at": self._heard_at,
+            "silence": self._silence.debug_state(),
+            "echoed_at": self._echoed_at,
+            "next_probe_at": self._next_probe_at,
+            "probe_due": self._probe_due,
+            "echoes_queued": len(self._echoes),
+            "events_queued": len(self._events),
+            "sent_packets": self._sent_packets,
+            "received_packets": self._received_packets,
+            "unknown_frames": self._unknown_frames,
+            "echoes_dropped": self._echoes_dropped,
+            "prober": self._prober.debug_state(),
+            "media_bytes": self._media_bytes,
+            "ack_bytes": self._ack_bytes,
+            "repair": self._sender.debug_state(),
+            "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
+        }
+
+
+def _sort(frames: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], list[_LocalFrame], int]:
+    """Routed frames as they are, link-local ones decoded, and how many are of unknown type."""
+    routed: list[tuple[int, bytes]] = []
+    local: list[_LocalFrame] = []
+    unknown = 0
+    for kind, body in frames:
+        if ROUTED_FIRST <= kind <= ROUTED_LAST:
+            routed.append((kind, body))
+        elif (decode := _LOCAL.get(kind)) is not None:
+            local.append(decode(body))
+        else:
+            unknown += 1
+    return routed, local, unknown
+
+
+_LOCAL: dict[int, Callable[[bytes], _LocalFrame]] = {
+    PROBE: decode_probe,
+    ECHO: decode_echo,
+    ACK: decode_ack,
+    REPAIR: decode_repair,
+    RETRANSMISSION: decode_retransmission,
+}

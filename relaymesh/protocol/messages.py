@@ -1,0 +1,335 @@
+"""The control channel between a node and the controller: what is said, and how it is written.
+
+In: one binary WebSocket message. Out: one typed, validated, frozen message, or
+:class:`~relaymesh.protocol.errors.ProtocolError`. msgpack carries them, as a
+map whose key ``t`` names the type; unknown keys are ignored, so that either end
+may be the newer one, and anything else that does not fit is refused whole.
+
+Every number says its unit in its name; times are seconds only where nothing is
+said. Node sets are bit strings: see :mod:`relaymesh.protocol.bitstring`.
+This module knows no socket, no clock and neither of the two ends.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgpack
+import msgspec
+from msgspec import Meta, Struct
+
+from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.ids import NAME_PATTERN
+
+CONTROL_VERSION = 1
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_DETOUR_HOPS = 14  # with the hop that failed and one more, a frame's hop limit
+
+# "$" would let a newline pass at the end; "\Z" does not.
+Name = Annotated[str, Meta(pattern=NAME_PATTERN.removesuffix("$") + r"\Z")]
+Index = Annotated[int, Meta(ge=0, le=2039)]  # bit position of a node; 255 bytes of bit string at most
+Epoch = Annotated[int, Meta(ge=0, le=255)]
+Generation = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+NodeSet = Annotated[bytes, Meta(max_length=255)]
+Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Milliseconds = Annotated[float, Meta(ge=0.0, le=60_000.0)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Counter = Annotated[int, Meta(ge=0, le=1 << 62)]
+RequestId = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+Text = Annotated[str, Meta(max_length=512)]
+
+
+class Address(Struct, frozen=True, array_like=True):
+    """Where a UDP port is reached: a literal IP address or a name, and a port."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    port: Port
+
+
+class TrackInfo(Struct, frozen=True):
+    """What a player must know to negotiate a track it will get from elsewhere."""
+
+    track: Annotated[int, Meta(ge=0, le=0xFFFF)]
+    kind: Literal["audio", "video"]
+    codec: Annotated[str, Meta(min_length=1, max_length=32)]  # the SDP encoding name: VP8, H264, opus
+    clock_rate: Annotated[int, Meta(ge=1, le=1_000_000)]  # Hz
+    channels: Annotated[int, Meta(ge=1, le=255)] = 1
+    fmtp: Text = ""
+
+
+class StreamInfo(Struct, frozen=True):
+    """A published stream, by name, with its tracks."""
+
+    room: Name
+    participant: Name
+    tracks: Annotated[tuple[TrackInfo, ...], Meta(max_length=64)]
+
+
+class StreamName(Struct, frozen=True):
+    """A stream by name only."""
+
+    room: Name
+    participant: Name
+
+
+class LinkConfig(Struct, frozen=True):
+    """One neighbour: where it is, and the keys of this epoch, one for each direction."""
+
+    peer: Index
+    name: Name
+    address: Address
+    epoch: Epoch
+    send_key: Key
+    receive_key: Key
+
+    def __repr__(self) -> str:  # keys never reach a log
+        return (
+            f"LinkConfig(peer={self.peer}, name={self.name!r}, address={self.address!r}, epoch={self.epoch})"
+        )
+
+
+class LinkReport(Struct, frozen=True):
+    """What a node measured on one of its links, seen from its own side."""
+
+    peer: Index
+    up: bool
+    rtt_ms: Milliseconds  # median of the recent probes; 0 while nothing was measured
+    jitter_ms: Milliseconds  # 90th percentile minus median
+    loss_out: Fraction  # of our probes, lost on the way to the peer
+    loss_in: Fraction  # of the peer's probes, lost on the way to us
+    sent_packets: Counter
+    received_packets: Counter
+
+
+class Route(Struct, frozen=True, array_like=True):
+    """All destinations whose next hop is one neighbour."""
+
+    next_hop: Index
+    destinations: NodeSet
+
+
+class Detour(Struct, frozen=True, array_like=True):
+    """While the neighbour ``around`` is out of reach, frames for ``destinations`` go by ``path``."""
+
+    around: Index
+    path: Annotated[tuple[Index, ...], Meta(max_length=MAX_DETOUR_HOPS)]
+    destinations: NodeSet
+
+
+# --- node → controller -------------------------------------------------------------------------
+
+
+class Join(Struct, frozen=True, tag_field="t", tag="join"):
+    """The first message of a node. Soft state is announced again with it."""
+
+    version: int
+    name: Name
+    region: Name
+    token: Annotated[str, Meta(max_length=4096)]
+    boot_id: Annotated[str, Meta(min_length=8, max_length=64)]  # new with every start of the process
+    relay: Address
+    http_url: Annotated[str, Meta(max_length=512)]  # where its signalling is reached
+    index: Index | None = None  # the index it had before the control channel broke
+    generation: Generation = 0  # the generation it stamps packets with; 0 = none
+    published: Annotated[tuple[StreamInfo, ...], Meta(max_length=10_000)] = ()
+    subscribed: Annotated[tuple[StreamName, ...], Meta(max_length=10_000)] = ()
+
+    def __repr__(self) -> str:  # the token never reaches a log
+        return f"Join(name={self.name!r}, region={self.region!r}, boot_id={self.boot_id!r})"
+
+
+class Report(Struct, frozen=True, tag_field="t", tag="report"):
+    """Link measurements; sent on a period, and at once when a link goes up or down."""
+
+    links: Annotated[tuple[LinkReport, ...], Meta(max_length=2040)]
+    sessions: Counter = 0  # WebRTC sessions held now
+    detoured: NodeSet = b""  # neighbours whose links are up again while frames still go around them
+
+
+class Publish(Struct, frozen=True, tag_field="t", tag="publish"):
+    """A stream enters here. Answered by :class:`PublishReply`."""
+
+    request: RequestId
+    stream: StreamInfo
+
+
+class Unpublish(Struct, frozen=True, tag_field="t", tag="unpublish"):
+    """The stream ended here. Not answered."""
+
+    stream: StreamName
+
+
+class Subscribe(Struct, frozen=True, tag_field="t", tag="subscribe"):
+    """Somebody here wants the stream. Answered by :class:`SubscribeReply`."""
+
+    request: RequestId
+    stream: StreamName
+
+
+class Unsubscribe(Struct, frozen=True, tag_field="t", tag="unsubscribe"):
+    """Nobody here wants the stream any more. Not answered."""
+
+    stream: StreamName
+
+
+class TablesHeld(Struct, frozen=True, tag_field="t", tag="tables-held"):
+    """This node can now forward packets stamped with *generation*."""
+
+    generation: Generation
+
+
+class SnapshotWanted(Struct, frozen=True, tag_field="t", tag="snapshot-wanted"):
+    """A delta did not fit on what this node holds."""
+
+
+# --- controller → node -------------------------------------------------------------------------
+
+
+class Welcome(Struct, frozen=True, tag_field="t", tag="welcome"):
+    """The node is in. Links and tables follow as messages of their own."""
+
+    index: Index
+    probe_interval_ms: Annotated[float, Meta(ge=5.0, le=10_000.0)]
+    dead_after_ms: Annotated[float, Meta(ge=10.0, le=60_000.0)]
+    report_interval_ms: Annotated[float, Meta(ge=10.0, le=60_000.0)]
+
+
+class Refused(Struct, frozen=True, tag_field="t", tag="refused"):
+    """The node is not let in; the channel closes after this."""
+
+    code: Literal["token", "name-taken", "region", "version", "full", "malformed"]
+    reason: Text
+
+
+class Links(Struct, frozen=True, tag_field="t", tag="links"):
+    """Neighbours to add or to re-key (``set``) and to forget (``remove``)."""
+
+    set: Annotated[tuple[LinkConfig, ...], Meta(max_length=2040)] = ()
+    remove: Annotated[tuple[Index, ...], Meta(max_length=2040)] = ()
+
+
+class Snapshot(Struct, frozen=True, tag_field="t", tag="snapshot"):
+    """The whole forwarding table of one generation, and its detours."""
+
+    generation: Generation
+    routes: Annotated[tuple[Route, ...], Meta(max_length=2040)]
+    detours: Annotated[tuple[Detour, ...], Meta(max_length=2040)] = ()
+
+
+class Delta(Struct, frozen=True, tag_field="t", tag="delta"):
+    """What differs from generation *base*: ``moved`` names the new next hop of
+    destinations that got one, ``lost`` the destinations that have none any more;
+    ``detours`` are all of this generation, or nil where they are those of *base*."""
+
+    generation: Generation
+    base: Generation
+    moved: Annotated[tuple[Route, ...], Meta(max_length=2040)] = ()
+    lost: NodeSet = b""
+    detours: Annotated[tuple[Detour, ...], Meta(max_length=2040)] | None = None
+
+
+class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
+    """Every node holds *generation*: stamp new packets with it."""
+
+    generation: Generation
+
+
+class Forward(Struct, frozen=True, tag_field="t", tag="forward"):
+    """To the ingress node: the edges that want this stream now, as a whole set."""
+
+    stream: StreamName
+    edges: NodeSet
+
+
+class PublishReply(Struct, frozen=True, tag_field="t", tag="publish-reply"):
+    """``reason`` is empty when the stream is accepted."""
+
+    request: RequestId
+    reason: Text = ""
+
+
+class SubscribeReply(Struct, frozen=True, tag_field="t", tag="subscribe-reply"):
+    """``stream`` is ``None`` when nobody publishes it; ``ingress`` is where it enters."""
+
+    request: RequestId
+    stream: StreamInfo | None = None
+    ingress: Index | None = None
+
+
+class StreamEnded(Struct, frozen=True, tag_field="t", tag="stream-ended"):
+    """To the edges that play it: the publisher is gone, end the players."""
+
+    stream: StreamName
+
+
+class StreamMoved(Struct, frozen=True, tag_field="t", tag="stream-moved"):
+    """To the edges that play it: the stream (re)entered the mesh, perhaps at another node."""
+
+    stream: StreamInfo
+    ingress: Index
+
+
+class Close(Struct, frozen=True, tag_field="t", tag="close"):
+    """To the ingress node: end this publisher (it was superseded or forbidden)."""
+
+    stream: StreamName
+    reason: Text
+
+
+NodeMessage = Join | Report | Publish | Unpublish | Subscribe | Unsubscribe | TablesHeld | SnapshotWanted
+ControllerMessage = (
+    Welcome
+    | Refused
+    | Links
+    | Snapshot
+    | Delta
+    | Activate
+    | Forward
+    | PublishReply
+    | SubscribeReply
+    | StreamEnded
+    | StreamMoved
+    | Close
+)
+
+
+def encode_message(message: NodeMessage | ControllerMessage) -> bytes:
+    """*message* as one msgpack map."""
+    packed: bytes = msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return packed
+
+
+def decode_node_message(data: bytes) -> NodeMessage:
+    """What a node said.
+
+    Raises:
+        ProtocolError: the bytes are no message a node may send.
+    """
+    message: NodeMessage = _convert(data, NodeMessage)
+    return message
+
+
+def decode_controller_message(data: bytes) -> ControllerMessage:
+    """What the controller said.
+
+    Raises:
+        ProtocolError: the bytes are no message a controller may send.
+    """
+    message: ControllerMessage = _convert(data, ControllerMessage)
+    return message
+
+
+def _convert(data: bytes, kind: Any) -> Any:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError("oversized", f"{len(data)} bytes")
+    try:
+        # strict_map_key refuses maps keyed by anything but text and bytes; the
+        # lengths are bounded by the message itself.
+        plain = msgpack.unpackb(data, strict_map_key=True)
+    except Exception as error:  # msgpack's errors have no common base short of Exception
+        raise ProtocolError("malformed", f"not msgpack: {type(error).__name__}") from None
+    try:
+        return msgspec.convert(plain, kind, builtin_types=(bytes,))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ProtocolError("invalid", str(error)) from None

@@ -1,0 +1,26 @@
+"""What every long-running process does about signals and garbage."""
+
+from __future__ import annotations
+
+import gc
+import signal
+
+import trio
+
+
+async def wait_for_stop() -> str:
+    """Wait for SIGTERM or SIGINT; the name of the one that came."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            return signal.Signals(number).name
+    raise AssertionError("the signal receiver ended by itself")
+
+
+def settle_heap() -> None:
+    """After start-up: what is alive now stays alive, so the collector need not walk it again.
+
+    A full collection over the imports of a node takes tens of milliseconds,
+    which a packet would wait for.
+    """
+    gc.collect()
+    gc.freeze()

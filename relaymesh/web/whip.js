@@ -1,0 +1,96 @@
+// WHIP (RFC 9725) and WHEP for a page: one POST with an offer, one answer, one DELETE.
+// Both functions return a Session; a refusal is an Error whose message is the server's reason.
+
+export class Session {
+  constructor(pc, location) {
+    this.pc = pc;
+    this.location = location; // URL to DELETE, or null when the server named none
+    this.stream = new MediaStream();
+  }
+  // The DELETE goes first, or the session has already ended with its connection; keepalive lets it
+  // out even while the page is being closed.
+  async close() {
+    const location = this.location;
+    this.location = null;
+    if (location) await fetch(location, { method: 'DELETE', keepalive: true }).catch(() => {});
+    this.pc.close();
+  }
+}
+
+// Sends the tracks of `media` to `url`. options.codec prefers a video codec: 'VP8' or 'H264'.
+export async function publish(url, media, options = {}) {
+  const pc = new RTCPeerConnection();
+  for (const track of media.getTracks()) {
+    const sender = pc.addTransceiver(track, { direction: 'sendonly', streams: [media] });
+    if (track.kind === 'video' && options.codec) prefer(sender, options.codec);
+  }
+  const target = new URL(url, window.location);
+  if (options.codec) target.searchParams.set('codec', options.codec);
+  const session = await negotiate(pc, target);
+  session.stream = media;
+  return session;
+}
+
+// Plays `url`; session.stream holds the tracks as they come.
+export async function play(url) {
+  const pc = new RTCPeerConnection();
+  const stream = new MediaStream();
+  pc.ontrack = (event) => stream.addTrack(event.track);
+  pc.addTransceiver('video', { direction: 'recvonly' });
+  pc.addTransceiver('audio', { direction: 'recvonly' });
+  const session = await negotiate(pc, new URL(url, window.location));
+  session.stream = stream;
+  return session;
+}
+
+// Resolves when `pc` is connected; rejects when it fails or takes too long.
+export function connected(pc, withinMs = 10000) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no media connection after ${withinMs / 1000} s`)), withinMs);
+    const look = () => {
+      if (pc.connectionState === 'connected') resolve('connected');
+      else if (['failed', 'closed'].includes(pc.connectionState)) reject(new Error('the media connection failed'));
+      else return;
+      clearTimeout(timer);
+    };
+    pc.addEventListener('connectionstatechange', look);
+    look();
+  });
+}
+
+// The entries of getStats() as a plain list: it can leave the page.
+export async function rawStats(pc) {
+  return pc ? [...(await pc.getStats()).values()] : [];
+}
+
+async function negotiate(pc, url) {
+  try {
+    // Gathering is not waited for: a node answers checks from any address, so it needs no candidates.
+    await pc.setLocalDescription();
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/sdp' },
+      body: pc.localDescription.sdp,
+    }).catch(() => { throw new Error(`no answer from ${url.origin}`); });
+    const text = await response.text();
+    if (response.status !== 201) {
+      const error = new Error(text.trim().slice(0, 300) || `${response.status} ${response.statusText}`);
+      error.status = response.status;
+      throw error;
+    }
+    const location = response.headers.get('Location');
+    const session = new Session(pc, location && new URL(location, url).href);
+    await pc.setRemoteDescription({ type: 'answer', sdp: text });
+    return session;
+  } catch (error) {
+    pc.close();
+    throw error;
+  }
+}
+
+function prefer(transceiver, codec) {
+  const known = RTCRtpSender.getCapabilities('video').codecs;
+  const wanted = known.filter((entry) => entry.mimeType.toLowerCase() === `video/${codec.toLowerCase()}`);
+  if (!wanted.length) throw new Error(`this browser has no encoder for ${codec}`);
+  transceiver.setCodecPreferences([...wanted, ...known.filter((entry) => !wanted.includes(entry))]);
+}

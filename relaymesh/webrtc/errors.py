@@ -1,0 +1,32 @@
+"""The errors of the WebRTC edge.
+
+One type per decoder. Whatever bytes or text a client sends, a decoder raises
+its own type and nothing else, so a caller needs one `except` beside each call.
+All of them mean "the peer's input was wrong"; a fault of ours is an assertion.
+"""
+
+__all__ = ["DtlsError", "RtpError", "SdpError", "SrtpError", "StunError", "WebRtcError"]
+
+
+class WebRtcError(Exception):
+    """Base of every error about what a WebRTC client sent us."""
+
+
+class StunError(WebRtcError):
+    """Not a STUN Binding request that can be answered (RFC 8489)."""
+
+
+class DtlsError(WebRtcError):
+    """The DTLS association cannot do what was asked of it (RFC 6347, RFC 5764)."""
+
+
+class SrtpError(WebRtcError):
+    """A packet could not be protected or unprotected (RFC 3711, RFC 7714)."""
+
+
+class SdpError(WebRtcError):
+    """A session description is malformed or cannot be answered (RFC 8866, RFC 8829)."""
+
+
+class RtpError(WebRtcError):
+    """An RTP or RTCP packet, or a payload inside one, is malformed (RFC 3550)."""

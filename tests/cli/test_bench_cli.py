@@ -1,0 +1,31 @@
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from relaymesh.cli.bench import command
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, ["link", "--quick", "--seconds", "1", *arguments])
+    return result.exit_code, result.output
+
+
+def test_a_table_and_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "link.html"
+    code, output = invoke("--policy", "adaptive", "--policy", "arq", "--html", str(page))
+    assert code == 0
+    assert len(output.splitlines()) == 2 + 6
+    assert "<svg" in page.read_text()
+
+
+def test_json() -> None:
+    code, output = invoke("--json", "--policy", "adaptive", "--loss", "5", "--burst", "8", "--rtt", "40")
+    (result,) = json.loads(output)
+    assert code == 0
+    assert (result["rtt_ms"], result["loss"], result["burst"], result["bound_ms"]) == (40.0, 0.05, 8, 80.0)
+
+
+def test_cells_that_are_not_there() -> None:
+    assert invoke("--policy", "magic")[0] == 2
+    assert invoke("--rtt", "a lot")[0] == 2

@@ -1,0 +1,81 @@
+"""``relaymesh node`` that cannot start says why in a line, without a traceback."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relaymesh.cli.main import main
+
+LOOPBACK = ["--relay", "127.0.0.1:0", "--media", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+CONTROLLER = ["--controller", "ws://127.0.0.1:1"]
+
+
+def run(*arguments: str) -> Result:
+    command = ["node", "--name", "a", "--region", "r", "--token", "t", *LOOPBACK, *arguments]
+    return CliRunner().invoke(main, command, env={"RELAYMESH_NODE_CONFIG": None})
+
+
+def says(result: Result, text: str) -> None:
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code != 0
+    assert text in result.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://127.0.0.1:99999",
+        "wss://host:0",
+        "wss://a..b:7400",
+        f"wss://{'x' * 64}.example",
+        "https://host",
+        "wss://",
+        "wss://[::1:7",
+    ],
+)
+def test_a_url_that_is_none(url: str) -> None:
+    says(run("--controller", url), "settings do not fit")
+
+
+@pytest.mark.parametrize("endpoint", ["a..b:22", "\N{SNOWMAN}" * 64 + ":22", "host:port"])
+def test_an_endpoint_that_is_none(endpoint: str) -> None:
+    says(run(*CONTROLLER, "--relay", endpoint), "is not HOST:PORT")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"{bad", "line 1"),
+        (b"\xff\xfe", "utf-8"),
+        (b'{"links": {"x": {"address": "nowhere", "delay_ms": 1}}}', "HOST:PORT"),
+        (b'{"links": {"x": {"address": "127.0.0.1:1"}}}', "delay_ms"),
+    ],
+)
+def test_a_file_of_emulated_links_that_is_none(tmp_path: Path, content: bytes, text: str) -> None:
+    file = tmp_path / "links.json"
+    file.write_bytes(content)
+    says(run(*CONTROLLER, "--emulate-links", str(file)), text)
+
+
+def test_tls_files_that_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "nonsense.pem"
+    file.write_text("nonsense")
+    for path in (str(file), str(tmp_path / "missing.pem")):
+        says(run(*CONTROLLER, "--tls-cert", path, "--tls-key", path), "cannot use --tls-cert and --tls-key")
+        says(run("--controller", "wss://127.0.0.1:1", "--ca", path), "cannot use --ca")
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [("--relay", socket.SOCK_DGRAM), ("--media", socket.SOCK_DGRAM), ("--http", socket.SOCK_STREAM)],
+)
+def test_a_port_in_use(option: str, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        says(run(*CONTROLLER, option, f"127.0.0.1:{taken.getsockname()[1]}"), "in use")

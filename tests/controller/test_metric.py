@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaymesh.controller.lsdb import LinkState
+from relaymesh.controller.metric import CONFIRM_S, HOP_MS, CostBook, cost_of
+
+LINK = (0, 1)
+
+
+def state(rtt_ms: float, *, jitter_ms: float = 0.0, loss: float = 0.0, up: bool = True) -> LinkState:
+    return LinkState(up, rtt_ms, jitter_ms, loss)
+
+
+def book(extra_ms: float = 0.0) -> CostBook:
+    return CostBook(lambda direction: extra_ms)
+
+
+def test_each_term_says_what_it_is_for() -> None:
+    terms = cost_of(state(80.0, jitter_ms=5.0, loss=0.05), 7.0)
+    assert (terms.latency_ms, terms.jitter_ms, terms.extra_ms) == (40.0, 2.5, 7.0)
+    assert terms.loss_ms == pytest.approx(21.05, abs=0.01)
+    assert terms.total_ms == pytest.approx(40 + 2.5 + 7 + 21.05 + HOP_MS, abs=0.01)
+
+
+@given(st.floats(0, 60_000), st.floats(0, 60_000), st.floats(0, 1), st.floats(0, 1e6))
+def test_whatever_is_reported_the_cost_is_positive_and_finite(
+    rtt_ms: float, jitter_ms: float, loss: float, extra_ms: float
+) -> None:
+    total = cost_of(state(rtt_ms, jitter_ms=jitter_ms, loss=loss), extra_ms).total_ms
+    assert HOP_MS <= total < 2e6
+
+
+def feed(costs: CostBook, measurements: Iterable[LinkState], *, start: float = 0.0) -> list[int]:
+    """One measurement each second; the seconds in which the planned cost moved."""
+    moved = []
+    for second, measured in enumerate(measurements):
+        now = start + second
+        changed = costs.handle_timeout(now)
+        if costs.update(LINK, measured, now) or changed:
+            moved.append(second)
+    return moved
+
+
+def test_twenty_percent_noise_around_a_measurement_never_moves_the_plan() -> None:
+    rng = random.Random(7)
+    noisy = [state(20.0)] + [state(20.0 * rng.uniform(0.8, 1.2)) for _ in range(3600)]
+    assert feed(book(), noisy) == [0]
+
+
+def test_a_step_moves_the_plan_once_it_lasts() -> None:
+    costs = book()
+    assert feed(costs, [state(20.0), state(180.0), state(184.0), state(182.0), state(182.0)]) == [0, 4]
+    assert costs.planned_ms(LINK) == pytest.approx(90 + HOP_MS), "by the least of what was measured"
+    terms = costs.terms(LINK)
+    assert terms is not None
+    assert terms.latency_ms == 91.0
+
+
+def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
+    costs = book()
+    costs.update(LINK, state(20.0), 0.0)
+    costs.update(LINK, state(80.0), 10.0)
+    assert costs.next_timeout() == 10.0 + CONFIRM_S
+    assert not costs.handle_timeout(12.0)
+    assert costs.handle_timeout(10.0 + CONFIRM_S)
+    assert costs.planned_ms(LINK) == pytest.approx(40 + HOP_MS)
+    assert costs.next_timeout() is None
+
+
+def test_small_drifts_add_up_to_a_step() -> None:
+    costs = book()
+    assert feed(costs, [state(float(rtt)) for rtt in range(180, 230)]) == [0, 22, 42]
+
+
+def test_spikes_of_a_busy_host_move_nothing() -> None:
+    rng = random.Random(3)
+    spikes = [state(10.0)]
+    for second in range(3600):
+        busy = second % 5 < 2  # two reports in a row are bad, then it is quiet again
+        spikes.append(state(10.0, jitter_ms=rng.uniform(5, 60) if busy else rng.uniform(0, 1)))
+    assert feed(book(), spikes) == [0]
+
+
+def test_up_and_down_count_at_once() -> None:
+    costs = book(3.0)
+    assert costs.update(LINK, state(20.0), 0.0)
+    assert costs.planned() == {LINK: pytest.approx(13 + HOP_MS)}
+    assert costs.update(LINK, state(20.0, up=False), 0.0)
+    assert costs.planned() == {} and costs.planned_ms(LINK) is None and costs.terms(LINK) is None
+    assert not costs.update(LINK, None, 0.0)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.e2e.processes import square_mesh
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def pytest_runtest_makereport(item, call):
+    # The logs of the mesh's processes go with a failure.
+    if call.excinfo is not None and "mesh" in item.funcargs:
+        item.add_report_section(call.when, "mesh", item.funcargs["mesh"].logs())
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    """A running square mesh, one for each test module."""
+    mesh = square_mesh(tmp_path_factory.mktemp("mesh"))
+    try:
+        mesh.start()
+        yield mesh
+    finally:
+        mesh.stop()
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no Chromium here")
+
+
+@pytest.fixture
+def browsers(browser_path):
+    """Two headless browsers: one to publish, one to play."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        pair = [
+            playwright.chromium.launch(
+                executable_path=browser_path,
+                headless=True,
+                args=BROWSER_FLAGS,
+                ignore_default_args=["--mute-audio"],
+            )
+            for _ in range(2)
+        ]
+        yield pair
+        for browser in pair:
+            browser.close()

@@ -1,0 +1,131 @@
+"""Real browsers: a camera at one edge, a player at another, a transit node between."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from itertools import pairwise
+
+import pytest
+
+from tests.e2e.processes import wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
+
+WATCH_S = 15.0
+JOINS = 20
+JOIN_BOUND_MS = 250.0  # beyond the path's round trip
+
+
+def page_of(browser, url: str):
+    page = browser.new_context().new_page()
+    page.goto(url)
+    return page
+
+
+def publish(mesh, browser, name: str, codec: str):
+    page = page_of(browser, mesh.http("a", f"/publish.html?room=e2e&name={name}&codec={codec}"))
+    assert page.evaluate("publish()") == "connected"
+    return page
+
+
+def play(mesh, browser, name: str):
+    page = page_of(browser, mesh.http("c", f"/play.html?room=e2e&name={name}"))
+    return page, page.evaluate("play()")
+
+
+def video(page, direction: str) -> dict:
+    entries = [
+        e for e in page.evaluate("stats()") if e["type"] == f"{direction}-rtp" and e["kind"] == "video"
+    ]
+    return max(entries, key=lambda e: e.get("framesDecoded", e.get("framesEncoded", 0)))
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+def test_a_camera_is_watched_two_hops_away(mesh, browsers, codec, record_property, capsys):
+    camera = publish(mesh, browsers[0], codec.lower(), codec)
+    time.sleep(2)  # the encoder's own start
+    player, first_frame_ms = play(mesh, browsers[1], codec.lower())
+    assert mesh.path("e2e", codec.lower(), "c")[1] in ("t1", "t2")
+    time.sleep(1)
+    sent_before, seen_before = video(camera, "outbound"), video(player, "inbound")
+    time.sleep(WATCH_S)
+    sent, seen = video(camera, "outbound"), video(player, "inbound")
+    encoded = sent["framesEncoded"] - sent_before["framesEncoded"]
+    decoded = seen["framesDecoded"] - seen_before["framesDecoded"]
+    freezes = seen["freezeCount"] - seen_before["freezeCount"]
+    with capsys.disabled():
+        print(
+            f"\n  {codec}: {decoded} of {encoded} frames decoded in {WATCH_S:.0f} s over "
+            f"{' → '.join(mesh.path('e2e', codec.lower(), 'c'))}, lost {seen['packetsLost']}, "
+            f"freezes {freezes}, first frame {first_frame_ms:.0f} ms"
+        )
+    assert encoded >= 10 * WATCH_S, "the camera itself did not run"
+    assert decoded >= 0.95 * encoded
+    assert seen["packetsLost"] == 0
+    assert freezes == 0
+    assert seen["codecId"]
+    codecs = {e["id"]: e for e in player.evaluate("stats()") if e["type"] == "codec"}
+    assert codecs[seen["codecId"]]["mimeType"] == f"video/{codec}"
+
+
+def test_late_joiners_see_a_frame_soon(mesh, browsers, capsys):
+    publish(mesh, browsers[0], "late", "VP8")
+    time.sleep(2)
+    context = browsers[1].new_context()
+    times = []
+    for _ in range(JOINS):
+        page = context.new_page()
+        page.goto(mesh.http("c", "/play.html?room=e2e&name=late"))
+        times.append(page.evaluate("play()"))
+        page.evaluate("leave()")
+        page.close()
+    path = mesh.path("e2e", "late", "c")
+    path_rtt = sum(
+        link.delay_ms
+        for one, other in pairwise(path)
+        for link in (mesh.topology.link(one, other), mesh.topology.link(other, one))
+    )
+    median = statistics.median(times)
+    with capsys.disabled():
+        print(
+            f"\n  first frame over {JOINS} joins: p50 {median:.0f} ms, max {max(times):.0f} ms; "
+            f"path RTT {path_rtt:.0f} ms, bound {path_rtt + JOIN_BOUND_MS:.0f} ms"
+        )
+    assert median <= path_rtt + JOIN_BOUND_MS
+
+
+def test_a_player_of_nothing_is_told_so(mesh, browsers):
+    page = page_of(browsers[1], mesh.http("c", "/play.html?room=e2e&name=nobody"))
+    outcome = page.evaluate("play().then(() => 'played', error => error.message)")
+    assert "nobody publishes as nobody in e2e" in outcome
+    assert "nobody publishes" in page.inner_text("#status")
+
+
+def test_media_comes_back_when_the_transit_node_is_killed(mesh, browsers, capsys):
+    publish(mesh, browsers[0], "kill", "VP8")
+    time.sleep(2)
+    player, _ = play(mesh, browsers[1], "kill")
+    player.evaluate(
+        """() => {
+            window.shown = [];
+            const video = document.getElementById('video');
+            const note = () => { shown.push(performance.now()); video.requestVideoFrameCallback(note); };
+            video.requestVideoFrameCallback(note);
+        }"""
+    )
+    time.sleep(3)
+    transit = mesh.path("e2e", "kill", "c")[1]
+    other = {"t1": "t2", "t2": "t1"}[transit]
+    mesh.processes[transit].stop(signal.SIGKILL)
+    wait_for(lambda: mesh.path("e2e", "kill", "c") == ["a", other, "c"], 5, "another path")
+    time.sleep(5)
+    shown = player.evaluate("shown")
+    gap = max(later - earlier for earlier, later in pairwise(shown))
+    after = [t for t in shown if t > shown[-1] - 2000]
+    with capsys.disabled():
+        print(f"\n  SIGKILL of {transit}: the picture stood for {gap:.0f} ms, then came over {other}")
+    assert len(after) >= 30, "the picture moves again"
+    mesh.start_node(transit)  # it joins again by itself, with a new boot
+    mesh.wait_until_routed()

@@ -1,0 +1,222 @@
+"""The control channel against a small controller on loopback: join, refusal, reconnection, bad messages."""
+
+import random
+import ssl
+
+import msgpack
+import pytest
+import trio
+import trustme
+from trio_websocket import ConnectionClosed, WebSocketConnection, serve_websocket
+
+from relaymesh.node.agent import Agent, JoinRefused, client_tls
+from relaymesh.protocol.messages import (
+    Address,
+    Join,
+    Refused,
+    Report,
+    TablesHeld,
+    Welcome,
+    decode_node_message,
+    encode_message,
+)
+
+JOIN = Join(1, "n", "r", "token", "boot-id-1", Address("127.0.0.1", 1), "http://127.0.0.1:1")
+WELCOME = Welcome(3, 100.0, 600.0, 1000.0)
+
+
+class FakeController:
+    """Welcomes (or refuses) whoever joins; remembers what it was told."""
+
+    def __init__(self, *, refuse: Refused | None = None, garbage: bool = False) -> None:
+        self.refuse, self.garbage = refuse, garbage
+        self.heard: list[object] = []
+        self.sockets = []
+        self.url = ""
+
+    async def run(self, tls=None, *, task_status=trio.TASK_STATUS_IGNORED):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_websocket, self._handle, "127.0.0.1", 0, tls)
+            self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}"
+            task_status.started()
+
+    async def _handle(self, request):
+        socket = await request.accept()
+        self.sockets.append(socket)
+        self.heard.append(decode_node_message(await socket.get_message()))
+        if self.garbage:
+            await socket.send_message(b"\xc1 not msgpack")
+            await socket.send_message(msgpack.packb({"t": "from-the-future"}))
+            await socket.send_message("text")
+        await socket.send_message(encode_message(self.refuse or WELCOME))
+        try:
+            while True:
+                self.heard.append(decode_node_message(await socket.get_message()))
+        except ConnectionClosed:
+            pass
+
+
+def make_agent(url: str, tls=None, seed: int = 1):
+    said: list[object] = []
+    broken: list[bool] = []
+    agent = Agent(
+        url,
+        tls,
+        make_join=lambda: JOIN,
+        on_message=said.append,
+        on_disconnected=lambda: broken.append(True),
+        rng=random.Random(seed),
+    )
+    return agent, said, broken
+
+
+async def until(condition) -> None:
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+async def test_it_joins_and_passes_messages_both_ways(nursery):
+    controller = FakeController(garbage=True)
+    await nursery.start(controller.run)
+    agent, said, _ = make_agent(controller.url)
+    agent.offer([TablesHeld(1)])  # nobody is there: dropped, not kept
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    assert said == [WELCOME]
+    agent.offer([TablesHeld(2), Report(())])
+    await until(lambda: len(controller.heard) == 3)
+    assert controller.heard == [JOIN, TablesHeld(2), Report(())]
+    nursery.cancel_scope.cancel()
+
+
+async def test_it_joins_again_when_the_channel_breaks(nursery):
+    controller = FakeController()
+    await nursery.start(controller.run)
+    agent, _, broken = make_agent(controller.url)
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    await controller.sockets[0].aclose()
+    await until(lambda: agent.joins == 2)
+    assert broken == [True]
+    assert controller.heard == [JOIN, JOIN]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_controller_that_falls_silent_is_left(nursery, monkeypatch):
+    monkeypatch.setattr("relaymesh.node.agent.PING_INTERVAL", 0.05)
+    monkeypatch.setattr("relaymesh.node.agent.PING_TIMEOUT", 0.2)
+    joins = []
+
+    async def hangs(request):
+        """Welcomes, and then reads nothing: not even pings, once its queue of messages is full."""
+        socket = await request.accept()
+        joins.append(await socket.get_message())
+        await socket.send_message(encode_message(WELCOME))
+        await trio.sleep_forever()
+
+    server = await nursery.start(serve_websocket, hangs, "127.0.0.1", 0, None)
+    agent, _, broken = make_agent(f"ws://127.0.0.1:{server.port}")
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    agent.offer([TablesHeld(k) for k in range(5)])
+    await until(lambda: agent.joins == 2)
+    assert broken == [True]
+    assert len(joins) == 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_controller_that_answers_pings_is_kept(nursery, monkeypatch):
+    monkeypatch.setattr("relaymesh.node.agent.PING_INTERVAL", 0.01)
+    pings = []
+    ping = WebSocketConnection.ping
+
+    async def counted(self, payload=None):
+        await ping(self, payload)
+        pings.append(self)
+
+    monkeypatch.setattr(WebSocketConnection, "ping", counted)
+    controller = FakeController()
+    await nursery.start(controller.run)
+    agent, _, broken = make_agent(controller.url)
+    nursery.start_soon(agent.run)
+    await until(lambda: len(pings) == 5)
+    assert agent.joins == 1
+    assert broken == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_controller_that_comes_late_is_found(nursery):
+    probe = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = probe[0].socket.getsockname()[1]
+    await probe[0].aclose()
+    agent, _, _ = make_agent(f"ws://127.0.0.1:{port}")
+    nursery.start_soon(agent.run)
+    await trio.sleep(0.02)
+    controller = FakeController()
+    nursery.start_soon(serve_websocket, controller._handle, "127.0.0.1", port, None)
+    await until(lambda: agent.connected)
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_first_refusal_ends_it_with_the_reason(nursery):
+    controller = FakeController(refuse=Refused("token", "this token is expired"))
+    await nursery.start(controller.run)
+    agent, _, _ = make_agent(controller.url)
+    with trio.fail_after(10), pytest.raises(JoinRefused, match="expired") as caught:
+        await agent.run()
+    assert caught.value.code == "token"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_later_refusal_is_tried_again(nursery):
+    controller = FakeController()
+    await nursery.start(controller.run)
+    agent, _, _ = make_agent(controller.url)
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    controller.refuse = Refused("name-taken", "wait")
+    await controller.sockets[0].aclose()
+    await until(lambda: len(controller.sockets) == 2)
+    controller.refuse = None
+    await until(lambda: agent.joins == 2)
+    nursery.cancel_scope.cancel()
+
+
+async def test_over_tls_the_right_authority_is_believed(nursery, tmp_path):
+    authority = trustme.CA()
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_tls)
+    controller = FakeController()
+    await nursery.start(controller.run, server_tls)
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    agent, said, _ = make_agent(controller.url, client_tls(controller.url, ca))
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    assert said == [WELCOME]
+    nursery.cancel_scope.cancel()
+
+
+async def test_over_tls_a_stranger_is_not_believed(nursery):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    tries: list[bool] = []
+
+    async def serve(stream):
+        tries.append(True)
+        with pytest.raises(trio.BrokenResourceError):
+            await trio.SSLStream(stream, tls, server_side=True).do_handshake()
+
+    listener = (await nursery.start(trio.serve_tcp, serve, 0))[0]
+    url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}"
+    agent, said, _ = make_agent(url, client_tls(url, None))
+    nursery.start_soon(agent.run)
+    await until(lambda: len(tries) == 2)
+    assert said == []
+    assert not agent.connected
+    nursery.cancel_scope.cancel()
+
+
+def test_a_plain_url_needs_no_tls():
+    assert client_tls("ws://127.0.0.1:1", None) is None

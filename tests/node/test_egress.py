@@ -1,0 +1,202 @@
+"""What a player is sent: numbering, retransmission, a source that changes, sender reports."""
+
+from relaymesh.node.egress import ASKED_BURST, ASKED_PER_S, EgressNumbers, EgressTrack
+from relaymesh.node.streams import MediaClock, Stream
+from relaymesh.protocol.frames import EXTENSION_VIDEO_ORIENTATION
+from relaymesh.protocol.messages import TrackInfo
+from relaymesh.webrtc import vp8
+from relaymesh.webrtc.codecs import Codec
+from relaymesh.webrtc.rtcp import SenderReport, parse_rtcp
+from relaymesh.webrtc.rtp import RtpPacket, parse_rtp, rtx_unwrap
+from tests.node.mesh import AUDIO, NAME, VIDEO, video_frame
+
+VP8 = Codec(108, "VP8", 90_000, 1, "", ("nack", "nack pli", "transport-cc"), 109)
+VP8_WITHOUT_RTX = Codec(108, "VP8", 90_000, 1, "", ("nack",), None)
+
+
+class Player:
+    """Holds what an egress track sent."""
+
+    def __init__(self, codec: Codec = VP8, *, transport_id: int | None = None) -> None:
+        self.packets: list[RtpPacket] = []
+        self.transport_sequence = 0
+        numbers = EgressNumbers(
+            ssrc=1,
+            rtx_ssrc=2 if codec.rtx is not None else None,
+            first_sequence=0x7FFF,
+            first_rtx_sequence=5,
+            transport_id=transport_id,
+            extension_ids={EXTENSION_VIDEO_ORIENTATION: 13},
+        )
+        self.egress = EgressTrack(
+            "0",
+            codec,
+            numbers,
+            cname="c",
+            send=lambda data: self.packets.append(parse_rtp(data)),
+            next_transport_sequence=self._next,
+        )
+
+    def _next(self) -> int:
+        self.transport_sequence += 1
+        return self.transport_sequence
+
+
+def make_stream() -> Stream:
+    stream = Stream(NAME, "relay", 1)
+    stream.set_tracks((VIDEO, AUDIO))
+    return stream
+
+
+def feed(
+    stream: Stream, sequences, *, now: float = 0.0, keyframes=(), payload: bytes = b"\x10\x01\0"
+) -> None:
+    encoding = next(t for t in stream.tracks.values() if t.is_video).main
+    for sequence in sequences:
+        encoding.deliver(
+            video_frame(stream, sequence, keyframe=sequence in keyframes, payload=payload),
+            now + sequence / 30,
+        )
+
+
+def test_video_starts_on_a_keyframe_and_asks_for_one():
+    stream, player = make_stream(), Player()
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    assert encoding.keyframe_wish.due(0.0)
+    feed(stream, range(100, 110), keyframes={104})
+    assert [p.sequence for p in player.packets] == [(0x7FFF + k) & 0xFFFF for k in range(6)]
+    assert [p.timestamp for p in player.packets] == [s * 3000 for s in range(104, 110)]
+    assert {p.ssrc for p in player.packets} == {1}
+
+
+def test_a_gap_from_upstream_stays_a_gap_and_a_late_packet_fills_it():
+    stream, player = make_stream(), Player()
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    feed(stream, [1, 2, 4, 3, 0], keyframes={1})
+    assert [(p.sequence - 0x7FFF) & 0xFFFF for p in player.packets] == [0, 1, 3, 2], "0 lies before the start"
+
+
+def test_a_nack_is_answered_by_rtx_with_the_original_number():
+    stream, player = make_stream(), Player()
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    feed(stream, range(1, 20), keyframes={1}, payload=b"\x10\x01\0data")
+    lost = player.packets[7]
+    player.packets.clear()
+    player.egress.handle_nack([lost.sequence, lost.sequence, 40_000], 1.0)
+    [again] = player.packets
+    assert (again.ssrc, again.payload_type, again.sequence) == (2, 109, 5)
+    assert rtx_unwrap(again.payload) == (lost.sequence, lost.payload)
+    assert again.timestamp == lost.timestamp
+    assert player.egress.unavailable == 1
+    player.egress.handle_nack([lost.sequence], 1.1)
+    assert player.packets[-1].sequence == 6, "asked again later, sent again"
+
+
+def test_a_hole_from_upstream_that_stays_is_answered_by_a_keyframe():
+    stream, player = make_stream(), Player()
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    feed(stream, [1, 2, 3, 6, 7], keyframes={1})
+    hole = (player.packets[2].sequence + 1) & 0xFFFF
+    player.egress.handle_nack([hole, hole + 1], 1.0)
+    assert encoding.keyframe_wish.next_timeout() is None, "it may still come"
+    player.egress.handle_nack([hole + 1], 1.1)
+    assert encoding.keyframe_wish.next_timeout() is None
+    player.egress.handle_nack([hole], 1.16)
+    assert encoding.keyframe_wish.due(1.16)
+    feed(stream, [8], keyframes={8})
+    player.egress.handle_nack([hole], 1.2)
+    assert encoding.keyframe_wish.next_timeout() is None, "answered: not asked again at once"
+
+
+def test_without_rtx_the_packet_itself_comes_again():
+    stream, player = make_stream(), Player(VP8_WITHOUT_RTX)
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    feed(stream, range(1, 5), keyframes={1})
+    first = player.packets[0]
+    player.egress.handle_nack([first.sequence], 1.0)
+    assert player.packets[-1] == first
+
+
+def vp8_payload(picture_id: int, tl0: int, *, keyframe: bool = False) -> bytes:
+    return bytes([0x90, 0xC0, 0x80 | picture_id >> 8, picture_id & 0xFF, tl0, 0 if keyframe else 1, 0, 0])
+
+
+def test_a_publisher_that_comes_back_continues_the_players_numbers():
+    stream, player = make_stream(), Player()
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    for k in range(10):
+        feed(stream, [100 + k], keyframes={100}, payload=vp8_payload(0x7FFA + k & 0x7FFF, 250 + k & 0xFF))
+    old_tracks = dict(stream.tracks)
+    stream.set_tracks((TrackInfo(99, "video", "VP8", 90_000),))
+    player.egress.detach()
+    player.egress.attach(stream.tracks[99].main, 5.0)
+    for k in range(5):
+        feed(
+            stream, [7000 + k], keyframes={7000}, now=-228.0, payload=vp8_payload(33 + k, 9, keyframe=k == 0)
+        )
+    sequences = [p.sequence for p in player.packets]
+    assert sequences == [(0x7FFF + k) & 0xFFFF for k in range(15)]
+    descriptors = [vp8.parse_descriptor(p.payload) for p in player.packets]
+    ids = [d.picture_id for d in descriptors]
+    assert ids == [0x7FFA + k & 0x7FFF for k in range(15)], "one counter over the change"
+    assert [d.tl0picidx for d in descriptors][9:12] == [3, 4, 4]
+    stamps = [p.timestamp for p in player.packets]
+    assert stamps == sorted(stamps)
+    assert stamps[10] - stamps[9] == int((7000 / 30 - 228.0 - 109 / 30) * 90_000)
+    # What came before the change can still be asked for.
+    player.packets.clear()
+    player.egress.handle_nack([sequences[3]], 6.0)
+    assert rtx_unwrap(player.packets[0].payload)[0] == sequences[3]
+    assert old_tracks[VIDEO.track].main.takers == []
+
+
+def test_transport_numbers_and_carried_extensions_are_written_under_the_players_ids():
+    stream, player = make_stream(), Player(transport_id=5)
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    frame = video_frame(stream, 1, keyframe=True)
+    frame.extensions = ((EXTENSION_VIDEO_ORIENTATION, b"\x02"), (9, b"?"))
+    encoding.deliver(frame, 0.0)
+    feed(stream, [2])
+    assert player.packets[0].extensions == {13: b"\x02", 5: b"\x00\x01"}
+    assert player.packets[1].extensions == {5: b"\x00\x02"}
+
+
+def test_the_sender_report_carries_the_publishers_clock():
+    stream, player = make_stream(), Player()
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    assert player.egress.sender_report(0.0) == b""
+    feed(stream, [1], keyframes={1})
+    assert player.egress.sender_report(0.0) == b"", "the publisher has not said its clock"
+    encoding.clock = MediaClock(100 << 32, 5000, 10.0)
+    report = parse_rtcp(player.egress.sender_report(10.5))[0]
+    assert isinstance(report, SenderReport)
+    assert report.ntp == (100 << 32) + (1 << 31)
+    assert report.rtp_timestamp == 5000 + 45_000
+    assert report.packet_count == 1
+
+
+def test_a_player_is_sent_again_only_so_much():
+    stream, player = make_stream(), Player()
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    feed(stream, range(1, 1001), keyframes={1})
+    everything = [packet.sequence for packet in player.packets]
+    player.packets.clear()
+    for k in range(100):  # a second of asking for all of it
+        player.egress.handle_nack(everything, 100.0 + k / 100)
+    assert ASKED_BURST <= len(player.packets) <= ASKED_BURST + ASKED_PER_S
+    player.packets.clear()
+    player.egress.handle_nack(everything, 200.0)
+    assert len(player.packets) == len(everything), "and is served again later"
+
+
+def test_a_keyframe_of_audio_is_never_waited_for():
+    stream = make_stream()
+    player = Player(Codec(111, "opus", 48_000, 2, "", (), None))
+    encoding = stream.tracks[AUDIO.track].main
+    player.egress.attach(encoding, 0.0)
+    player.egress.handle_keyframe_request(1.0)
+    assert encoding.keyframe_wish.next_timeout() is None

@@ -1,0 +1,105 @@
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaymesh.node.streams import (
+    CACHE_PACKETS,
+    KEYFRAME_INTERVAL,
+    KEYFRAME_RETRY,
+    KeyframeWish,
+    Stream,
+    StreamTable,
+)
+from relaymesh.protocol.messages import StreamName, TrackInfo
+from tests.node.mesh import AUDIO, NAME, VIDEO, Recorder, video_frame
+
+
+def make_stream() -> Stream:
+    stream = Stream(NAME, "local", 1)
+    stream.set_tracks((VIDEO, AUDIO))
+    return stream
+
+
+def test_a_wish_is_served_at_once_and_then_at_a_bounded_rate():
+    wish = KeyframeWish()
+    assert wish.next_timeout() is None
+    sent = []
+    for step in range(200):  # two seconds in which somebody asks every 10 ms and no keyframe comes
+        now = step * 0.01
+        wish.ask(now)
+        if wish.due(now):
+            sent.append(now)
+    assert sent[0] == 0.0
+    assert all(later - earlier >= KEYFRAME_RETRY - 1e-9 for earlier, later in pairwise(sent))
+    assert len(sent) == 4
+
+
+def test_a_new_wish_after_a_keyframe_waits_only_for_the_rate_limit():
+    wish = KeyframeWish()
+    wish.ask(0.0)
+    assert wish.due(0.0)
+    wish.seen()
+    assert not wish.due(0.1)
+    wish.ask(0.1)
+    assert not wish.due(0.2)
+    assert wish.next_timeout() == KEYFRAME_INTERVAL
+    assert wish.due(KEYFRAME_INTERVAL)
+
+
+def test_takers_get_every_packet_once_and_the_cache_finds_the_recent_ones():
+    stream = make_stream()
+    encoding = stream.tracks[VIDEO.track].main
+    taker = Recorder()
+    encoding.takers.append(taker)
+    assert encoding.deliver(video_frame(stream, 10), 0.0)
+    assert encoding.deliver(video_frame(stream, 12), 0.1)
+    assert not encoding.deliver(video_frame(stream, 10), 0.2), "a duplicate"
+    assert encoding.lost == 1
+    assert encoding.deliver(video_frame(stream, 11), 0.3)
+    assert encoding.lost == 0
+    assert [f.sequence for f in taker.frames] == [10, 12, 11]
+    assert encoding.duplicates == 1
+    assert encoding.deliver(video_frame(stream, 12 + CACHE_PACKETS), 0.4)
+    assert encoding.recent(12) is None
+    assert not encoding.deliver(video_frame(stream, 11), 0.5), "older than the cache"
+
+
+@given(st.lists(st.integers(0, 3000), max_size=300))
+def test_no_order_of_arrival_delivers_twice_or_loses_count(sequences):
+    stream = make_stream()
+    encoding = stream.tracks[VIDEO.track].main
+    taker = Recorder()
+    encoding.takers.append(taker)
+    for sequence in sequences:
+        encoding.deliver(video_frame(stream, sequence), 0.0)
+    taken = [f.sequence for f in taker.frames]
+    recent = {s for s in taken if s > (encoding.highest or 0) - CACHE_PACKETS}
+    assert len([s for s in taken if s in recent]) == len(recent)
+    assert encoding.received == len(taken)
+    assert encoding.received + encoding.duplicates == len(sequences)
+
+
+def test_a_stream_that_stays_keeps_its_packets_and_a_changed_track_does_not():
+    stream = make_stream()
+    before = stream.tracks[VIDEO.track]
+    stream.set_tracks((VIDEO,))
+    assert stream.tracks == {VIDEO.track: before}
+    stream.set_tracks((TrackInfo(VIDEO.track, "video", "H264", 90_000),))
+    assert stream.tracks[VIDEO.track] is not before
+
+
+def test_the_table_finds_streams_by_name_and_by_number():
+    table = StreamTable(limit=1)
+    stream = make_stream()
+    table.add(stream)
+    assert table.full
+    assert table.get(NAME) is stream
+    assert table.by_id(stream.id) is stream
+    assert table.track(stream.tracks[VIDEO.track].id) is stream.tracks[VIDEO.track]
+    assert table.get(StreamName("room", "bob")) is None
+    other = make_stream()
+    table.remove(other)
+    assert table.get(NAME) is stream, "only the stream itself can be removed, not one of its name"
+    table.remove(stream)
+    assert len(table) == 0

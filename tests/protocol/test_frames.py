@@ -1,0 +1,277 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaymesh.protocol import frames
+from relaymesh.protocol.bitstring import MAX_INDEX
+from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.frames import (
+    ClockFrame,
+    Echo,
+    KeyframeRequest,
+    MediaFrame,
+    Probe,
+    decode_clock,
+    decode_echo,
+    decode_keyframe_request,
+    decode_media,
+    decode_probe,
+    encode_clock,
+    encode_echo,
+    encode_keyframe_request,
+    encode_media,
+    encode_probe,
+    read_route,
+    reroute,
+    split_frames,
+)
+from relaymesh.protocol.ids import TrackId
+
+u8, u16 = st.integers(0, 0xFF), st.integers(0, 0xFFFF)
+u32, u64 = st.integers(0, 0xFFFFFFFF), st.integers(0, (1 << 64) - 1)
+track_ids = st.builds(TrackId, u64, u64, u16)
+node_sets = st.sets(st.integers(0, MAX_INDEX), min_size=1, max_size=8).map(lambda s: sum(1 << i for i in s))
+extension = st.one_of(
+    st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=1)),
+    st.tuples(st.integers(3, 255), st.binary(max_size=40)),
+)
+media_frames = st.builds(
+    MediaFrame,
+    track_ids,
+    u8,
+    u32,
+    u32,
+    st.binary(max_size=900),
+    keyframe=st.booleans(),
+    marker=st.booleans(),
+    audio=st.booleans(),
+    discardable=st.booleans(),
+    priority=st.integers(0, 3),
+    spatial=st.integers(0, 7),
+    temporal=st.integers(0, 7),
+    extensions=st.lists(extension, max_size=5).map(tuple),
+    hop_limit=u8,
+    generation=u32,
+    destinations=node_sets,
+)
+clocks = st.builds(ClockFrame, track_ids, u8, u64, u32, u8, u32, node_sets)
+requests = st.builds(KeyframeRequest, track_ids, u8, u8, u32, node_sets)
+DECODERS = [
+    decode_media,
+    decode_clock,
+    decode_keyframe_request,
+    decode_probe,
+    decode_echo,
+    read_route,
+    split_frames,
+]
+
+TRACK = TrackId(1, 2, 3)
+
+
+def body_of(frame: bytes, kind: int) -> bytes:
+    ((found, body),) = split_frames(frame)
+    assert found == kind
+    return body
+
+
+@given(media_frames)
+def test_media_round_trip(frame: MediaFrame) -> None:
+    assert decode_media(body_of(encode_media(frame), frames.MEDIA)) == frame
+
+
+@given(clocks)
+def test_clock_round_trip(frame: ClockFrame) -> None:
+    assert decode_clock(body_of(encode_clock(frame), frames.CLOCK)) == frame
+
+
+@given(requests)
+def test_keyframe_request_round_trip(frame: KeyframeRequest) -> None:
+    assert decode_keyframe_request(body_of(encode_keyframe_request(frame), frames.KEYFRAME_REQUEST)) == frame
+
+
+@given(st.builds(Probe, u32, u64), st.builds(Echo, u32, u64, u32, u32))
+def test_probe_and_echo_share_a_datagram(probe: Probe, echo: Echo) -> None:
+    (first, one), (second, other) = split_frames(encode_probe(probe) + encode_echo(echo))
+    assert (first, second) == (frames.PROBE, frames.ECHO)
+    assert decode_probe(one) == probe
+    assert decode_echo(other) == echo
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@given(data=st.binary(max_size=200))
+def test_random_bytes_raise_protocol_error_only(decode, data: bytes) -> None:  # type: ignore[no-untyped-def]
+    try:
+        decode(data)
+    except ProtocolError:
+        pass
+
+
+@pytest.mark.parametrize("decode", [decode_media, read_route])
+@given(frame=media_frames, cut=st.integers(0, 400), at=st.integers(0, 60), value=u8)
+def test_broken_media_raises_protocol_error_only(decode, frame, cut: int, at: int, value: int) -> None:  # type: ignore[no-untyped-def]
+    body = bytearray(body_of(encode_media(frame), frames.MEDIA))
+    body[at % len(body)] = value
+    try:
+        decode(bytes(body[: len(body) - cut]))
+    except ProtocolError:
+        pass
+
+
+@given(media_frames, node_sets)
+def test_reroute_touches_the_routed_header_only(frame: MediaFrame, towards: int) -> None:
+    frame.hop_limit = max(frame.hop_limit, 2)
+    body = body_of(encode_media(frame), frames.MEDIA)
+    sent_on = decode_media(body_of(reroute(frames.MEDIA, body, read_route(body), towards), frames.MEDIA))
+    assert sent_on == dataclasses.replace(frame, hop_limit=frame.hop_limit - 1, destinations=towards)
+
+
+def test_reroute_carries_types_it_does_not_know() -> None:
+    body = b"\x05\x01\x00\x00\x00\x09\x06" + b"whatever comes here"
+    moved = reroute(0x1E, body, read_route(body), 0b10)
+    assert (
+        moved == b"\x1e" + len(body).to_bytes(2, "big") + b"\x04\x01\x00\x00\x00\x09\x02whatever comes here"
+    )
+
+
+@pytest.mark.parametrize("hop_limit", [0, 1])
+def test_a_spent_hop_limit_is_not_sent_on(hop_limit: int) -> None:
+    body = body_of(
+        encode_keyframe_request(KeyframeRequest(TRACK, 0, hop_limit, 1, 1)), frames.KEYFRAME_REQUEST
+    )
+    with pytest.raises(ProtocolError) as caught:
+        reroute(frames.KEYFRAME_REQUEST, body, read_route(body), 1)
+    assert caught.value.reason == "invalid"
+
+
+def test_zero_bytes_at_the_end_of_a_bit_string_change_nothing() -> None:
+    assert read_route(b"\x10\x03\x00\x00\x00\x07\x01\x00\x00") == (16, 7, 1, 9)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\x10\x01\x00\x00\x00", "truncated"),
+        (b"\x10\x02\x00\x00\x00\x01\x01", "truncated"),
+        (b"\x10\x00\x00\x00\x00\x01", "invalid"),
+        (b"\x10\x02\x00\x00\x00\x01\x00\x00", "invalid"),
+    ],
+)
+def test_bad_routes(body: bytes, reason: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read_route(body)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "reason"),
+    [
+        (b"", "malformed"),
+        (b"\x10\x00", "truncated"),
+        (b"\x10\x00\x02x", "truncated"),
+        (b"\x01\x00\x00\x02", "truncated"),
+    ],
+)
+def test_bad_plaintexts(plaintext: bytes, reason: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        split_frames(plaintext)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("block", [b"\x01", b"\x01\x02\x00", b"\x01\x02\x00\x00", b"\x01\x00", b"\x02\x00"])
+def test_bad_extensions(block: bytes) -> None:
+    body = body_of(encode_media(MediaFrame(TRACK, 0, 1, 1, b"", destinations=1)), frames.MEDIA)
+    with pytest.raises(ProtocolError) as caught:
+        decode_media(body[:-1] + bytes([len(block)]) + block)
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"priority": 4},
+        {"priority": -1},
+        {"spatial": 8},
+        {"temporal": 8},
+        {"sequence": 1 << 32},
+        {"generation": 1 << 32},
+        {"encoding": 256},
+        {"hop_limit": 256},
+        {"destinations": 0},
+        {"destinations": 1 << 2040},
+        {"extensions": ((1, b""),)},
+        {"extensions": ((256, b""),)},
+        {"extensions": ((9, bytes(256)),)},
+        {"extensions": ((9, bytes(200)), (9, bytes(200)))},
+    ],
+)
+def test_our_own_mistakes_are_value_errors(change: dict[str, object]) -> None:
+    frame = dataclasses.replace(MediaFrame(TRACK, 0, 1, 1, b"x", destinations=1), **change)  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        encode_media(frame)
+
+
+def test_a_payload_that_fits_no_datagram_is_oversized() -> None:
+    largest = frames.MAX_FRAME_BYTES - len(encode_media(MediaFrame(TRACK, 0, 1, 1, b"", destinations=1)))
+    assert (
+        len(encode_media(MediaFrame(TRACK, 0, 1, 1, bytes(largest), destinations=1)))
+        == frames.MAX_FRAME_BYTES
+    )
+    with pytest.raises(ProtocolError) as caught:
+        encode_media(MediaFrame(TRACK, 0, 1, 1, bytes(largest + 1), destinations=1))
+    assert caught.value.reason == "oversized"
+
+
+# --- detours -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2039), min_size=1, max_size=13))
+def test_a_detour_visits_its_hops_and_ends_as_the_frame_inside(hops: list[int]) -> None:
+    inner = encode_keyframe_request(KeyframeRequest(TrackId(1, 2, 3), 0, frames.HOP_LIMIT, 7, 0b1010))
+    frame = frames.detour(inner, hops)
+    for crossed, hop in enumerate(hops, 1):
+        ((kind, body),) = split_frames(frame)
+        assert kind == frames.DETOUR
+        route = read_route(body)
+        assert route[:3] == (frames.HOP_LIMIT - crossed + 1, 7, 0b1010)
+        there, frame = frames.follow_detour(body, route)
+        assert there == hop
+    assert frame[0] == frames.KEYFRAME_REQUEST
+    assert frame == inner[:3] + bytes([frames.HOP_LIMIT - len(hops)]) + inner[4:]
+
+
+def test_no_hops_no_detour_and_what_does_not_fit_is_refused() -> None:
+    inner = encode_keyframe_request(KeyframeRequest(TrackId(1, 2, 3), 0, 2, 7, 1))
+    assert frames.detour(inner, ()) == inner
+    with pytest.raises(ValueError, match="detour"):
+        frames.detour(inner, (70_000,))
+    largest = inner[:3] + inner[3:] + bytes(frames.MAX_FRAME_BYTES - len(inner))
+    with pytest.raises(ProtocolError) as refusal:
+        frames.detour(largest, (1,))
+    assert refusal.value.reason == "oversized"
+
+
+@given(st.binary(max_size=60))
+def test_whatever_a_detour_holds_only_a_protocol_error_escapes(body: bytes) -> None:
+    try:
+        hop, frame = frames.follow_detour(body, read_route(body))
+    except ProtocolError:
+        return
+    assert 0 <= hop <= 0xFFFF
+    ((kind, _),) = split_frames(frame)
+    assert frames.ROUTED_FIRST <= kind <= frames.ROUTED_LAST
+
+
+@pytest.mark.parametrize("segments", ["00", "0000", "01000a13", "01000a02", "02000a"])
+def test_detours_that_lead_nowhere_are_refused(segments: str) -> None:
+    body = bytes.fromhex("100100000007" + "02" + segments)
+    with pytest.raises(ProtocolError):
+        frames.follow_detour(body, read_route(body))
+
+
+def test_a_probe_says_that_its_sender_is_deaf() -> None:
+    deaf = frames.Probe(5, 6, deaf=True)
+    assert frames.decode_probe(encode_probe(deaf)[3:]) == deaf
+    assert not frames.decode_probe(encode_probe(frames.Probe(5, 6))[3:] + b"\x02").deaf

@@ -1,0 +1,285 @@
+"""Write the test vectors of the relay protocol.
+
+Run as ``python tests/vectors/relay/make.py``. The bytes are put together here
+by hand, field by field from the tables of docs/protocol.md, and sealed with
+AES-GCM directly: nothing of :mod:`relaymesh` is used, so that the vectors are a
+second opinion, not an echo of the implementation. They are checked by
+``tests/protocol/test_vectors.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from reedsolo import RSCodec
+
+HERE = Path(__file__).parent
+KEY = bytes(range(16))
+
+
+def u(value: int, size: int) -> bytes:
+    return value.to_bytes(size, "big")
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    return u(kind, 1) + u(len(body), 2) + body
+
+
+def routed(hop_limit: int, generation: int, bits: bytes) -> bytes:
+    return u(hop_limit, 1) + u(len(bits), 1) + u(generation, 4) + bits
+
+
+def stream(room: int, participant: int, track: int, encoding: int) -> bytes:
+    return u(room, 8) + u(participant, 8) + u(track, 2) + u(encoding, 1)
+
+
+ROUTE = {"hop_limit": 16, "generation": 7, "destinations": [0, 9]}
+ROUTE_BYTES = routed(16, 7, b"\x01\x02")  # bit 0 of byte 0, bit 1 of byte 1
+STREAM = {"room": 0x0102030405060708, "participant": 0x1112131415161718, "track": 3, "encoding": 2}
+STREAM_BYTES = stream(0x0102030405060708, 0x1112131415161718, 3, 2)
+
+
+def media() -> list[dict[str, Any]]:
+    plain = u(0, 1) + u(0, 1) + u(1, 4) + u(2, 4) + u(0, 1)
+    # flags: keyframe 1 | marker 2 | discardable 8 | priority 2 << 4; layers: spatial 2 << 5 | temporal 1 << 2
+    full = u(0x2B, 1) + u(0x44, 1) + u(0xFFFFFFFE, 4) + u(0xDEADBEEF, 4) + u(7, 1)
+    extensions = b"\x02\x01\x03" + b"\x7f\x02hi"  # orientation 3, then a kind that nobody knows
+    audio = u(0x34, 1) + u(0, 1) + u(70000, 4) + u(960, 4) + u(3, 1) + b"\x01\x01\x8a"
+    fields: dict[str, Any] = {"keyframe": False, "marker": False, "audio": False, "discardable": False}
+    fields |= {"priority": 0, "spatial": 0, "temporal": 0, "extensions": [], **ROUTE, **STREAM}
+    return [
+        {
+            "name": "media, smallest",
+            "how": "every flag and field at rest, no extension, empty payload",
+            "fields": {**fields, "sequence": 1, "timestamp": 2, "payload": ""},
+            "frame": frame(0x10, ROUTE_BYTES + STREAM_BYTES + plain).hex(),
+        },
+        {
+            "name": "media, video keyframe",
+            "how": "first and last packet of a discardable keyframe, class 2, layer S2 T1, two extensions",
+            "fields": {
+                **fields,
+                "keyframe": True,
+                "marker": True,
+                "discardable": True,
+                "priority": 2,
+                "spatial": 2,
+                "temporal": 1,
+                "sequence": 0xFFFFFFFE,
+                "timestamp": 0xDEADBEEF,
+                "extensions": [[2, "03"], [127, b"hi".hex()]],
+                "payload": b"video".hex(),
+            },
+            "frame": frame(0x10, ROUTE_BYTES + STREAM_BYTES + full + extensions + b"video").hex(),
+        },
+        {
+            "name": "media, audio with level",
+            "how": "audio, class 3, voice flag set and level -10 dBov (RFC 6464: 0x8a)",
+            "fields": {
+                **fields,
+                "audio": True,
+                "priority": 3,
+                "sequence": 70000,
+                "timestamp": 960,
+                "extensions": [[1, "8a"]],
+                "payload": b"opus".hex(),
+            },
+            "frame": frame(0x10, ROUTE_BYTES + STREAM_BYTES + audio + b"opus").hex(),
+        },
+    ]
+
+
+def other_frames() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": "clock",
+            "how": "NTP 0xe000000080000000 (half a second past a second) is RTP time 90000",
+            "fields": {**ROUTE, **STREAM, "ntp": 0xE000000080000000, "timestamp": 90000},
+            "frame": frame(0x11, ROUTE_BYTES + STREAM_BYTES + u(0xE000000080000000, 8) + u(90000, 4)).hex(),
+        },
+        {
+            "name": "keyframe-request",
+            "how": "the stream header and nothing more",
+            "fields": {**ROUTE, **STREAM},
+            "frame": frame(0x12, ROUTE_BYTES + STREAM_BYTES).hex(),
+        },
+        {
+            "name": "probe",
+            "how": "sequence, then the sender's microseconds",
+            "fields": {"sequence": 0x01020304, "sent_at_us": 1_000_000},
+            "frame": frame(0x01, u(0x01020304, 4) + u(1_000_000, 8)).hex(),
+        },
+        {
+            "name": "echo",
+            "how": "the probe's two fields copied, then 250 received, highest 0x01020305",
+            "fields": {
+                "sequence": 0x01020304,
+                "sent_at_us": 1_000_000,
+                "probes_received": 250,
+                "probe_highest": 0x01020305,
+            },
+            "frame": frame(0x02, u(0x01020304, 4) + u(1_000_000, 8) + u(250, 4) + u(0x01020305, 4)).hex(),
+        },
+    ]
+
+
+def repair_frames() -> list[dict[str, Any]]:
+    runs = [3, 2, 4, 1, 2]  # of 12 from 100 on: 103, 104 and 109 are missing
+    ack_body = u(1, 1) + u(100, 4) + u(12, 2) + u(0x00ABCDEF, 4) + u(5, 1) + u(2, 2) + u(1, 1)
+    ack_body += b"".join(u(run, 2) for run in runs) + b"\x00\x04" + b"\xff\xff" + u(4, 2)
+    sources = [frame(0x12, ROUTE_BYTES + STREAM_BYTES), frame(0x1F, routed(3, 7, b"\x02") + b"new")]
+    symbols = [u(len(source), 2) + source for source in sources]
+    size = max(map(len, symbols))
+    padded = [symbol + bytes(size - len(symbol)) for symbol in symbols]
+    codec = RSCodec(2, fcr=0, prim=0x11D, generator=2)
+    words = [bytes(codec.encode(bytes(column))) for column in zip(*padded, strict=True)]
+    second = bytes(word[3] for word in words)  # two sources, then two repair symbols: this is the second
+    repair_body = u(1, 1) + u(200, 4) + u(2, 1) + u(2, 1) + u(1, 1) + u(7, 2) + second
+    return [
+        {
+            "name": "ack",
+            "how": "100 … 111 of epoch 1, 3 ms ago; the last three came 4 and -1 ticks apart; 104 recovered",
+            "fields": {
+                "epoch": 1,
+                "base": 100,
+                "runs": runs,
+                "delay": 12,
+                "arrival": 0x00ABCDEF,
+                "deltas": [4, -1],
+                "repaired": [4],
+            },
+            "frame": frame(0x04, ack_body).hex(),
+        },
+        {
+            "name": "repair",
+            "how": "second of two over packets 200 and 207 of epoch 1: a keyframe request, and a frame "
+            "of type 0x1f with hop limit 3, generation 7, destination 1 and the bytes 'new'",
+            "fields": {
+                "epoch": 1,
+                "numbers": [200, 207],
+                "repairs": 2,
+                "index": 1,
+                "symbol": second.hex(),
+            },
+            "sources": [source.hex() for source in sources],
+            "frame": frame(0x05, repair_body).hex(),
+        },
+        {
+            "name": "retransmission",
+            "how": "packet 300 of epoch 1, which held a keyframe request",
+            "fields": {"epoch": 1, "number": 300, "frames": sources[0].hex()},
+            "frame": frame(0x06, u(1, 1) + u(300, 4) + sources[0]).hex(),
+        },
+    ]
+
+
+def reroutes() -> list[dict[str, Any]]:
+    body = ROUTE_BYTES + STREAM_BYTES
+    return [
+        {
+            "name": "towards node 9 only",
+            "how": "hop limit 16 becomes 15, the bit string becomes 00 02, the rest is untouched",
+            "frame": frame(0x12, body).hex(),
+            "destinations": [9],
+            "rerouted": frame(0x12, routed(15, 7, b"\x00\x02") + STREAM_BYTES).hex(),
+        },
+        {
+            "name": "towards node 0 only",
+            "how": "the bit string shrinks to one byte, so the frame is a byte shorter",
+            "frame": frame(0x12, body).hex(),
+            "destinations": [0],
+            "rerouted": frame(0x12, routed(15, 7, b"\x01") + STREAM_BYTES).hex(),
+        },
+        {
+            "name": "of a type that is not assigned",
+            "how": "type 0x1f, whose rest a transit node cannot read and need not",
+            "frame": frame(0x1F, ROUTE_BYTES + b"new").hex(),
+            "destinations": [9],
+            "rerouted": frame(0x1F, routed(15, 7, b"\x00\x02") + b"new").hex(),
+        },
+    ]
+
+
+def datagrams() -> list[dict[str, Any]]:
+    probe = frame(0x01, u(5, 4) + u(6, 8))
+    cases = [
+        ("one probe", 1, 2, 1, probe),
+        ("probe and keyframe request", 255, 0x07F7, 1 << 40, probe + frame(0x12, ROUTE_BYTES + STREAM_BYTES)),
+    ]
+    made = []
+    for name, epoch, sender, number, plaintext in cases:
+        clear = b"\x11" + u(epoch, 1) + u(sender, 2) + u(number, 8)
+        sealed = AESGCM(KEY).encrypt(bytes(4) + u(number, 8), plaintext, clear)
+        made.append(
+            {
+                "name": name,
+                "how": "AES-128-GCM; the header is associated data, the nonce is 00000000|number",
+                "key": KEY.hex(),
+                "epoch": epoch,
+                "sender": sender,
+                "number": number,
+                "plaintext": plaintext.hex(),
+                "datagram": (clear + sealed).hex(),
+            }
+        )
+    return made
+
+
+def bad_plaintexts() -> list[dict[str, Any]]:
+    """Sealed rightly, a receiver refuses each of these whole."""
+    probe = frame(0x01, u(5, 4) + u(6, 8))
+    cases = {
+        "no frame": b"",
+        "half a frame header": b"\x10\x00",
+        "body shorter than its length": b"\x10\x00\x05abc",
+        "good probe, then an echo of one byte": probe + frame(0x02, b"x"),
+        "probe of eleven bytes": frame(0x01, bytes(11)),
+        "ack of no runs": frame(0x04, bytes(15)),
+        "ack whose runs are cut": frame(0x04, bytes(11) + b"\x02\x00\x00\x00\x00\x01"),
+        "ack of a time for a packet that is missing": frame(
+            0x04, bytes(11) + b"\x02\x00\x01\x00" + u(1, 2) + u(1, 2) + u(9, 2)
+        ),
+        "repair 2 of 2": frame(0x05, u(1, 1) + u(200, 4) + b"\x01\x02\x02" + b"\x00\x01x"),
+        "repair of a source twice": frame(
+            0x05, u(1, 1) + u(200, 4) + b"\x02\x01\x00" + u(0, 2) + b"\x00\x01x"
+        ),
+        "retransmission of nothing": frame(0x06, u(1, 1) + u(300, 4)),
+    }
+    return [{"name": name, "plaintext": plaintext.hex()} for name, plaintext in cases.items()]
+
+
+def bad_bodies() -> list[dict[str, Any]]:
+    """Bodies of media frames that are refused, with the reason."""
+    head = u(0, 1) + u(0, 1) + u(1, 4) + u(2, 4)
+    cases = [
+        ("no room for a routed header", b"\x10\x01\x00\x00\x00", "truncated"),
+        ("bit string of no bytes", routed(16, 7, b"") + STREAM_BYTES + head + b"\x00", "invalid"),
+        ("bit string of zero bits", routed(16, 7, b"\x00\x00") + STREAM_BYTES + head + b"\x00", "invalid"),
+        ("media header cut", ROUTE_BYTES + STREAM_BYTES + head, "truncated"),
+        ("extensions beyond the end", ROUTE_BYTES + STREAM_BYTES + head + b"\x04\x01\x01\x00", "truncated"),
+        ("extension beyond its block", ROUTE_BYTES + STREAM_BYTES + head + b"\x02\x01\x01\x00", "malformed"),
+        ("audio level of no bytes", ROUTE_BYTES + STREAM_BYTES + head + b"\x02\x01\x00", "malformed"),
+    ]
+    return [{"name": name, "body": body.hex(), "reason": reason} for name, body, reason in cases]
+
+
+def main(target: Path = HERE) -> None:
+    files = {
+        "frames.json": {
+            "media": media(),
+            "others": other_frames(),
+            "repair": repair_frames(),
+            "bad_media_bodies": bad_bodies(),
+        },
+        "reroutes.json": {"reroutes": reroutes()},
+        "datagrams.json": {"datagrams": datagrams(), "bad_plaintexts": bad_plaintexts()},
+    }
+    for name, content in files.items():
+        (target / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
