@@ -35,13 +35,13 @@ types: $(VENV)/dev.stamp
 
 # Everything in virtual time or without time: on all cores at once.
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate --ignore=tests/client $(ARGS)
 
-# Everything in real time, one after the other: emulated networks, whole meshes of
+# Everything in real time, one after the other: real encoders and decoders, emulated networks, whole meshes of
 # real processes, and real browsers where there is a Chromium.
 e2e: $(VENV)/dev.stamp
 	@sh scripts/browser.sh
-	$(BIN)/pytest tests/netsim/emulate tests/e2e $(ARGS)
+	$(BIN)/pytest tests/client tests/netsim/emulate tests/e2e $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -60,7 +60,7 @@ METRICS: dict[str, Metric] = {
         ("p50", "max"),
     ),
     "loops": Metric("count", "Datagrams dropped because their hop limit ran out or they came back."),
-    "duplicates": Metric("count", "Media packets that reached an edge twice."),
+    "duplicates": Metric("count", "Media packets that reached an edge twice though sent once."),
     "path_stretch": Metric(
         "fraction", "True delay of the chosen path over that of the best, less 1; mean over time and streams."
     ),

@@ -166,6 +166,7 @@ class NodeCore:
             self._events.append(LinkChanged(self.relay.name_of(peer), isinstance(event, LinkUp)))
             if isinstance(event, LinkDown):
                 self.repair.handle_down(peer)
+                self.forwarder.salvage(peer, now)
             else:
                 self.repair.handle_up(peer)
         if changed:

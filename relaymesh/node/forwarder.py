@@ -21,6 +21,8 @@ from relaymesh.protocol.frames import HOP_LIMIT, ClockFrame, KeyframeRequest, Me
 from relaymesh.protocol.ids import TrackId
 
 LINK_LOCAL_LIMIT = 0x10  # frame types from here on are routed
+# Not a CLOCK, which says what time it is, nor a DETOUR, whose hops are strict: nothing is repaired twice.
+_SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST))
 
 
 class Forwarder:
@@ -37,6 +39,7 @@ class Forwarder:
         self.forwarded = 0  # frames passed on in transit
         self.originated = 0  # frames sent into the mesh from here, one for each next hop
         self.detoured = 0  # frames sent around a neighbour from here
+        self.salvaged = 0  # … again, since their link died before they were acknowledged
         self.delivered = 0  # media frames taken here from links
         self.dropped: Counter[str] = Counter()
 
@@ -110,6 +113,32 @@ class Forwarder:
             self._send(hop, frames.detour(frames.reroute(kind, body, route, part), hops), now)
             self.forwarded += 1
 
+    def salvage(self, peer: int, now: float) -> None:
+        """The link to *peer* went down: what it swallowed goes around at once.
+
+        What had arrived all the same arrives twice, and edges take it once. Without a way around it
+        stays with the link, which sends it again should it come back in time.
+        """
+        if not self._tables.detours(peer, self._tables.active):
+            return
+        for source in self._relay.take_unacknowledged(peer):
+            try:
+                for kind, body in frames.split_frames(source):
+                    if kind in _SALVAGED:
+                        self._send_around(peer, kind, body, now)
+            except ProtocolError as error:
+                self.dropped[error.reason] += 1
+
+    def _send_around(self, peer: int, kind: int, body: bytes, now: float) -> None:
+        route = frames.read_route(body)
+        for hop, part, hops in self._repair.ways(peer, route.destinations, route.generation):
+            if hop != peer:
+                frame = frames.readdress(kind, body, route, part)
+                if kind == frames.MEDIA:
+                    frame = frames.as_copy(frame)
+                self._send(hop, frames.detour(frame, hops), now)
+                self.salvaged += 1
+
     def _follow(self, peer: int, body: bytes, route: frames.Route, now: float) -> None:
         """A frame on a detour: only its list of hops counts, and what links seem to be does not."""
         if route.hop_limit <= 1:
@@ -173,6 +202,7 @@ class Forwarder:
             "forwarded": self.forwarded,
             "originated": self.originated,
             "detoured": self.detoured,
+            "salvaged": self.salvaged,
             "delivered": self.delivered,
             "dropped": dict(self.dropped),
         }

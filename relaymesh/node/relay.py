@@ -102,6 +102,11 @@ class RelayPort:
             self._collect(peer, neighbour, now)
         return True
 
+    def take_unacknowledged(self, peer: int) -> list[bytes]:
+        """What was sent to the neighbour and is not known to have arrived, as frames, oldest first."""
+        neighbour = self._neighbours.get(peer)
+        return [] if neighbour is None else neighbour.link.take_unacknowledged()
+
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         outbox, self._outbox = self._outbox, []
         return outbox

@@ -93,6 +93,7 @@ class NodeStatus:
                 "ended": stream.ended_at is not None,
                 "subscribers": sum(1 for p in self._core.edge.players() if p.stream is stream),
                 "duplicates": sum(encoding.duplicates for encoding in stream.encodings()),
+                "merged": sum(encoding.merged for encoding in stream.encodings()),
                 "tracks": [
                     {
                         "track": track.info.track,

@@ -95,6 +95,7 @@ class Encoding:
         "highest",
         "keyframe_wish",
         "last_arrival",
+        "merged",
         "number",
         "received",
         "takers",
@@ -110,6 +111,7 @@ class Encoding:
         self.highest: int | None = None
         self.received = 0
         self.duplicates = 0
+        self.merged = 0  # packets sent by two ways, that both came
         self.last_arrival = float("-inf")
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []
@@ -136,7 +138,10 @@ class Encoding:
         slot = sequence & (CACHE_PACKETS - 1)
         kept = self.cache[slot]
         if kept is not None and kept.sequence == sequence:
-            self.duplicates += 1
+            if frame.copy or kept.copy:
+                self.merged += 1
+            else:
+                self.duplicates += 1
             return False
         assert self.first is not None
         if sequence < self.first:

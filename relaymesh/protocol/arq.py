@@ -176,6 +176,16 @@ class SentPackets:
         if len(self.lost) > MAX_LOST:
             del self.lost[next(iter(self.lost))]
 
+    def take_unacknowledged(self) -> list[bytes]:
+        """The sources not known to have arrived, oldest first; they are forgotten by this."""
+        waiting = [(lost.sent_at, lost.source) for lost in self.lost.values()]
+        waiting += [(sent_at, source) for source, sent_at in self._sent.values()]
+        self.lost.clear()
+        self._flying.clear()
+        self._sent.clear()
+        self._removed_bytes = self.added_bytes
+        return [source for _, source in sorted(waiting, key=lambda entry: entry[0])]
+
     def forget_before(self, then: float) -> None:
         """Forget what was sent before *then* (seconds)."""
         sent = self._sent

@@ -44,12 +44,14 @@ EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
 _EXTENSION_LENGTHS = {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_VIDEO_ORIENTATION: 1}
 
 _FLAG_KEYFRAME, _FLAG_MARKER, _FLAG_AUDIO, _FLAG_DISCARDABLE = 1, 2, 4, 8
+_FLAG_COPY = 0x40
 
 _FRAME = struct.Struct("!BH")  # type, length of the body
 _ROUTE = struct.Struct("!BBI")  # hop limit, bytes of bit string, generation
 _FRAME_ROUTE = struct.Struct("!BHBBI")  # both in one
 _STREAM = struct.Struct("!QQHB")  # room, participant, track, encoding
 _MEDIA = struct.Struct("!QQHBBBIIB")  # stream, flags, layers, sequence, timestamp, bytes of extensions
+_FLAGS_OFFSET = _FRAME_ROUTE.size + _STREAM.size  # of MEDIA's flags in a whole frame, less its bit string
 _HOP = struct.Struct("!H")  # node index, of a detour
 _CLOCK = struct.Struct("!QQHBQI")  # stream, NTP time, RTP timestamp
 _PROBE = struct.Struct("!IQ")
@@ -76,6 +78,7 @@ class MediaFrame:
     hop_limit: int = 0  # links it may still cross, the one ahead included
     generation: int = 0  # u32, of the tables it was stamped with
     destinations: int = 0  # set of edge nodes, see bitstring
+    copy: bool = False  # it may have arrived another way already, and is no duplicate then
 
 
 @dataclass(slots=True)
@@ -191,6 +194,21 @@ def reroute(frame_type: int, body: bytes, route: Route, destinations: int) -> by
     return _routed(frame_type, route.hop_limit - 1, route.generation, destinations, rest)
 
 
+def readdress(frame_type: int, body: bytes, route: Route, destinations: int) -> bytes:
+    """The frame of *body* as it would be sent, for *destinations* (not empty) only; no hop is spent.
+
+    Raises:
+        ValueError: *destinations* is empty or no node set.
+    """
+    return _routed(frame_type, route.hop_limit, route.generation, destinations, body[route.rest_offset :])
+
+
+def as_copy(frame: bytes) -> bytes:
+    """A MEDIA *frame* (whole, as it would be sent) that says it may have arrived another way already."""
+    at = _FLAGS_OFFSET + frame[4]
+    return frame[:at] + bytes((frame[at] | _FLAG_COPY,)) + frame[at + 1 :]
+
+
 def detour(frame: bytes, hops: Sequence[int]) -> bytes:
     """A routed *frame* (whole, as it would be sent) put on its way by *hops*.
 
@@ -255,6 +273,8 @@ def encode_media(frame: MediaFrame) -> bytes:
         flags |= _FLAG_AUDIO
     if frame.discardable:
         flags |= _FLAG_DISCARDABLE
+    if frame.copy:
+        flags |= _FLAG_COPY
     layers = frame.spatial << 5 | frame.temporal << 2
     extensions = _encode_extensions(frame.extensions) if frame.extensions else b""
     room, participant, track = frame.track_id
@@ -316,6 +336,7 @@ def decode_media(body: bytes) -> MediaFrame:
         hop_limit,
         generation,
         destinations,
+        flags & _FLAG_COPY != 0,
     )
 
 

@@ -450,6 +450,14 @@ class Link:
 
     # --- telling ---------------------------------------------------------------------------------
 
+    def take_unacknowledged(self) -> list[bytes]:
+        """What was sealed lately and is not known to have arrived, oldest first, as frames.
+
+        For a link that went down: who takes them sends them another way, and this link sends them no more.
+        """
+        self._sender.drop_outbox()
+        return self._sender.packets.take_unacknowledged()
+
     def sample(self, now: float) -> LinkSample:
         """What was measured up to *now*."""
         return LinkSample(

@@ -235,6 +235,14 @@ class Sender:
         self.sent_bytes += sum(len(frame) + _OVERHEAD for frame, _ in due)
         return due
 
+    def drop_outbox(self) -> None:
+        """Nothing that waits to be sent is sent: the path is dead."""
+        self._outbox.clear()
+        self._group.clear()
+        self._group_at = self.due = math.inf
+        for block in self._blocks:
+            block.take()
+
     def note_retransmission(self, packet_id: int, original: int) -> None:
         """A retransmission that :meth:`poll` gave was sent as *packet_id*."""
         self.packets.add_retransmission(packet_id, original)

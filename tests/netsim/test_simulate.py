@@ -80,13 +80,13 @@ def test_everything_that_is_promised_is_measured(quiet: Result) -> None:
 
 def test_a_cut_is_a_gap_and_a_new_path(tmp_path: Path) -> None:
     result = run(tmp_path, "faults:\n  - {kind: link-cut, between: [t1, c], at_s: 5.1}\n")
-    assert 100 < result.metrics["media_gap_ms"]["max"] < 600  # silence, the detour, a keyframe
-    assert result.metrics["residual_loss"] > 0
+    assert 100 < result.metrics["media_gap_ms"]["max"] < 250  # silence, the detour
+    assert result.metrics["residual_loss"] == 0, "what the link swallowed is sent again by the detour"
     assert [path.path for path in result.paths if path.path][-1] == ["a", "t2", "c"]
     assert result.metrics["path_stretch"] == pytest.approx(0.0, abs=0.01)  # the best there is by then
     assert [event.what for event in result.events if event.kind == "fault"] == ["link-cut t1 – c"]
     # All series tell of the second before a point: what began at 5.1 s shows at 6 s in each of them.
-    for name in ("link_loss", "residual_loss", "frozen_players", "route_changes"):
+    for name in ("link_loss", "frozen_players", "route_changes"):
         assert min(t for t, value in result.series[name] if t > 3 and value) == 6.0, name
 
 

@@ -55,6 +55,7 @@ media_frames = st.builds(
     hop_limit=u8,
     generation=u32,
     destinations=node_sets,
+    copy=st.booleans(),
 )
 clocks = st.builds(ClockFrame, track_ids, u8, u64, u32, u8, u32, node_sets)
 requests = st.builds(KeyframeRequest, track_ids, u8, u8, u32, node_sets)

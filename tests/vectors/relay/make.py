@@ -47,8 +47,9 @@ def media() -> list[dict[str, Any]]:
     # flags: keyframe 1 | marker 2 | discardable 8 | priority 2 << 4; layers: spatial 2 << 5 | temporal 1 << 2
     full = u(0x2B, 1) + u(0x44, 1) + u(0xFFFFFFFE, 4) + u(0xDEADBEEF, 4) + u(7, 1)
     extensions = b"\x02\x01\x03" + b"\x7f\x02hi"  # orientation 3, then a kind that nobody knows
-    audio = u(0x34, 1) + u(0, 1) + u(70000, 4) + u(960, 4) + u(3, 1) + b"\x01\x01\x8a"
+    audio = u(0x74, 1) + u(0, 1) + u(70000, 4) + u(960, 4) + u(3, 1) + b"\x01\x01\x8a"
     fields: dict[str, Any] = {"keyframe": False, "marker": False, "audio": False, "discardable": False}
+    fields["copy"] = False
     fields |= {"priority": 0, "spatial": 0, "temporal": 0, "extensions": [], **ROUTE, **STREAM}
     return [
         {
@@ -77,10 +78,11 @@ def media() -> list[dict[str, Any]]:
         },
         {
             "name": "media, audio with level",
-            "how": "audio, class 3, voice flag set and level -10 dBov (RFC 6464: 0x8a)",
+            "how": "audio, class 3, a copy, voice flag set and level -10 dBov (RFC 6464: 0x8a)",
             "fields": {
                 **fields,
                 "audio": True,
+                "copy": True,
                 "priority": 3,
                 "sequence": 70000,
                 "timestamp": 960,
