@@ -86,7 +86,7 @@ def test_a_cut_is_a_gap_and_a_new_path(tmp_path: Path) -> None:
     assert result.metrics["path_stretch"] == pytest.approx(0.0, abs=0.01)  # the best there is by then
     assert [event.what for event in result.events if event.kind == "fault"] == ["link-cut t1 – c"]
     # All series tell of the second before a point: what began at 5.1 s shows at 6 s in each of them.
-    for name in ("link_loss", "frozen_players", "route_changes"):
+    for name in ("link_loss", "route_changes"):
         assert min(t for t, value in result.series[name] if t > 3 and value) == 6.0, name
 
 
