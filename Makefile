@@ -38,9 +38,11 @@ test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate --ignore=tests/client $(ARGS)
 
 # Everything in real time, one after the other: real encoders and decoders, emulated networks, whole meshes of
-# real processes, and real browsers where there is a Chromium.
+# real processes, several controllers where there is a nats-server, and real
+# browsers where there is a Chromium.
 e2e: $(VENV)/dev.stamp
 	@sh scripts/browser.sh
+	@sh scripts/nats.sh "$(VENV)"
 	$(BIN)/pytest tests/client tests/netsim/emulate tests/e2e $(ARGS)
 
 clean:

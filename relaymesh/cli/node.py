@@ -57,7 +57,7 @@ def _check_tls(settings: NodeSettings) -> None:
     """Read the TLS files once before anything begins: inside, their errors do not say which file it was."""
     options = "--ca"
     try:
-        client_tls(settings.controller, settings.ca)
+        client_tls(settings.controllers, settings.ca)
         options = "--tls-cert and --tls-key"
         if settings.tls_cert is not None:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(

@@ -2,13 +2,14 @@
 
 The channel is a WebSocket (TLS but for loopback) that carries one message in
 each binary frame. When it breaks the node goes on with what it knows and the
-agent tries again, with a growing, jittered pause.
+agent tries again: all the controllers it was given, one after the other, then a
+growing, jittered pause.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,7 +40,9 @@ from relaymesh.runtime.log import get_logger
 PATH = "/v1/node"
 FIRST_PAUSE = 0.25  # s
 LONGEST_PAUSE = 5.0  # s
+STANDBY_PAUSE = 1.0  # s; at most, while a standby answers: it may lead soon
 CONNECT_TIMEOUT = 10.0  # s
+NEXT_AFTER = 3.0  # s; the same, where there is another controller to try
 CLOSE_TIMEOUT = 0.2  # s; for the goodbye
 # A controller whose host is gone says nothing, and TCP alone would wait for it for a quarter of an hour.
 PING_INTERVAL = 5.0  # s
@@ -58,11 +61,16 @@ class JoinRefused(Exception):
         super().__init__(refused.reason)
         self.code = refused.code
         self.reason = refused.reason
+        self.leader = refused.leader
 
 
-def client_tls(url: str, ca: Path | None) -> ssl.SSLContext | None:
-    """The TLS context for *url*; ``None`` for a plain one."""
-    if not url.startswith("wss:"):
+class StaleController(Exception):
+    """This controller was the leader once; the node knows a newer one."""
+
+
+def client_tls(urls: Sequence[str], ca: Path | None) -> ssl.SSLContext | None:
+    """The TLS context for *urls*; ``None`` where all are plain ones."""
+    if not any(url.startswith("wss:") for url in urls):
         return None
     return ssl.create_default_context(cafile=str(ca) if ca is not None else None)
 
@@ -72,15 +80,18 @@ class Agent:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         tls: ssl.SSLContext | None,
         *,
         make_join: Callable[[], Join],
         on_message: Callable[[ControllerMessage], None],
         on_disconnected: Callable[[], None],
         rng: Random,
+        admits: Callable[[ControllerMessage], bool] = lambda message: True,
     ) -> None:
-        self._url = url.rstrip("/") + PATH
+        """*urls*: of all controllers, at least one. *admits*: whether a welcome is the newest leader's."""
+        self._urls = list(urls)  # in the order they are tried; the one in use is the last
+        self._admits = admits
         self._tls = tls
         self._make_join = make_join
         self._on_message = on_message
@@ -116,35 +127,53 @@ class Agent:
         """
         pause = FIRST_PAUSE
         while True:
-            self._welcomed = False
-            refused: JoinRefused | None = None
-            try:
-                await self._one_connection()
-            except* CONNECTION_ERRORS as group:
-                log.warning("no controller", url=self._url, why=_why(_leaf(group)), retry_s=round(pause, 2))
-            except* JoinRefused as group:
-                refused = _leaf(group)
-            if refused is not None:
-                if not self.joins:
+            longest = LONGEST_PAUSE
+            for untried in reversed(range(len(self._urls))):
+                refused = await self._try_next()
+                if self._welcomed:
+                    pause = FIRST_PAUSE
+                    break
+                if refused is not None and refused.code == "standby":
+                    longest = STANDBY_PAUSE
+                    if refused.leader in self._urls[:untried]:
+                        self._urls.remove(refused.leader)
+                        self._urls.insert(0, refused.leader)
+                elif refused is not None and not self.joins:
                     raise refused
-                # A node that was in may be refused while the controller still
-                # waits for its old channel to break.
-                log.warning("join refused", code=refused.code, reason=refused.reason, retry_s=round(pause, 2))
-            if self._welcomed:
-                pause = FIRST_PAUSE
             # Jitter, so that a thousand nodes do not come back in the same instant.
-            await trio.sleep(pause * (0.5 + self._rng.random()))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await trio.sleep(min(pause, longest) * (0.5 + self._rng.random()))
+            pause = min(pause * 2, longest)
 
-    async def _one_connection(self) -> None:
-        url = urlsplit(self._url)
+    async def _try_next(self) -> JoinRefused | None:
+        """Join one controller and stay as long as it lasts; what it said if it refused."""
+        self._welcomed = False
+        refused: JoinRefused | None = None
+        url = self._urls.pop(0)
+        self._urls.append(url)
+        try:
+            await self._one_connection(url)
+        except* CONNECTION_ERRORS as group:
+            log.warning("no controller", url=url, why=_why(_leaf(group)))
+        except* StaleController:
+            log.warning("this controller does not lead any more", url=url)
+        except* JoinRefused as group:
+            refused = _leaf(group)
+        if refused is not None:
+            # A node that was in may be refused while the controller still
+            # waits for its old channel to break.
+            log.warning("join refused", url=url, code=refused.code, reason=refused.reason)
+        return refused
+
+    async def _one_connection(self, controller: str) -> None:
+        url = urlsplit(controller.rstrip("/") + PATH)
         assert url.hostname is not None, "the settings refuse a URL without a host"
-        with trio.fail_after(CONNECT_TIMEOUT) as connecting:
+        timeout = CONNECT_TIMEOUT if len(self._urls) == 1 else NEXT_AFTER
+        with trio.fail_after(timeout) as connecting:
             # Opened here and not by the library, which leaves the socket open
             # when the TLS handshake fails.
             stream: trio.abc.Stream = await trio.open_tcp_stream(url.hostname, url.port or 7400)
             async with stream:
-                if self._tls is not None:
+                if self._tls is not None and url.scheme == "wss":
                     stream = trio.SSLStream(
                         stream, self._tls, server_hostname=url.hostname, https_compatible=True
                     )
@@ -172,7 +201,7 @@ class Agent:
                 await self._read(socket, send)
                 nursery.cancel_scope.cancel()
         except* ConnectionClosed:
-            log.warning("control channel closed", url=self._url)
+            log.warning("control channel closed", url=self._urls[-1])
         finally:
             if self._queue is not None:
                 self._queue = None
@@ -193,6 +222,8 @@ class Agent:
             if isinstance(message, Refused):
                 raise JoinRefused(message)
             if isinstance(message, Welcome):
+                if not self._admits(message):
+                    raise StaleController
                 self._welcomed = True
                 self.joins += 1
                 self._queue = queue

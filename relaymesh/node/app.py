@@ -107,8 +107,9 @@ class Node:
             now=clock(),
         )
         self.agent = Agent(
-            settings.controller,
-            client_tls(settings.controller, settings.ca),
+            settings.controllers,
+            client_tls(settings.controllers, settings.ca),
+            admits=self.core.fence.admits,
             make_join=self._make_join,
             on_message=self._on_message,
             on_disconnected=self._on_disconnected,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 
 from relaymesh.node.edge import Edge
+from relaymesh.node.fence import Fence
 from relaymesh.node.forwarder import Forwarder
 from relaymesh.node.ingress import IngressTrack
 from relaymesh.node.offers import Negotiator, SignallingError
@@ -89,6 +90,7 @@ class NodeCore:
         self.streams = StreamTable()
         self.repair = LocalRepair(self.tables)
         self.forwarder = Forwarder(self.streams, self.tables, self.repair, self.relay)
+        self.fence = Fence()
         self.index: int | None = None
         self.controller_connected = False
         self._probe_interval = 0.05
@@ -188,6 +190,7 @@ class NodeCore:
             "generation": self.tables.active,
             "published": tuple(published.values()),
             "subscribed": tuple(subscribed),
+            "leader_epoch": self.fence.highest,
         }
 
     def _soft_state(self) -> tuple[dict[StreamName, messages.StreamInfo], dict[StreamName, Stream]]:
@@ -225,6 +228,9 @@ class NodeCore:
         handler = self._HANDLERS.get(type(message))
         if handler is None:
             self.refused_messages[type(message).__name__] += 1
+            return
+        if not self.fence.admits(message):
+            self.refused_messages["stale leader"] += 1
             return
         handler(self, message, now)
 
@@ -520,6 +526,7 @@ class NodeCore:
     def debug_state(self) -> dict[str, object]:
         return {
             "index": self.index,
+            "leader_epoch": self.fence.highest,
             "tables": self.tables.debug_state(),
             "relay": self.relay.debug_state(),
             "repair": self.repair.debug_state(),

@@ -26,6 +26,21 @@ def _has_port(url: SplitResult) -> bool:
         return False
 
 
+def _check_controller(text: str) -> None:
+    """One URL of a controller.
+
+    Raises:
+        ValueError: it is none, or one that keys must not travel to.
+    """
+    url = urlsplit(text)
+    if url.scheme not in ("ws", "wss") or not url.hostname or not _has_port(url) or not is_host(url.hostname):
+        raise ValueError("controller must be a URL like wss://controller.example:7400")
+    if url.scheme == "ws" and not is_loopback(url.hostname):
+        raise ValueError(
+            "controller: plain ws:// is for loopback only, because keys travel on it; use wss://"
+        )
+
+
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -37,7 +52,8 @@ class NodeSettings(BaseModel):
     name: str = Field(pattern=NAME_PATTERN, description="The node's name, unique in the mesh.")
     region: str = Field(pattern=NAME_PATTERN, description="The region of the topology it stands in.")
     controller: str = Field(
-        description="Where the controller's node channel is: wss://host:7400 (ws:// only on loopback)."
+        description="Where the controller's node channel is: wss://host:7400 (ws:// only on loopback). "
+        "Of several controllers all, with commas between."
     )
     token: SecretStr = Field(description="The join token; make one with 'relaymesh token join'.")
     ca: Path | None = Field(
@@ -68,18 +84,8 @@ class NodeSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        url = urlsplit(self.controller)
-        if (
-            url.scheme not in ("ws", "wss")
-            or not url.hostname
-            or not _has_port(url)
-            or not is_host(url.hostname)
-        ):
-            raise ValueError("controller must be a URL like wss://controller.example:7400")
-        if url.scheme == "ws" and not is_loopback(url.hostname):
-            raise ValueError(
-                "controller: plain ws:// is for loopback only, because keys travel on it; use wss://"
-            )
+        for url in self.controllers or ("",):
+            _check_controller(url)
         for option in ("relay", "media"):
             host, _ = parse_endpoint(getattr(self, option))
             if is_wildcard(host) and getattr(self, f"{option}_address") is None:
@@ -91,3 +97,9 @@ class NodeSettings(BaseModel):
         if self.tls_cert is None and not self.plain_http and not is_loopback(parse_endpoint(self.http)[0]):
             raise ValueError("http beyond loopback needs tls_cert and tls_key, or plain_http behind a proxy")
         return self
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """The URLs of all controllers, each once, in the order given."""
+        urls = (url.strip().rstrip("/") for url in self.controller.split(","))
+        return tuple(dict.fromkeys(url for url in urls if url))

@@ -30,6 +30,7 @@ Name = Annotated[str, Meta(pattern=NAME_PATTERN.removesuffix("$") + r"\Z")]
 Index = Annotated[int, Meta(ge=0, le=2039)]  # bit position of a node; 255 bytes of bit string at most
 Epoch = Annotated[int, Meta(ge=0, le=255)]
 Generation = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+LeaderEpoch = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]  # counts the leaders of a mesh; 0: it says none
 NodeSet = Annotated[bytes, Meta(max_length=255)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Milliseconds = Annotated[float, Meta(ge=0.0, le=60_000.0)]
@@ -134,6 +135,7 @@ class Join(Struct, frozen=True, tag_field="t", tag="join"):
     generation: Generation = 0  # the generation it stamps packets with; 0 = none
     published: Annotated[tuple[StreamInfo, ...], Meta(max_length=10_000)] = ()
     subscribed: Annotated[tuple[StreamName, ...], Meta(max_length=10_000)] = ()
+    leader_epoch: LeaderEpoch = 0  # the highest it heard of
 
     def __repr__(self) -> str:  # the token never reaches a log
         return f"Join(name={self.name!r}, region={self.region!r}, boot_id={self.boot_id!r})"
@@ -193,13 +195,15 @@ class Welcome(Struct, frozen=True, tag_field="t", tag="welcome"):
     probe_interval_ms: Annotated[float, Meta(ge=5.0, le=10_000.0)]
     dead_after_ms: Annotated[float, Meta(ge=10.0, le=60_000.0)]
     report_interval_ms: Annotated[float, Meta(ge=10.0, le=60_000.0)]
+    leader_epoch: LeaderEpoch = 0
 
 
 class Refused(Struct, frozen=True, tag_field="t", tag="refused"):
     """The node is not let in; the channel closes after this."""
 
-    code: Literal["token", "name-taken", "region", "version", "full", "malformed"]
+    code: Literal["token", "name-taken", "region", "version", "full", "malformed", "standby"]
     reason: Text
+    leader: Text = ""  # of a standby: the URL of who leads, where it knows
 
 
 class Links(Struct, frozen=True, tag_field="t", tag="links"):
@@ -207,6 +211,7 @@ class Links(Struct, frozen=True, tag_field="t", tag="links"):
 
     set: Annotated[tuple[LinkConfig, ...], Meta(max_length=2040)] = ()
     remove: Annotated[tuple[Index, ...], Meta(max_length=2040)] = ()
+    leader_epoch: LeaderEpoch = 0
 
 
 class Snapshot(Struct, frozen=True, tag_field="t", tag="snapshot"):
@@ -215,6 +220,7 @@ class Snapshot(Struct, frozen=True, tag_field="t", tag="snapshot"):
     generation: Generation
     routes: Annotated[tuple[Route, ...], Meta(max_length=2040)]
     detours: Annotated[tuple[Detour, ...], Meta(max_length=2040)] = ()
+    leader_epoch: LeaderEpoch = 0
 
 
 class Delta(Struct, frozen=True, tag_field="t", tag="delta"):
@@ -227,12 +233,14 @@ class Delta(Struct, frozen=True, tag_field="t", tag="delta"):
     moved: Annotated[tuple[Route, ...], Meta(max_length=2040)] = ()
     lost: NodeSet = b""
     detours: Annotated[tuple[Detour, ...], Meta(max_length=2040)] | None = None
+    leader_epoch: LeaderEpoch = 0
 
 
 class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
     """Every node holds *generation*: stamp new packets with it."""
 
     generation: Generation
+    leader_epoch: LeaderEpoch = 0
 
 
 class Forward(Struct, frozen=True, tag_field="t", tag="forward"):

@@ -39,7 +39,7 @@ async def controller(heard, *, task_status=trio.TASK_STATUS_IGNORED):
 
 def make_agent(name: str, seed: int, told: list) -> Agent:
     return Agent(
-        URL,
+        [URL],
         None,
         make_join=lambda: Join(
             1, name, "r", "token", "boot-id-1", Address("127.0.0.1", 1), "http://127.0.0.1:1"

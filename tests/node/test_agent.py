@@ -10,6 +10,7 @@ import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, serve_websocket
 
 from relaymesh.node.agent import Agent, JoinRefused, client_tls
+from relaymesh.node.fence import Fence
 from relaymesh.protocol.messages import (
     Address,
     Join,
@@ -30,6 +31,7 @@ class FakeController:
 
     def __init__(self, *, refuse: Refused | None = None, garbage: bool = False) -> None:
         self.refuse, self.garbage = refuse, garbage
+        self.welcome = WELCOME
         self.heard: list[object] = []
         self.sockets = []
         self.url = ""
@@ -48,7 +50,7 @@ class FakeController:
             await socket.send_message(b"\xc1 not msgpack")
             await socket.send_message(msgpack.packb({"t": "from-the-future"}))
             await socket.send_message("text")
-        await socket.send_message(encode_message(self.refuse or WELCOME))
+        await socket.send_message(encode_message(self.refuse or self.welcome))
         try:
             while True:
                 self.heard.append(decode_node_message(await socket.get_message()))
@@ -56,16 +58,17 @@ class FakeController:
             pass
 
 
-def make_agent(url: str, tls=None, seed: int = 1):
+def make_agent(*urls: str, tls=None, seed: int = 1, admits=lambda message: True):
     said: list[object] = []
     broken: list[bool] = []
     agent = Agent(
-        url,
+        urls,
         tls,
         make_join=lambda: JOIN,
         on_message=said.append,
         on_disconnected=lambda: broken.append(True),
         rng=random.Random(seed),
+        admits=admits,
     )
     return agent, said, broken
 
@@ -191,7 +194,7 @@ async def test_over_tls_the_right_authority_is_believed(nursery, tmp_path):
     await nursery.start(controller.run, server_tls)
     ca = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(ca)
-    agent, said, _ = make_agent(controller.url, client_tls(controller.url, ca))
+    agent, said, _ = make_agent(controller.url, tls=client_tls([controller.url], ca))
     nursery.start_soon(agent.run)
     await until(lambda: agent.connected)
     assert said == [WELCOME]
@@ -210,7 +213,7 @@ async def test_over_tls_a_stranger_is_not_believed(nursery):
 
     listener = (await nursery.start(trio.serve_tcp, serve, 0))[0]
     url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}"
-    agent, said, _ = make_agent(url, client_tls(url, None))
+    agent, said, _ = make_agent(url, tls=client_tls([url], None))
     nursery.start_soon(agent.run)
     await until(lambda: len(tries) == 2)
     assert said == []
@@ -219,4 +222,46 @@ async def test_over_tls_a_stranger_is_not_believed(nursery):
 
 
 def test_a_plain_url_needs_no_tls():
-    assert client_tls("ws://127.0.0.1:1", None) is None
+    assert client_tls(["ws://127.0.0.1:1"], None) is None
+
+
+async def test_a_standby_sends_it_to_the_leader_it_was_given_too(nursery):
+    leader, dead = FakeController(), "ws://127.0.0.1:1"
+    await nursery.start(leader.run)
+    standby = FakeController(refuse=Refused("standby", "not me", leader.url))
+    await nursery.start(standby.run)
+    agent, _, _ = make_agent(standby.url, dead, leader.url)
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    assert (len(standby.heard), leader.heard) == (1, [JOIN])
+    await leader.sockets[0].aclose()
+    await until(lambda: agent.joins == 2)
+    assert len(standby.heard) >= 2, "the one that broke is tried last"
+    nursery.cancel_scope.cancel()
+
+
+async def test_it_connects_nowhere_a_standby_names_that_it_was_not_given(nursery):
+    stranger = FakeController()
+    await nursery.start(stranger.run)
+    standby = FakeController(refuse=Refused("standby", "not me", stranger.url))
+    await nursery.start(standby.run)
+    agent, _, _ = make_agent(standby.url)
+    nursery.start_soon(agent.run)
+    await until(lambda: len(standby.heard) == 3)
+    assert stranger.heard == [] and not agent.connected
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_welcome_of_an_older_leader_is_left_for_the_next_controller(nursery):
+    old, new = FakeController(), FakeController()
+    await nursery.start(old.run)
+    await nursery.start(new.run)
+    fence = Fence()
+    fence.highest = 7
+    old.welcome = Welcome(3, 100.0, 600.0, 1000.0, 6)
+    new.welcome = Welcome(3, 100.0, 600.0, 1000.0, 8)
+    agent, said, _ = make_agent(old.url, new.url, admits=fence.admits)
+    nursery.start_soon(agent.run)
+    await until(lambda: agent.connected)
+    assert said == [new.welcome] and agent.joins == 1 and fence.highest == 8
+    nursery.cancel_scope.cancel()
