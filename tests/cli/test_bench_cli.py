@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from relaymesh.cli.bench import command
@@ -29,3 +30,10 @@ def test_json() -> None:
 def test_cells_that_are_not_there() -> None:
     assert invoke("--policy", "magic")[0] == 2
     assert invoke("--rtt", "a lot")[0] == 2
+
+
+@pytest.mark.parametrize("cell", ["80:5", "80:50:1", "fast"])
+def test_links_that_srt_cannot_be_compared_over(cell: str) -> None:
+    result = CliRunner().invoke(command, ["srt", "--cell", cell])
+    assert result.exit_code == 2
+    assert cell in result.output

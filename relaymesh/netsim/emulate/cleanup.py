@@ -138,6 +138,7 @@ def state_root() -> Path:
 
 def new_run(root: Path) -> RunState:
     """A fresh folder under *root* for this process."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)  # the run before this one may have taken it away
     runner = ProcessId.of(os.getpid())
     assert runner is not None, "this process runs"
     state = RunState(Path(tempfile.mkdtemp(prefix="run-", dir=root)), runner)

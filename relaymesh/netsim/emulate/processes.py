@@ -34,8 +34,9 @@ class Command:
     """One process to run. Secrets stand in the environment, which other users cannot read."""
 
     name: str
-    arguments: tuple[str, ...]  # of ``relaymesh``
+    arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    program: tuple[str, ...] = RELAYMESH
 
 
 def go_first(process: int = 0) -> None:
@@ -79,7 +80,7 @@ class Child:
         with self.log.open("ab") as log, self._namespace.inside():
             # Not trio's way: that starts it from another thread, which is in another namespace.
             self._process = subprocess.Popen(
-                [*RELAYMESH, *self.command.arguments],
+                [*self.command.program, *self.command.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

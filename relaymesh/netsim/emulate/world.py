@@ -14,13 +14,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from relaymesh.netsim.emulate.cleanup import ProcessId, RunState
-from relaymesh.netsim.emulate.emulator import Setup, receive, send
+from relaymesh.netsim.emulate.emulator import Setup, WireSpec, receive, send
 from relaymesh.netsim.emulate.namespaces import NetworkNamespace
 from relaymesh.netsim.emulate.netem_world import NetemWorld
-from relaymesh.netsim.emulate.plan import PREFIX_BITS, EmulationPlan
+from relaymesh.netsim.emulate.plan import PREFIX_BITS, EmulationPlan, Host
 from relaymesh.netsim.emulate.processes import last_words
 from relaymesh.netsim.emulate.tun import open_tun
 from relaymesh.netsim.link_model import LinkConditions
@@ -36,12 +36,25 @@ class EmulatorDied(Exception):
     """The emulator ended, or hangs; without it nothing passes."""
 
 
+class Network(Protocol):
+    """What a world is made from; an :class:`EmulationPlan` is one."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The namespaces, with their addresses."""
+        ...
+
+    def wires(self) -> list[WireSpec]:
+        """Every direction between two addresses that may speak to each other."""
+        ...
+
+
 class World:
     """Namespaces by host name, and the emulator that joins them."""
 
     backend = "tun"
 
-    def __init__(self, plan: EmulationPlan, state: RunState) -> None:
+    def __init__(self, plan: Network, state: RunState) -> None:
         self.namespaces: dict[str, NetworkNamespace] = {}
         self.fifo = False  # whether the emulator runs before everything else
         self.state = state  # of the run, for others to read

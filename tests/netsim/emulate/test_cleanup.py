@@ -89,3 +89,10 @@ def test_the_folder_is_where_the_environment_says(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "here"))
     assert state_root() == tmp_path / "here"
     assert (tmp_path / "here").stat().st_mode & 0o077 == 0
+
+
+def test_the_next_run_of_a_process_finds_a_folder_though_the_last_took_it_away(tmp_path: Path) -> None:
+    root = tmp_path / "relaymesh-emulate-1"
+    for _ in range(2):
+        new_run(root).remove()
+        assert not root.exists()
