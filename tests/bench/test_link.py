@@ -1,5 +1,12 @@
-from relaymesh.bench import link, report
+import math
+from dataclasses import replace
+
+import pytest
+
+from relaymesh.bench import link, link_page, report
 from relaymesh.bench.link import Cell, Result, run
+from relaymesh.bench.link_checks import checks
+from relaymesh.bench.pool import run_cells
 
 
 def without_cpu(result: Result) -> dict[str, object]:
@@ -48,8 +55,56 @@ def test_the_grid_is_whole() -> None:
 
 def test_the_page_stands_alone() -> None:
     results = [run(Cell(40.0, loss, burst, "adaptive", 1.0)) for loss in (0.0, 0.05) for burst in (1, 8)]
-    text = report.page(results)
-    assert text.count("<svg") == 6
+    text = link_page.page(results, checks(results))
+    assert text.count("<svg") == 1 + 3 * 2  # the legend's, and for each metric random and bursts
     assert "<script" not in text
     assert text.count("http") == text.count('xmlns="http://www.w3.org/2000/svg"')
     assert len(report.table(results).splitlines()) == 2 + len(results)
+
+
+GOOD = Result(
+    rtt_ms=40.0, loss=0.05, burst=1, policy="adaptive", packets=20_000, lost_on_wire=0.05, residual=1e-4,
+    residual_audio=0.0, residual_in_time=0.01, p50_ms=0.0, p99_ms=80.0, p999_ms=100.0, p99_audio_ms=50.0,
+    overhead=0.12, ack_overhead=0.03, cpu_us=40.0, duplicates=0,
+)  # fmt: skip
+CLEAN = replace(GOOD, loss=0.0, residual=0.0, p99_ms=0.0, p999_ms=0.0, overhead=0.0)
+
+
+def failed(*results: Result) -> list[str]:
+    return [check.name for check in checks(results) if not check.passed]
+
+
+def test_what_just_holds() -> None:
+    assert failed(GOOD, replace(GOOD, burst=8, residual=1e-3), CLEAN) == []
+    assert len(checks([GOOD])) == 4
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (replace(GOOD, residual=1.1e-4), "residual"),
+        (replace(GOOD, burst=8, residual=1.1e-3), "residual"),
+        (replace(GOOD, p99_ms=80.1), "p99 added delay"),
+        (replace(GOOD, overhead=0.121), "overhead"),
+        (replace(GOOD, loss=0.01, overhead=0.041), "overhead"),
+        (replace(GOOD, duplicates=1), "twice"),
+        (replace(CLEAN, overhead=1e-6), "overhead"),
+        (replace(CLEAN, p999_ms=0.1), "added delay"),
+        (replace(CLEAN, residual=5e-5), "residual"),
+    ],
+)
+def test_each_bound_can_fail(bad: Result, what: str) -> None:
+    (name,) = failed(bad)
+    assert what in name
+    assert name in report.verdict(checks([bad]))
+
+
+def test_nobody_promised_that() -> None:
+    assert checks([replace(GOOD, policy="arq")]) == []
+    assert failed(replace(GOOD, loss=0.1, residual=0.01, p99_ms=500.0, overhead=0.5)) == []
+    assert failed(replace(GOOD, burst=3, residual=0.01)) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_order(processes: int) -> None:
+    assert list(run_cells(math.factorial, [5, 1, 4], processes)) == [120, 1, 24]

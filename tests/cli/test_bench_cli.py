@@ -8,22 +8,28 @@ from relaymesh.cli.bench import command
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(command, ["link", "--quick", "--seconds", "1", *arguments])
+    result = CliRunner().invoke(
+        command, ["link", "--quick", "--seconds", "1", "--processes", "1", *arguments]
+    )
     return result.exit_code, result.output
 
 
 def test_a_table_and_a_page(tmp_path: Path) -> None:
     page = tmp_path / "link.html"
     code, output = invoke("--policy", "adaptive", "--policy", "arq", "--html", str(page))
-    assert code == 0
-    assert len(output.splitlines()) == 2 + 6
+    assert code == ("DOES NOT HOLD" in output)
+    assert len([line for line in output.splitlines() if line.startswith("    40 ")]) == 6
+    assert "checks of adaptive hold" in output
     assert "<svg" in page.read_text()
 
 
 def test_json() -> None:
     code, output = invoke("--json", "--policy", "adaptive", "--loss", "5", "--burst", "8", "--rtt", "40")
-    (result,) = json.loads(output)
-    assert code == 0
+    told = json.loads(output)
+    (result,) = told["metrics"]
+    assert code == (not told["passed"])
+    assert told["passed"] == all(check["passed"] for check in told["checks"])
+    assert len(told["checks"]) == 4
     assert (result["rtt_ms"], result["loss"], result["burst"], result["bound_ms"]) == (40.0, 0.05, 8, 80.0)
 
 
