@@ -2,7 +2,7 @@
 
     join   → tokens → registry → adjacency → (Links)
     report → intake → lsdb → metric, damping → paths, detours → plan → publish → (Snapshot, Delta, Activate)
-    stream messages → rooms → (replies, Forward, …)
+    stream messages → rooms → (replies, Forward, …); rooms, plan → hitless → (HitlessWays)
 
 In: what nodes say, by channel, and time. Out: messages by channel, channels to
 close, and events worth a log line. It knows no clock, no socket and no
@@ -20,6 +20,7 @@ from typing import TypeAlias
 from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.damping import Damping
 from relaymesh.controller.detours import find_detours
+from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
@@ -117,6 +118,7 @@ class ControllerCore:
         self._planner = Planner()
         self._publisher = Publisher(options.activate_after_s)
         self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
+        self._hitless = HitlessPaths(self._rooms.hitless_edges)
         self._view = MeshView(
             policy,
             self._registry,
@@ -193,6 +195,7 @@ class ControllerCore:
             case SnapshotWanted():
                 self.counters["snapshot-wanted"] += 1
                 self._tell(self._publisher.handle_snapshot_wanted(index))
+        self._hitless.handle_changed(self._rooms.poll_changed(), now)
 
     def handle_malformed(self, conn_id: int, error: ProtocolError, now: float) -> None:
         """A channel carried what is no message: it is told, and closed."""
@@ -218,6 +221,7 @@ class ControllerCore:
             self._costs.next_timeout(),
             self._publisher.next_timeout(),
             self._rooms.next_timeout(),
+            self._hitless.next_timeout(),
             self._settling.next_timeout(),
             self._plan_due if self._may_plan() else None,
             self._probation_due,
@@ -242,6 +246,8 @@ class ControllerCore:
             self._sweep(now)
         if self._plan_due is not None and now >= self._plan_due and self._may_plan():
             self._replan(now)
+        self._hitless.handle_changed(self._rooms.poll_changed(), now)
+        self._tell(self._hitless.handle_timeout(now))
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -279,6 +285,7 @@ class ControllerCore:
             "damping": self._damping.debug_state(),
             "publish": self._publisher.debug_state(),
             "rooms": self._rooms.debug_state(),
+            "hitless": self._hitless.debug_state(),
         }
 
     # --- joining -----------------------------------------------------------------------------
@@ -357,6 +364,8 @@ class ControllerCore:
                 member.index, join.published, join.subscribed, absent_since=joined.absent_since, now=now
             )
         )
+        self._hitless.handle_join(member.index, now)
+        self._hitless.handle_changed(self._rooms.poll_changed(), now)
         self._plan_soon(now)
         if self._sweep_due is None:
             self._sweep_due = now + _SWEEP_S
@@ -413,6 +422,7 @@ class ControllerCore:
         self.counters["plans"] += 1
         self._event("plan made", generation=plan.generation, nodes=len(nodes))
         self._tell(self._publisher.publish(plan, self._connected(), now))
+        self._hitless.handle_plan(plan, costs, now)
 
     def _connected(self) -> list[int]:
         return [member.index for member in self._registry.members() if member.connected]
@@ -449,6 +459,7 @@ class ControllerCore:
         self.counters["gone"] += 1
         self._tell(self._rooms.handle_gone(member.index))
         self._tell(self._adjacency.handle_gone(member.index))
+        self._hitless.forget(member.index)
         self._intake.forget(member.index)
         self._damping.forget(member.index)
         self._registry.forget(member.index, reserve=reserve)

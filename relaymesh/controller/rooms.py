@@ -74,6 +74,7 @@ class Rooms:
         self._waiting: set[Key] = set()
         self._next_due: float | None = None
         self._owed: set[Key] | None = None  # streams whose Forward is held back; None: nothing is
+        self._changed: set[int] = set()  # ingresses of hitless tracks whose edges may have changed
 
     # --- what nodes ask ----------------------------------------------------------------------
 
@@ -197,6 +198,20 @@ class Rooms:
 
     # --- what others read --------------------------------------------------------------------
 
+    def poll_changed(self) -> set[int]:
+        """Ingresses for which :meth:`hitless_edges` may tell something new since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def hitless_edges(self, ingress: int) -> int:
+        """The edges, as a set, that want streams with hitless tracks from *ingress*."""
+        edges = 0
+        for key in self._published.get(ingress, ()):
+            stream = self._streams[key]
+            if stream.edges & ~edges and _is_hitless(stream.info):
+                edges |= stream.edges
+        return edges & ~(1 << ingress)
+
     def streams(self) -> dict[Key, Stream]:
         """All streams that have an ingress, by name."""
         return {key: stream for key, stream in self._streams.items() if stream.ingress is not None}
@@ -241,6 +256,9 @@ class Rooms:
 
     def _forward(self, key: Key) -> Told:
         """Tell the ingress which edges want the stream, as a whole set."""
+        ingress = self._streams[key].ingress
+        if ingress is not None and _is_hitless(self._streams[key].info):
+            self._changed.add(ingress)
         if self._owed is not None:
             self._owed.add(key)
             return []
@@ -317,6 +335,10 @@ class Rooms:
     def _remove(self, key: Key) -> None:
         del self._streams[key]
         self._waiting.discard(key)
+
+
+def _is_hitless(info: StreamInfo | None) -> bool:
+    return info is not None and any(track.hitless for track in info.tracks)
 
 
 def _key(name: StreamInfo | StreamName) -> Key:

@@ -36,6 +36,7 @@ from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, ControllerMessage, NodeMessage
 from relaymesh.webrtc.certificate import Certificate
 
+COPY_FLAG = 0x40  # flag of a media frame
 CONTROL_PORT, RELAY_PORT, MEDIA_PORT, HTTP_PORT = 7400, 7500, 7600, 7700
 CONTROLLER_HOST = "10.0.0.1"
 CONTROLLER_NAME = "controller.mesh"
@@ -292,7 +293,8 @@ class SimMesh:
                 # type, length (2), hop limit, n | n bytes of bit string, generation (4), stream (19),
                 # flags, layers, sequence (4), timestamp (4), x | x bytes of extensions | payload
                 n = frame[4]
-                place.payload_hops += len(frame) - 39 - n - frame[38 + n]
+                if not frame[28 + n] & COPY_FLAG:  # it is overhead whole
+                    place.payload_hops += len(frame) - 39 - n - frame[38 + n]
             return inner(peer, frame, now)
 
         node.core.relay.send = send  # type: ignore[method-assign]

@@ -103,6 +103,7 @@ class Node:
         self.core = NodeCore(
             negotiator=Negotiator(endpoint, entropy.rng, entropy.secret_bytes, make_transport),
             max_sessions=settings.max_sessions,
+            hitless=settings.hitless,
             rng=entropy.rng,
             now=clock(),
         )
@@ -243,8 +244,10 @@ class Node:
 
     # --- signalling ----------------------------------------------------------------------------
 
-    async def publish(self, name: StreamName, offer: str, prefer: tuple[str, ...]) -> tuple[str, str]:
-        session, answer = self.core.publish(name, offer, prefer, self.clock())
+    async def publish(
+        self, name: StreamName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
+    ) -> tuple[str, str]:
+        session, answer = self.core.publish(name, offer, prefer, self.clock(), hitless)
         self.timer.poke()
         if self.core.controller_connected:
             reason = await self._reply(self.core.announce(session.stream))

@@ -17,6 +17,7 @@ from random import Random
 from relaymesh.node.edge import Edge
 from relaymesh.node.fence import Fence
 from relaymesh.node.forwarder import Forwarder
+from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack
 from relaymesh.node.offers import Negotiator, SignallingError
 from relaymesh.node.relay import RelayPort
@@ -82,8 +83,18 @@ CoreEvent = SubscribeAnswered | PublishAnswered | LinkChanged | SessionEnded
 class NodeCore:
     """Edge, relay, streams and tables of one node."""
 
-    def __init__(self, *, negotiator: Negotiator, max_sessions: int, rng: Random, now: float) -> None:
+    def __init__(
+        self,
+        *,
+        negotiator: Negotiator,
+        max_sessions: int,
+        rng: Random,
+        now: float,
+        hitless: Hitless = "audio",
+    ) -> None:
+        """*hitless*: which tracks travel twice, where their publisher does not say."""
         self.negotiator = negotiator
+        self.hitless = hitless
         self.edge = Edge(max_sessions)
         self.relay = RelayPort(rng)
         self.tables = ForwardingTables()
@@ -238,6 +249,7 @@ class NodeCore:
         if self.index is not None and self.index != message.index:
             self.relay.clear()
             self.repair.clear()
+            self.forwarder.ways.clear()
         self.index = message.index
         self.forwarder.own_index = message.index
         self._probe_interval = message.probe_interval_ms / 1e3
@@ -287,6 +299,9 @@ class NodeCore:
             self.repair.handle_activate()
         else:
             self._to_controller.append(messages.SnapshotWanted())
+
+    def _on_hitless_ways(self, message: messages.HitlessWays, now: float) -> None:
+        self.forwarder.ways.install(message)
 
     def _on_forward(self, message: messages.Forward, now: float) -> None:
         stream = self.streams.get(message.stream)
@@ -340,6 +355,7 @@ class NodeCore:
         messages.Snapshot: _on_snapshot,
         messages.Delta: _on_delta,
         messages.Activate: _on_activate,
+        messages.HitlessWays: _on_hitless_ways,
         messages.Forward: _on_forward,
         messages.PublishReply: _on_publish_reply,
         messages.SubscribeReply: _on_subscribe_reply,
@@ -433,9 +449,14 @@ class NodeCore:
     # --- clients -------------------------------------------------------------------------------
 
     def publish(
-        self, name: StreamName, offer_text: str, prefer: tuple[str, ...], now: float
+        self,
+        name: StreamName,
+        offer_text: str,
+        prefer: tuple[str, ...],
+        now: float,
+        hitless: Hitless | None = None,
     ) -> tuple[PublisherSession, str]:
-        """A client publishes here: its session and the SDP answer.
+        """A client publishes here: its session and the SDP answer. *hitless* goes before the node's own.
 
         Raises:
             SignallingError: 400 unreadable offer, 409 the name is in use, 422 no codec, 503 full.
@@ -445,7 +466,7 @@ class NodeCore:
         self._refuse_if_published(name, now)
         self._refuse_if_full(before)
         chosen = self.negotiator.choose_tracks(
-            offer, prefer, set(before.tracks) if before is not None else set()
+            offer, prefer, set(before.tracks) if before is not None else set(), hitless or self.hitless
         )
         edges = before.edges if before is not None and before.source == "local" else 0
         for session in list(self.edge.publishers()):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from relaymesh.node.hitless import WayTable
 from relaymesh.node.relay import RelayPort
 from relaymesh.node.repair import LocalRepair, Part
 from relaymesh.node.streams import Encoding, MediaClock, Stream, StreamTable, Track
@@ -35,11 +36,14 @@ class Forwarder:
         self._tables = tables
         self._repair = repair
         self._relay = relay
+        self.ways = WayTable()
         self.own_index: int | None = None
         self.forwarded = 0  # frames passed on in transit
         self.originated = 0  # frames sent into the mesh from here, one for each next hop
         self.detoured = 0  # frames sent around a neighbour from here
         self.salvaged = 0  # … again, since their link died before they were acknowledged
+        self.second_copies = 0  # of hitless tracks, sent from here
+        self.merged = 0  # packets sent by two ways, that both came here
         self.delivered = 0  # media frames taken here from links
         self.dropped: Counter[str] = Counter()
 
@@ -52,15 +56,30 @@ class Forwarder:
             return
         if stream.edges:
             frame.generation = self._tables.active
-            for hop, part, hops in self._split(stream.edges, frame.generation):
-                frame.destinations = part
-                try:
-                    encoded = frames.detour(frames.encode_media(frame), hops)
-                except ProtocolError as error:
-                    self.dropped[error.reason] += 1
-                    return
-                self._send(hop, encoded, now)
-                self.originated += 1
+            try:
+                if track.info.hitless:
+                    self._send_twice(frame, stream.edges, now)
+                else:
+                    self._send_media(frame, self._split(stream.edges, frame.generation), now)
+            except ProtocolError as error:
+                self.dropped[error.reason] += 1
+
+    def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
+        for hop, part, hops in parts:
+            frame.destinations = part
+            self._send(hop, frames.detour(frames.encode_media(frame), hops), now)
+            self.originated += 1
+
+    def _send_twice(self, frame: MediaFrame, edges: int, now: float) -> None:
+        """A packet of a hitless track: its first copies, then the second ones, which keep apart from them."""
+        tabled, firsts, seconds = self.ways.split(edges, frame.generation)
+        self._send_media(frame, self._split(tabled, frame.generation) + firsts, now)
+        frame.copy = True
+        try:
+            self._send_media(frame, seconds, now)
+        finally:
+            frame.copy = False  # it is kept, for takers here
+        self.second_copies += len(seconds)
 
     def originate_clock(self, stream: Stream, track: Track, clock: MediaClock, now: float) -> None:
         """A sender report of a local publisher, for the edges' own reports."""
@@ -157,8 +176,10 @@ class Forwarder:
             encoding = self._encoding(frame.track_id, frame.encoding)
             if encoding is not None and encoding.track.stream.source == "relay":
                 frame.sequence = encoding.extender.extend(frame.sequence)
+                merged = encoding.merged
                 if encoding.deliver(frame, now):
                     self.delivered += 1
+                self.merged += encoding.merged - merged
                 return
         elif kind == frames.CLOCK:
             clock = frames.decode_clock(body)
@@ -203,6 +224,9 @@ class Forwarder:
             "originated": self.originated,
             "detoured": self.detoured,
             "salvaged": self.salvaged,
+            "second_copies": self.second_copies,
+            "merged": self.merged,
+            "ways": self.ways.debug_state(),
             "delivered": self.delivered,
             "dropped": dict(self.dropped),
         }

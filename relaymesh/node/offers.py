@@ -13,6 +13,7 @@ from random import Random
 from typing import Protocol
 
 from relaymesh.node.egress import EgressNumbers, EgressTrack
+from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack
 from relaymesh.node.session import PlayerSession, PublisherSession
 from relaymesh.node.streams import Stream, Track
@@ -92,7 +93,11 @@ class Negotiator:
             raise SignallingError(400, f"this SDP offer cannot be read: {error}") from None
 
     def choose_tracks(
-        self, offer: SessionDescription, prefer: tuple[str, ...], taken: set[int]
+        self,
+        offer: SessionDescription,
+        prefer: tuple[str, ...],
+        taken: set[int],
+        hitless: Hitless = "none",
     ) -> dict[str, tuple[TrackInfo, Codec]]:
         """For each section we will receive: by mid, the track's description and the publisher's codec.
 
@@ -107,7 +112,8 @@ class Negotiator:
             if codec is None:
                 continue
             number = self._track_number(taken | {info.track for info, _ in chosen.values()})
-            chosen[section.mid] = (_track_info(number, section.kind, codec), codec)
+            twice = hitless == "all" or hitless == section.kind
+            chosen[section.mid] = (_track_info(number, section.kind, codec, twice), codec)
         if not chosen:
             offered = sorted({c.name for s in offer.media if _sends(s) for c in s.codecs})
             raise SignallingError(
@@ -272,7 +278,7 @@ def _sends(section: MediaSection) -> bool:
     )
 
 
-def _track_info(number: int, kind: str, codec: Codec) -> TrackInfo:
+def _track_info(number: int, kind: str, codec: Codec, hitless: bool) -> TrackInfo:
     return TrackInfo(
         track=number,
         kind="video" if kind == "video" else "audio",
@@ -280,6 +286,7 @@ def _track_info(number: int, kind: str, codec: Codec) -> TrackInfo:
         clock_rate=codec.clock_rate,
         channels=codec.channels,
         fmtp=codec.fmtp[:512],
+        hitless=hitless,
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from relaymesh.node.hitless import Hitless
 from relaymesh.protocol.ids import NAME_PATTERN
 from relaymesh.runtime.log import LogFormat, LogLevel
 from relaymesh.runtime.settings import is_host, is_loopback, is_wildcard, parse_endpoint
@@ -77,6 +78,10 @@ class NodeSettings(BaseModel):
     tls_key: Path | None = Field(default=None, description="Private key (PEM) for --http.")
     plain_http: bool = Field(
         default=False, description="Serve --http without TLS beyond loopback, behind a proxy that adds it."
+    )
+    hitless: Hitless = Field(
+        default="audio",
+        description="Which tracks travel twice over disjoint paths: none, audio or all; publishers may say.",
     )
     max_sessions: int = Field(default=1000, ge=1, le=100_000, description="WebRTC sessions held at most.")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")

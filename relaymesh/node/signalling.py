@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import SignallingError
 from relaymesh.protocol.ids import NAME_PATTERN, is_name
 from relaymesh.protocol.messages import StreamName
@@ -26,6 +27,7 @@ from relaymesh.protocol.messages import StreamName
 MAX_OFFER_BYTES = 64 << 10
 BODY_TIMEOUT = 10.0  # s
 CODECS = ("VP8", "H264")
+HITLESS: dict[str, Hitless] = {"none": "none", "audio": "audio", "all": "all"}
 PAGES = {
     "publish.html": "text/html",
     "play.html": "text/html",
@@ -39,7 +41,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Signalling(Protocol):
     """What the endpoints ask of the node."""
 
-    async def publish(self, name: StreamName, offer: str, prefer: tuple[str, ...]) -> tuple[str, str]:
+    async def publish(
+        self, name: StreamName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
+    ) -> tuple[str, str]:
         """(session id, SDP answer), or :class:`SignallingError`."""
 
     async def play(self, name: StreamName, offer: str) -> tuple[str, str]:
@@ -64,7 +68,10 @@ def make_app(node: Signalling, extra_routes: list[Route] | None = None) -> Starl
         if wanted is not None and wanted.upper() not in CODECS:
             raise SignallingError(400, f"codec must be one of {', '.join(CODECS)}")
         prefer = CODECS if wanted is None else (wanted.upper(), *(c for c in CODECS if c != wanted.upper()))
-        return _created(*await node.publish(name, offer, prefer))
+        hitless = request.query_params.get("hitless")
+        if hitless is not None and hitless not in HITLESS:
+            raise SignallingError(400, f"hitless must be one of {', '.join(HITLESS)}")
+        return _created(*await node.publish(name, offer, prefer, HITLESS[hitless] if hitless else None))
 
     async def whep(request: Request) -> Response:
         name, offer = await _read(request)

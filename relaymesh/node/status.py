@@ -59,6 +59,10 @@ class NodeStatus:
                 "packets": core.forwarder.forwarded,
                 "packets_per_s": self._rates.rate("forwarded"),
             },
+            "hitless": {
+                "second_copies": core.forwarder.second_copies,
+                "merged": core.forwarder.merged,
+            },
             "counters": {
                 "media_refused": dict(core.edge.refused),
                 "relay_refused": dict(core.relay.refused),
@@ -99,6 +103,7 @@ class NodeStatus:
                         "track": track.info.track,
                         "kind": track.info.kind,
                         "codec": track.info.codec,
+                        "hitless": track.info.hitless,
                         "packets": track.main.received,
                         "lost": track.main.lost,
                         "packets_per_s": self._rates.rate(track.id),

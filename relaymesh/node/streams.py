@@ -110,8 +110,8 @@ class Encoding:
         self.first: int | None = None
         self.highest: int | None = None
         self.received = 0
-        self.duplicates = 0
-        self.merged = 0  # packets sent by two ways, that both came
+        self.duplicates = 0  # sent once, and came twice
+        self.merged = 0  # packets sent by two ways (hitless, or repaired), that both came
         self.last_arrival = float("-inf")
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []

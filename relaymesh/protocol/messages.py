@@ -57,6 +57,7 @@ class TrackInfo(Struct, frozen=True):
     clock_rate: Annotated[int, Meta(ge=1, le=1_000_000)]  # Hz
     channels: Annotated[int, Meta(ge=1, le=255)] = 1
     fmtp: Text = ""
+    hitless: bool = False  # travels twice, over paths as far apart as the mesh allows
 
 
 class StreamInfo(Struct, frozen=True):
@@ -114,6 +115,13 @@ class Detour(Struct, frozen=True, array_like=True):
     """While the neighbour ``around`` is out of reach, frames for ``destinations`` go by ``path``."""
 
     around: Index
+    path: Annotated[tuple[Index, ...], Meta(max_length=MAX_DETOUR_HOPS)]
+    destinations: NodeSet
+
+
+class Way(Struct, frozen=True, array_like=True):
+    """Copies for ``destinations`` go by ``path``, the nodes after the ingress; on from its last by the tables."""
+
     path: Annotated[tuple[Index, ...], Meta(max_length=MAX_DETOUR_HOPS)]
     destinations: NodeSet
 
@@ -243,6 +251,15 @@ class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
     leader_epoch: LeaderEpoch = 0
 
 
+class HitlessWays(Struct, frozen=True, tag_field="t", tag="hitless-ways"):
+    """To an ingress node: how the second copies of hitless tracks travel while it stamps with *generation*;
+    and how the first ones do, to the destinations where they must not follow the tables."""
+
+    generation: Generation
+    second: Annotated[tuple[Way, ...], Meta(max_length=2040)] = ()
+    first: Annotated[tuple[Way, ...], Meta(max_length=2040)] = ()
+
+
 class Forward(Struct, frozen=True, tag_field="t", tag="forward"):
     """To the ingress node: the edges that want this stream now, as a whole set."""
 
@@ -293,6 +310,7 @@ ControllerMessage = (
     | Snapshot
     | Delta
     | Activate
+    | HitlessWays
     | Forward
     | PublishReply
     | SubscribeReply

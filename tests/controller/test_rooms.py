@@ -279,3 +279,22 @@ def test_the_debug_state_counts() -> None:
     mesh.subscribe(1)
     state = mesh.rooms.debug_state()
     assert state["published_per_node"] == {0: 1} and state["wanted_per_node"] == {1: 1}
+
+
+def test_the_edges_of_hitless_tracks_are_told_by_ingress() -> None:
+    mesh = Mesh()
+    marked = StreamInfo("demo", "bob", (TrackInfo(1, "audio", "opus", 48_000, 2, hitless=True),))
+    mesh.publish(0, marked)
+    mesh.publish(0, ALICE)
+    mesh.subscribe(1)
+    assert mesh.rooms.poll_changed() == set()
+    assert mesh.rooms.hitless_edges(0) == 0
+    mesh.subscribe(2, StreamName("demo", "bob"))
+    mesh.subscribe(0, StreamName("demo", "bob"))
+    assert mesh.rooms.poll_changed() == {0}
+    assert mesh.rooms.poll_changed() == set()
+    assert mesh.rooms.hitless_edges(0) == 1 << 2
+    mesh.rooms.handle_unsubscribe(2, StreamName("demo", "bob"))
+    assert mesh.rooms.poll_changed() == {0}
+    assert mesh.rooms.hitless_edges(0) == 0
+    assert mesh.rooms.hitless_edges(7) == 0

@@ -402,3 +402,20 @@ def test_a_core_needs_no_controller_to_serve_its_own_clients():
     stage.pass_time(0.02)
     assert len(player.rtp) == 1
     assert isinstance(stage.core, NodeCore)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "marked"),
+    [
+        ("audio", None, {"audio"}),
+        ("none", None, set()),
+        ("all", None, {"audio", "video"}),
+        ("none", "all", {"audio", "video"}),
+        ("all", "none", set()),
+    ],
+)
+def test_a_publisher_may_say_which_of_its_tracks_travel_twice(own, asked, marked):
+    core = make_core()
+    core.hitless = own
+    session, _ = core.publish(ALICE, offer_text("chromium-whip"), ("VP8",), 0.0, asked)
+    assert {info.kind for info in session.stream.info().tracks if info.hitless} == marked

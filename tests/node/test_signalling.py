@@ -17,8 +17,8 @@ class FakeNode:
         self.error: SignallingError | None = None
         self.sessions = {"abc"}
 
-    async def publish(self, name, offer, prefer):
-        self.calls.append(("publish", name, offer, prefer))
+    async def publish(self, name, offer, prefer, hitless=None):
+        self.calls.append(("publish", name, offer, prefer, *([hitless] if hitless else [])))
         if self.error:
             raise self.error
         return "abc", "v=0 answer"
@@ -141,3 +141,10 @@ async def test_a_body_that_does_not_come_is_waited_for_only_so_long(node, http, 
     answer = await http.post("/whip/demo/alice", content=slowly(), headers=SDP)
     assert answer.status_code == 408
     assert node.calls == []
+
+
+async def test_a_publisher_may_ask_for_hitless_tracks(node, http):
+    answer = await http.post("/whip/demo/alice?hitless=all", content="v=0 offer", headers=SDP)
+    assert answer.status_code == 201
+    assert node.calls == [("publish", StreamName("demo", "alice"), "v=0 offer", ("VP8", "H264"), "all")]
+    assert (await http.post("/whip/demo/alice?hitless=yes", content="v=0", headers=SDP)).status_code == 400

@@ -40,6 +40,7 @@ STRUCTURES = (
     messages.LinkReport,
     messages.Route,
     messages.Detour,
+    messages.Way,
 )
 
 

@@ -402,6 +402,9 @@ class Settings(Strict):
     report_interval_ms: Annotated[float, Field(ge=10, le=60_000)] | None = None
     key_rotation_s: Annotated[float, Field(ge=10)] | None = None
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    hitless: Literal["none", "audio", "all"] | None = Field(
+        default=None, description="Which tracks travel twice over disjoint paths."
+    )
 
     def controller(self) -> dict[str, Any]:
         """What is given of the controller's settings, by name."""

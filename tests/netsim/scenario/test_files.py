@@ -24,6 +24,7 @@ PROMISED = {
     "brown-out",
     "steady-state",
     "two-hops",
+    "hitless",
 }
 
 
