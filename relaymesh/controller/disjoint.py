@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import pairwise
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -73,7 +74,7 @@ def _apart_from(graph: Graph, primary: Sequence[int]) -> tuple[tuple[int, int], 
     """((links shared, nodes shared), path): the least of these, then the cheapest; never the first link."""
     start, end = primary[0], primary[-1]
     inside = set(primary[1:-1])
-    links = {*zip(primary, primary[1:], strict=False), *zip(primary[1:], primary, strict=False)}
+    links = {way for a, b in pairwise(primary) for way in ((a, b), (b, a))}
     first = start, primary[1]
     before: dict[int, int] = {}
     heap: list[tuple[int, int, float, int, int]] = [(0, 0, 0.0, start, start)]
@@ -91,9 +92,7 @@ def _apart_from(graph: Graph, primary: Sequence[int]) -> tuple[tuple[int, int], 
     return None
 
 
-def disjoint_pair(
-    graph: Graph, start: int, end: int, *, apart: Fully
-) -> tuple[Path, Path] | None:
+def disjoint_pair(graph: Graph, start: int, end: int, *, apart: Fully) -> tuple[Path, Path] | None:
     """The two paths without a common node (or link) whose costs add up to the least; the cheaper first.
 
     A flow of two units: the second search may take back arcs of the first. For
@@ -105,12 +104,12 @@ def disjoint_pair(
     if first is None:
         return None
     potential, path = first
-    forward = dict(zip(path, path[1:], strict=False))
+    forward = dict(pairwise(path))
     second = states.search(start, potential, forward)
     if second is None:
         return None
-    arcs = set(zip(path, path[1:], strict=False))
-    for arc in zip(second[1], second[1][1:], strict=False):
+    arcs = set(pairwise(path))
+    for arc in pairwise(second[1]):
         if arc[::-1] in arcs:
             arcs.remove(arc[::-1])
         else:

@@ -2,9 +2,9 @@
 
 In: plans with the costs they came from, and which edges want marked tracks of which ingress. Out: one
 :class:`HitlessWays` for such an ingress with each plan, and whenever more edges want something. Only these
-pairs of nodes are computed, so many at a time that nobody waits for it; meanwhile an ingress goes on with what
-it was told before. A second copy goes by its own list of hops up to the first node whose way by the tables
-keeps apart from the first copy's: from there on destinations share it, and local repair works for it too.
+pairs of nodes are computed, so many at a time that nobody waits for it; meanwhile an ingress goes on with
+what it was told before. A second copy goes by its own list of hops up to the first node whose way by the
+tables keeps apart from the first copy's: from there on destinations share it, and local repair helps it too.
 """
 
 from __future__ import annotations

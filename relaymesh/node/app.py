@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from relaymesh.node.agent import Agent, JoinRefused, client_tls
 from relaymesh.node.core import LinkChanged, NodeCore, PublishAnswered, SessionEnded, SubscribeAnswered
+from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import MediaEndpoint, Negotiator, SignallingError, TransportFactory
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app

@@ -1,8 +1,8 @@
 """The ways of hitless tracks that enter here: where their copies go beside, or in place of, the tables.
 
-In: what the controller says, by generation; the edges a frame is for. Out: which of them the tables serve, and
-the explicitly routed copies. While the ways of the active generation are not here yet, second copies go by
-the last ones before: their lists of hops need no table, and the first copies go by the tables anyway.
+In: what the controller says, by generation; the edges a frame is for. Out: which of them the tables serve,
+and the explicitly routed copies. While the ways of the active generation are not here yet, second copies go
+by the last ones before: their lists of hops need no table, and the first copies go by the tables anyway.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Detour(Struct, frozen=True, array_like=True):
 
 
 class Way(Struct, frozen=True, array_like=True):
-    """Copies for ``destinations`` go by ``path``, the nodes after the ingress; on from its last by the tables."""
+    """Copies for ``destinations`` go by ``path``, nodes after the ingress; from its last by the tables."""
 
     path: Annotated[tuple[Index, ...], Meta(max_length=MAX_DETOUR_HOPS)]
     destinations: NodeSet

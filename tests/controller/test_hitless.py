@@ -11,7 +11,15 @@ from relaymesh.controller.hitless import DEBOUNCE_S, HitlessPaths, Told
 from relaymesh.controller.paths import follow, shortest_paths
 from relaymesh.controller.plan import Plan
 from relaymesh.protocol.bitstring import decode_set, encode_set, members, set_of
-from relaymesh.protocol.messages import HitlessWays, Publish, StreamInfo, StreamName, Subscribe, TrackInfo, Way
+from relaymesh.protocol.messages import (
+    HitlessWays,
+    Publish,
+    StreamInfo,
+    StreamName,
+    Subscribe,
+    TrackInfo,
+    Way,
+)
 from tests.controller.fake_mesh import FakeMesh
 from tests.controller.test_disjoint import Costs, both_ways, links, random_costs
 

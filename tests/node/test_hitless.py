@@ -141,7 +141,9 @@ def test_ways_of_another_generation_serve_second_copies_only() -> None:
 def test_ways_are_bounded_and_no_destination_gets_a_third_copy() -> None:
     table = WayTable()
     for generation in range(1, 20):
-        table.install(second(Way((), edges(1)), Way((3,), edges(4)), Way((2,), edges(4)), generation=generation))
+        table.install(
+            second(Way((), edges(1)), Way((3,), edges(4)), Way((2,), edges(4)), generation=generation)
+        )
     assert table.debug_state()["generations"] == list(range(20 - GENERATIONS_KEPT, 20))
     assert table.split(0b10010, 19) == (0b10010, [], [(3, 0b10000, ())])
 
