@@ -79,7 +79,8 @@ def test_everything_that_is_promised_is_measured(quiet: Result) -> None:
 
 
 def test_a_cut_is_a_gap_and_a_new_path(tmp_path: Path) -> None:
-    result = run(tmp_path, "faults:\n  - {kind: link-cut, between: [t1, c], at_s: 5.1}\n")
+    cut = "faults:\n  - {kind: link-cut, between: [t1, c], at_s: 5.1}\n"
+    result = run(tmp_path, cut, **{"settings.hitless": "none"})
     assert 100 < result.metrics["media_gap_ms"]["max"] < 250  # silence, the detour
     assert result.metrics["residual_loss"] == 0, "what the link swallowed is sent again by the detour"
     assert [path.path for path in result.paths if path.path][-1] == ["a", "t2", "c"]
@@ -166,9 +167,18 @@ def test_wrong_clocks_cost_nothing_because_none_is_compared_to_another(
     assert [path.path for path in result.paths if path.path] == [["a", "t1", "c"]]
 
 
+def test_a_cut_costs_audio_nothing_that_travels_twice(tmp_path: Path) -> None:
+    result = run(tmp_path, "faults:\n  - {kind: link-cut, between: [t1, c], at_s: 5.1}\n")
+    [audio] = [player for player in result.players if player.kind == "audio"]
+    assert audio.lost == audio.late == 0
+    assert audio.gaps_ms == [pytest.approx(3, abs=0.5)]  # by t2 it is so much farther
+    assert result.metrics["duplicates"] == result.metrics["loops"] == 0
+
+
 def test_a_node_with_a_wrong_clock_finds_a_dead_link_as_soon_as_others(tmp_path: Path) -> None:
     skew = "{kind: clock-skew, node: a, offset_s: 5000, drift_ppm: -1000, at_s: 0}"
-    result = run(tmp_path, f"faults:\n  - {skew}\n  - {{kind: link-cut, between: [t1, c], at_s: 5}}\n")
+    faults = f"faults:\n  - {skew}\n  - {{kind: link-cut, between: [t1, c], at_s: 5}}\n"
+    result = run(tmp_path, faults, **{"settings.hitless": "none"})
     assert 100 < result.metrics["media_gap_ms"]["max"] < 600  # silence, the detour, a keyframe
     assert [path.path for path in result.paths if path.path][-1] == ["a", "t2", "c"]
 
