@@ -1,4 +1,7 @@
-"""Plans with detours, in the nodes' own forwarding: neighbours alone repair any single failure."""
+"""Plans with detours, in the nodes' own forwarding: neighbours alone repair any single failure.
+
+Each test is for both ways to compute them, that of small meshes and that of big ones.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import itertools
 from collections import Counter
 
 import networkx as nx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.controller.detours import find_detours
-from relaymesh.controller.paths import shortest_paths
 from relaymesh.controller.plan import Plan, snapshot_for
+from relaymesh.controller.routing import Routes, Routing
 from relaymesh.node.forwarder import Forwarder
 from relaymesh.node.repair import LocalRepair
 from relaymesh.node.streams import StreamTable
@@ -20,6 +23,7 @@ from relaymesh.protocol import frames
 from relaymesh.protocol.bitstring import set_of
 from relaymesh.protocol.ids import TrackId
 
+WAYS = pytest.mark.parametrize("small", [100, 0], ids=["plain", "compiled"])
 Costs = dict[tuple[int, int], float]
 TRACK = TrackId(1, 2, 3)
 
@@ -36,13 +40,23 @@ def meshes(draw: st.DrawFn, *, ring: bool) -> Costs:
     return {way: draw(cost) for a, b in sorted(chosen) for way in ((a, b), (b, a))}
 
 
+def routes_of(nodes: list[int], costs: Costs, small: int) -> Routes:
+    routing = Routing(small=small)
+    routing.begin(nodes, dict(costs))
+    for _ in range(1000):
+        routes = routing.step()
+        if routes is not None:
+            return routes
+    raise AssertionError("the computation never ends")
+
+
 class Fabric:
     """Forwarders with the tables and detours of one plan; what is sent to the dead is gone."""
 
-    def __init__(self, costs: Costs, generation: int = 1) -> None:
+    def __init__(self, costs: Costs, small: int, generation: int = 1) -> None:
         self.nodes = sorted({node for way in costs for node in way})
-        paths = shortest_paths(self.nodes, costs)
-        plan = Plan(generation, paths.next_hops, find_detours(paths.next_hops, costs))
+        routes = routes_of(self.nodes, costs, small)
+        plan = Plan(generation, routes.tables, routes.detours)
         self.links = set(costs)
         self.queue: list[tuple[int, int, bytes]] = []
         self.tables = {node: ForwardingTables() for node in self.nodes}
@@ -105,9 +119,9 @@ def failures(costs: Costs) -> list[tuple[int | None, set[tuple[int, int]]]]:
     return single + [(node, {way for way in costs if node in way}) for node in nodes]
 
 
-def check_everybody_reachable_is_reached_once(costs: Costs) -> None:
+def check_everybody_reachable_is_reached_once(costs: Costs, small: int) -> None:
     for dead, lost in failures(costs):
-        fabric = Fabric(costs)
+        fabric = Fabric(costs, small)
         fabric.fail(lost)
         graph = nx.DiGraph(list(fabric.links))
         graph.add_nodes_from(fabric.nodes)
@@ -120,23 +134,26 @@ def check_everybody_reachable_is_reached_once(costs: Costs) -> None:
         assert fabric.looped() == 0
 
 
+@WAYS
 @settings(max_examples=40, deadline=None)
 @given(meshes(ring=True))
-def test_single_failures_of_a_2_connected_mesh_are_all_repaired(costs: Costs) -> None:
-    check_everybody_reachable_is_reached_once(costs)
+def test_single_failures_of_a_2_connected_mesh_are_all_repaired(small: int, costs: Costs) -> None:
+    check_everybody_reachable_is_reached_once(costs, small)
 
 
+@WAYS
 @settings(max_examples=40, deadline=None)
 @given(meshes(ring=False).filter(bool))
-def test_in_any_mesh_what_the_failure_leaves_reachable_is_reached(costs: Costs) -> None:
-    check_everybody_reachable_is_reached_once(costs)
+def test_in_any_mesh_what_the_failure_leaves_reachable_is_reached(small: int, costs: Costs) -> None:
+    check_everybody_reachable_is_reached_once(costs, small)
 
 
+@WAYS
 @settings(max_examples=40, deadline=None)
 @given(meshes(ring=True), st.data())
-def test_a_false_death_costs_nothing(costs: Costs, data: st.DataObject) -> None:
+def test_a_false_death_costs_nothing(small: int, costs: Costs, data: st.DataObject) -> None:
     """A neighbour stalls and is believed dead by all: every frame still arrives once, those for it too."""
-    fabric = Fabric(costs)
+    fabric = Fabric(costs, small)
     stalled = data.draw(st.sampled_from(fabric.nodes))
     alive = set(fabric.links)
     fabric.fail({way for way in costs if way[1] == stalled})
@@ -146,12 +163,13 @@ def test_a_false_death_costs_nothing(costs: Costs, data: st.DataObject) -> None:
         assert fabric.send(source, targets) == Counter(dict.fromkeys(targets, 1))
 
 
+@WAYS
 @settings(max_examples=25, deadline=None)
 @given(meshes(ring=True), st.data())
 def test_two_failures_at_once_may_lose_frames_but_never_copy_or_keep_them(
-    costs: Costs, data: st.DataObject
+    small: int, costs: Costs, data: st.DataObject
 ) -> None:
-    fabric = Fabric(costs)
+    fabric = Fabric(costs, small)
     for _, lost in data.draw(st.lists(st.sampled_from(failures(costs)), min_size=2, max_size=2)):
         fabric.fail(lost & fabric.links)
     for source in fabric.nodes:

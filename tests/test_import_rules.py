@@ -31,7 +31,7 @@ NO_ASYNCIO = {"node", "runtime", "controller"} | PURE
 ALLOWED: dict[str, set[str]] = {
     "": {"cli"},
     "cli": {"bench", "demo", "node", "controller", "client", "netsim", "runtime", "web"} | PURE,
-    "bench": {"netsim", "runtime"} | PURE,
+    "bench": {"netsim", "controller", "runtime"} | PURE,
     "demo": {"node", "controller", "client", "runtime", "web"} | PURE,
     "node": {"runtime", "web"} | PURE,
     "controller": {"runtime"} | PURE,

@@ -1,1 +1,1 @@
-"""Measurements of the parts, in virtual time, from a seed."""
+"""Measurements of the parts, from a seed."""

@@ -1,7 +1,7 @@
 """``relaymesh bench``: measurements that anybody can repeat.
 
 `link` runs in virtual time, the same on every machine; `srt` in real time, beside
-another program, so that only a quiet machine tells the truth.
+another program, and `routing` as CPU time, so that only a quiet machine tells the truth.
 """
 
 from __future__ import annotations
@@ -180,3 +180,32 @@ def srt(
     if page_path is not None:
         page_path.write_text(report.page(results), encoding="utf-8")
     sys.exit(0 if report.passed(results) else 1)
+
+
+@command.command("routing")
+@click.option("--nodes", default=1000, show_default=True, type=click.IntRange(4, 2039))
+@click.option("--links", default=8000, show_default=True, type=click.IntRange(4, 200_000))
+@click.option("--seed", default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="100 nodes, 800 links and a small directory.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
+def routing(nodes: int, links: int, seed: int, quick: bool, as_json: bool) -> None:
+    """How fast the controller plans for a big mesh, and for how long its loop is held up.
+
+    CPU time of a real controller without its sockets: a full plan, links that die one
+    after the other, and joins to rooms among many. Measure on a quiet machine.
+    """
+    from relaymesh.bench import routing as bench
+
+    if nodes * (nodes - 1) // 2 < links:
+        raise click.UsageError(f"{nodes} nodes have fewer than {links} links")
+    size = bench.Size(nodes, links, seed=seed)
+    if quick:
+        size = bench.Size(100, 800, changes=5, rooms=100, tracks=1000, joins=500, seed=seed)
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    findings = bench.measure(size, say)
+    click.echo(bench.to_json(findings) if as_json else bench.table(findings))
+    if not findings.passed:
+        sys.exit(1)

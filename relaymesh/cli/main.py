@@ -24,7 +24,7 @@ COMMANDS = {
     "play": ("relaymesh.cli.play", "Play a stream, headless, by WHEP, and say what arrived."),
     "emulate": ("relaymesh.cli.emulate", "Run scenarios with real processes in network namespaces."),
     "simulate": ("relaymesh.cli.simulate", "Run scenarios in virtual time, over an emulated network."),
-    "bench": ("relaymesh.cli.bench", "Measure the relay link, also beside the real SRT."),
+    "bench": ("relaymesh.cli.bench", "Measure the relay link, also beside the real SRT, and route planning."),
     "demo": ("relaymesh.cli.demo", "Run a whole mesh on this machine and watch it in a browser."),
 }
 

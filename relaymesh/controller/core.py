@@ -1,7 +1,7 @@
 """The controller without its sockets: all stages, tied together.
 
     join   → tokens → registry → adjacency → (Links)
-    report → intake → lsdb → metric, damping → paths, detours → plan → publish → (Snapshot, Delta, Activate)
+    report → intake → lsdb → metric, damping → routing → plan → publish → (Snapshot, Delta, Activate)
     stream messages → rooms → (replies, Forward, …); rooms, plan → hitless → (HitlessWays)
 
 In: what nodes say, by channel, and time. Out: messages by channel, channels to
@@ -19,15 +19,14 @@ from typing import TypeAlias
 
 from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.damping import Damping
-from relaymesh.controller.detours import find_detours
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
-from relaymesh.controller.paths import shortest_paths
 from relaymesh.controller.plan import Planner
+from relaymesh.controller.planning import Planning
 from relaymesh.controller.policy import MeshPolicy
-from relaymesh.controller.publish import ACTIVATE_AFTER_S, Publisher
+from relaymesh.controller.publish import ACTIVATE_AFTER_S, Publisher, Told
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import MAX_NODES, Joined, Member, Registry
 from relaymesh.controller.rooms import Rooms
@@ -117,6 +116,7 @@ class ControllerCore:
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
         self._publisher = Publisher(options.activate_after_s)
+        self._planning = Planning(self._planner, self._publisher, self._connected)
         self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
         self._hitless = HitlessPaths(self._rooms.hitless_edges)
         self._view = MeshView(
@@ -220,6 +220,7 @@ class ControllerCore:
             self._lsdb.next_timeout(),
             self._costs.next_timeout(),
             self._publisher.next_timeout(),
+            self._planning.next_timeout(),
             self._rooms.next_timeout(),
             self._hitless.next_timeout(),
             self._settling.next_timeout(),
@@ -246,6 +247,8 @@ class ControllerCore:
             self._sweep(now)
         if self._plan_due is not None and now >= self._plan_due and self._may_plan():
             self._replan(now)
+        else:
+            self._tell_plan(self._planning.handle_timeout(now), now)
         self._hitless.handle_changed(self._rooms.poll_changed(), now)
         self._tell(self._hitless.handle_timeout(now))
 
@@ -262,6 +265,12 @@ class ControllerCore:
         events = list(self._events)
         self._events.clear()
         return events
+
+    @property
+    def active_generation(self) -> int:
+        """The generation that packets are stamped with; 0 before the first."""
+        active = self._publisher.active
+        return 0 if active is None else active.generation
 
     def state(self) -> Json:
         """The mesh, as the API shows it."""
@@ -406,23 +415,24 @@ class ControllerCore:
 
     def _may_plan(self) -> bool:
         # With nobody connected there is no evidence, and nobody to tell.
-        return self._publisher.idle and not self._settling.waiting and self._registry.connected_count() > 0
+        return self._planning.idle and not self._settling.waiting and self._registry.connected_count() > 0
 
     def _replan(self, now: float) -> None:
         self._plan_due = None
-        nodes = self._registry.members()
+        nodes = [member.index for member in self._registry.members()]
         costs = self._damping.weigh(self._costs.planned(), now)
-        paths = shortest_paths((member.index for member in nodes), costs)
-        detours = find_detours(paths.next_hops, costs)
-        plan = self._planner.replan(paths.next_hops, detours, renew=self._renewal_wanted)
-        self._renewal_wanted = False
-        if plan is None:
-            return
-        self._planned_at = now
-        self.counters["plans"] += 1
-        self._event("plan made", generation=plan.generation, nodes=len(nodes))
-        self._tell(self._publisher.publish(plan, self._connected(), now))
-        self._hitless.handle_plan(plan, costs, now)
+        renew, self._renewal_wanted = self._renewal_wanted, False
+        self._tell_plan(self._planning.begin(nodes, costs, now, renew=renew), now)
+
+    def _tell_plan(self, told: Told, now: float) -> None:
+        made = self._planning.poll_made()
+        if made is not None:
+            plan, costs = made
+            self._hitless.handle_plan(plan, costs, now)
+            self._planned_at = now
+            self.counters["plans"] += 1
+            self._event("plan made", generation=plan.generation, nodes=len(self._registry.members()))
+        self._tell(told)
 
     def _connected(self) -> list[int]:
         return [member.index for member in self._registry.members() if member.connected]

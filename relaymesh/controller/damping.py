@@ -58,8 +58,13 @@ class Damping:
 
     def weigh(self, costs_ms: Mapping[Direction, float], now: float) -> dict[Direction, float]:
         """*costs_ms* with what probation adds."""
-        held = {p for p, r in self._records.items() if r.until is None or now < r.until}
-        return {d: cost + PROBATION_MS if _pair(d) in held else cost for d, cost in costs_ms.items()}
+        weighed = dict(costs_ms)
+        for (low, high), record in self._records.items():
+            if record.until is None or now < record.until:
+                for direction in ((low, high), (high, low)):
+                    if direction in weighed:
+                        weighed[direction] += PROBATION_MS
+        return weighed
 
     def next_timeout(self, now: float) -> float | None:
         """When the next probation after *now* ends."""

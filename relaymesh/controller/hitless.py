@@ -43,7 +43,8 @@ class HitlessPaths:
         self._max_pairs = max_pairs
         self._links_per_turn = links_per_turn
         self._plan: Plan | None = None
-        self._graph: Graph = {}
+        self._costs_ms: Mapping[Direction, float] = {}
+        self._graph: Graph | None = None  # of the plan; made when the first pair asks
         self._pairs_per_turn = 1
         self._found: dict[tuple[int, int], Second | None] = {}  # (ingress, edge), of this plan
         self._todo: dict[int, None] = {}  # ingresses, in order
@@ -55,7 +56,7 @@ class HitlessPaths:
     def handle_plan(self, plan: Plan, costs_ms: Mapping[Direction, float], now: float) -> None:
         """*plan* was made from *costs_ms*, and is being published."""
         self._plan = plan
-        self._graph = make_graph(sorted(plan.tables), costs_ms)
+        self._costs_ms, self._graph = costs_ms, None
         self._pairs_per_turn = max(1, self._links_per_turn // max(1, len(costs_ms)))
         self._found.clear()
         for ingress in sorted(self._known):
@@ -125,6 +126,8 @@ class HitlessPaths:
     def _find(self, plan: Plan, ingress: int, edge: int) -> None:
         primary = follow(plan.tables, ingress, edge)
         second: Second | None = None
+        if self._graph is None:
+            self._graph = make_graph(sorted(plan.tables), self._costs_ms)
         if primary is not None and len(primary) > 1 and ingress in self._graph:
             second = second_path(self._graph, primary)
             if second is not None and second.first is None and second.apart == "nodes":

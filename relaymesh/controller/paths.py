@@ -19,7 +19,7 @@ from relaymesh.controller.lsdb import Direction
 
 # Two sums of the same costs in another order may differ in the last bits; what
 # differs by less than this is equal. Far below the least cost of a link.
-_TIE_MS = 1e-6
+TIE_MS = 1e-6
 
 Hops = dict[int, dict[int, int]]  # node → destination → next hop
 
@@ -77,6 +77,6 @@ def shortest_paths(nodes: Iterable[int], costs_ms: Mapping[Direction, float]) ->
             paths.next_hops[node][destination] = min(
                 receiver
                 for receiver in graph.predecessors(node)
-                if receiver in to_go and graph[receiver][node]["weight"] + to_go[receiver] <= cost + _TIE_MS
+                if receiver in to_go and graph[receiver][node]["weight"] + to_go[receiver] <= cost + TIE_MS
             )
     return paths

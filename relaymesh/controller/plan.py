@@ -4,6 +4,8 @@ In: next hops of all nodes, and detours around each. Out: a :class:`Plan` when a
 each node either its whole table (:class:`Snapshot`) or what differs from the
 one it has (:class:`Delta`). A generation number is never used twice, also
 across controllers: it counts on from the highest that any node has seen.
+A big mesh's tables are matrices (:mod:`relaymesh.controller.tables`), which say
+by themselves what differs; here both kinds are mappings.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from relaymesh.controller.detours import Detours
-from relaymesh.controller.paths import Hops
+from relaymesh.controller.detours import Ways
+from relaymesh.controller.tables import MatrixTables
 from relaymesh.protocol.bitstring import encode_set, set_of
 from relaymesh.protocol.messages import Delta, Detour, Route, Snapshot
 
@@ -20,16 +22,19 @@ from relaymesh.protocol.messages import Delta, Detour, Route, Snapshot
 # half is left to count in, so that no lie can use the numbers up.
 MAX_BELIEVED_GENERATION = 1 << 31
 
+Tables = Mapping[int, Mapping[int, int]]  # node → destination → next hop
+Detours = Mapping[int, Mapping[int, Ways]]  # node → neighbour that failed → ways
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the controller wants: the forwarding table of every node, and its detours."""
 
     generation: int
-    tables: Hops = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
     detours: Detours = field(default_factory=dict)
 
-    def table(self, index: int) -> dict[int, int]:
+    def table(self, index: int) -> Mapping[int, int]:
         """Destination → next hop at node *index*."""
         return self.tables.get(index, {})
 
@@ -58,9 +63,10 @@ class Planner:
         ):
             self._seen = max(self._seen, generation)
 
-    def replan(self, tables: Hops, detours: Detours | None = None, *, renew: bool = False) -> Plan | None:
+    def replan(self, tables: Tables, detours: Detours | None = None, *, renew: bool = False) -> Plan | None:
         """A plan with the next generation; None when it would change nothing and need not be *renewed*."""
-        tables = {index: table for index, table in tables.items() if table}
+        if isinstance(tables, dict):
+            tables = {index: table for index, table in tables.items() if table}
         plan = Plan(0, tables, detours or {})
         if self._plan is not None and not self.is_outrun and not renew:
             same = (plan.tables, plan.detours) == (self._plan.tables, self._plan.detours)
@@ -73,11 +79,25 @@ class Planner:
 
 def snapshot_for(plan: Plan, index: int) -> Snapshot:
     """The whole table of node *index*."""
+    if isinstance(plan.tables, MatrixTables):
+        return Snapshot(plan.generation, plan.tables.routes(index), plan.tables.detours(index))
     return Snapshot(plan.generation, _routes(plan.table(index)), _detours(plan, index))
 
 
 def delta_for(base: Plan, plan: Plan, index: int) -> Delta:
     """What turns the table that node *index* has in *base* into the one in *plan*."""
+    if isinstance(plan.tables, MatrixTables) and isinstance(base.tables, MatrixTables):
+        changes = plan.tables.changes_since(base.tables, index)
+        if changes is None:
+            return Delta(plan.generation, base.generation)
+        return Delta(
+            plan.generation,
+            base.generation,
+            changes.moved,
+            changes.lost,
+            changes.detours,
+            redone=changes.redone,
+        )
     old, new = base.table(index), plan.table(index)
     moved = {destination: hop for destination, hop in new.items() if old.get(destination) != hop}
     lost = encode_set(set_of(destination for destination in old if destination not in new))

@@ -47,7 +47,12 @@ class ForwardingTables:
         table = {hop: left for hop, mask in base.items() if (left := mask & ~gone)}
         for hop, mask in moved.items():
             table[hop] = table.get(hop, 0) | mask
-        ways = self._detours[delta.base] if delta.detours is None else _ways(delta.detours)
+        ways = self._detours[delta.base]
+        redone = decode_set(delta.redone)
+        if redone:
+            ways = _merged(ways, redone, _ways(delta.detours or ()))
+        elif delta.detours is not None:
+            ways = _ways(delta.detours)
         self._install(delta.generation, table, ways)
         return True
 
@@ -126,4 +131,16 @@ def _ways(detours: Iterable[Detour]) -> Ways:
         if not detour.path:
             continue  # leads nowhere
         ways.setdefault(detour.around, []).append((detour.path, decode_set(detour.destinations)))
+    return ways
+
+
+def _merged(base: Ways, redone: int, new: Ways) -> Ways:
+    """*base* without what it has for the destinations *redone*, and the *new*."""
+    ways: Ways = {}
+    for failed, old in base.items():
+        kept = [(path, left) for path, mask in old if (left := mask & ~redone)]
+        if kept:
+            ways[failed] = kept
+    for failed, more in new.items():
+        ways.setdefault(failed, []).extend(more)
     return ways

@@ -234,7 +234,8 @@ class Snapshot(Struct, frozen=True, tag_field="t", tag="snapshot"):
 class Delta(Struct, frozen=True, tag_field="t", tag="delta"):
     """What differs from generation *base*: ``moved`` names the new next hop of
     destinations that got one, ``lost`` the destinations that have none any more;
-    ``detours`` are all of this generation, or nil where they are those of *base*."""
+    ``detours`` are all of this generation, or nil where they are those of *base*.
+    With ``redone`` they are those for the destinations in it only; the others keep those of *base*."""
 
     generation: Generation
     base: Generation
@@ -242,6 +243,7 @@ class Delta(Struct, frozen=True, tag_field="t", tag="delta"):
     lost: NodeSet = b""
     detours: Annotated[tuple[Detour, ...], Meta(max_length=2040)] | None = None
     leader_epoch: LeaderEpoch = 0
+    redone: NodeSet = b""
 
 
 class Activate(Struct, frozen=True, tag_field="t", tag="activate"):

@@ -1,0 +1,383 @@
+"""How fast the controller plans for a big mesh, and how long it keeps everything else waiting.
+
+In: a size and a seed. Out: measurements, and whether each is within its bound.
+A real :class:`~relaymesh.controller.core.ControllerCore` is driven as its
+process drives it, with the messages of nodes that answer, in virtual time: only
+the work is measured, as CPU time of this thread, message encoding included.
+The longest of all calls is what one would wait for the loop at worst.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import networkx as nx
+
+from relaymesh.controller.core import ControllerCore, CoreOptions, Disconnect
+from relaymesh.controller.policy import OpenMesh, Placed
+from relaymesh.controller.tokens import make_join_token
+from relaymesh.protocol.messages import (
+    CONTROL_VERSION,
+    Address,
+    ControllerMessage,
+    Delta,
+    Forward,
+    Join,
+    LinkReport,
+    NodeMessage,
+    Publish,
+    Report,
+    Snapshot,
+    StreamInfo,
+    StreamName,
+    Subscribe,
+    TablesHeld,
+    TrackInfo,
+    encode_message,
+)
+
+_SECRET = "a join secret that only a benchmark uses"
+_STEPS = 1_000_000  # more than any run takes
+Pair = tuple[int, int]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What is measured."""
+
+    nodes: int = 1000
+    links: int = 8000
+    changes: int = 20  # links that die, one after the other
+    rooms: int = 10_000
+    tracks: int = 100_000
+    joins: int = 20_000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One bound."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str
+
+    @property
+    def passed(self) -> bool:
+        return self.value < self.limit
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that was measured; times are CPU time."""
+
+    checks: list[Check] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+def draw_mesh(nodes: int, links: int, rng: random.Random) -> dict[Pair, float]:
+    """Pairs of nodes on a map, most of them near each other, and their round trips, ms."""
+    places = [(rng.random(), rng.random()) for _ in range(nodes)]
+    near = max(2, round(0.6 * links / nodes))
+    pairs: set[Pair] = set()
+    for node, place in enumerate(places):
+        by_distance = sorted((math.dist(place, other), at) for at, other in enumerate(places))
+        pairs |= {(min(node, at), max(node, at)) for _, at in by_distance[1 : near + 1]}
+    for _ in range(_STEPS):
+        if len(pairs) >= links:
+            break
+        one, other = rng.sample(range(nodes), 2)
+        pairs.add((min(one, other), max(one, other)))
+    chosen = sorted(pairs)
+    rng.shuffle(chosen)
+    return {
+        pair: 0.5 + 120 * math.dist(places[pair[0]], places[pair[1]]) * rng.uniform(1, 1.3)
+        for pair in sorted(chosen[:links])
+    }
+
+
+class _DrawnMesh(OpenMesh):
+    """Only the drawn pairs peer."""
+
+    def __init__(self, pairs: dict[Pair, float]) -> None:
+        self._pairs = pairs
+
+    def may_peer(self, one: Placed, other: Placed) -> bool:
+        ends = int(one.name[1:]), int(other.name[1:])
+        return (min(ends), max(ends)) in self._pairs
+
+
+class _Mesh:
+    """The core, and nodes that only answer. A node's index, number and channel are one."""
+
+    def __init__(self, policy: OpenMesh, settle_s: float = 8.0) -> None:
+        self.core = ControllerCore(
+            CoreOptions(_SECRET, settle_s=settle_s),
+            policy,
+            key_source=random.Random(0).randbytes,
+            unix_time=lambda: 0.0,
+        )
+        self.now = 0.0
+        self.longest_s = 0.0
+        self.spent_s = 0.0
+        self.bytes: dict[str, int] = {}
+        self.largest: dict[str, int] = {}
+        self.count: dict[str, int] = {}
+        self._answers: list[tuple[int, NodeMessage]] = []
+
+    def reset(self) -> None:
+        """Measure from here on."""
+        self.longest_s = self.spent_s = 0.0
+        for counted in (self.bytes, self.largest, self.count):
+            counted.clear()
+
+    def say(self, node: int, message: NodeMessage) -> list[ControllerMessage]:
+        """A node's message, and what the core says to it, as the process would handle them."""
+        return self._call(lambda: self.core.handle_message(node, message, self.now))
+
+    def run(self, until_active: int) -> None:
+        """Let time pass until the plan with this generation is active; how long is not measured."""
+        for _ in range(_STEPS):
+            self._answer()
+            if self._active() >= until_active:
+                return
+            due = self.core.next_timeout()
+            assert due is not None, "the core has nothing to do, and no such plan was made"
+            self.now = max(self.now, due)
+            self._call(lambda: self.core.handle_timeout(self.now))
+        raise AssertionError("no such plan was made")
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        for _ in range(_STEPS):
+            self._answer()
+            due = self.core.next_timeout()
+            if due is None or due > end:
+                self.now = end
+                return
+            self.now = max(self.now, due)
+            self._call(lambda: self.core.handle_timeout(self.now))
+        raise AssertionError("the core never rests")
+
+    def _answer(self) -> None:
+        """The nodes hold what they were told; taken in one call, as they are many and short."""
+        while self._answers:
+            answers, self._answers = self._answers, []
+
+            def handle(answers: list[tuple[int, NodeMessage]] = answers) -> None:
+                for node, answer in answers:
+                    self.core.handle_message(node, answer, self.now)
+                    self.core.next_timeout()
+
+            self._call(handle)
+
+    def _active(self) -> int:
+        return self.core.active_generation
+
+    def _call(self, action: Callable[[], None]) -> list[ControllerMessage]:
+        started = time.thread_time()
+        action()
+        said: list[ControllerMessage] = []
+        sizes: list[int] = []
+        told: list[int] = []
+        for node, message in self.core.poll_outgoing():
+            if not isinstance(message, Disconnect):
+                sizes.append(len(encode_message(message)))
+                said.append(message)
+                told.append(node)
+        self.core.poll_events()
+        self.core.next_timeout()
+        took = time.thread_time() - started
+        self.spent_s += took
+        self.longest_s = max(self.longest_s, took)
+        for node, message, size in zip(told, said, sizes, strict=True):
+            name = type(message).__name__.lower()
+            self.bytes[name] = self.bytes.get(name, 0) + size
+            self.largest[name] = max(self.largest.get(name, 0), size)
+            self.count[name] = self.count.get(name, 0) + 1
+            if isinstance(message, Snapshot | Delta):
+                self._answers.append((node, TablesHeld(message.generation)))
+        return said
+
+    def join(self, node: int) -> None:
+        """A node is in."""
+        name = f"n{node}"
+        token = make_join_token(_SECRET, name=name)
+        address = Address("10.0.0.1", 4000)
+        join = Join(CONTROL_VERSION, name, "here", token, f"boot-of-{name}", address, "http://x", node)
+        self.say(node, join)
+
+
+def measure(size: Size, say: Callable[[str], None] = lambda _: None) -> Findings:
+    """Everything; *say* is told what is being done."""
+    findings = Findings()
+    say(f"drawing {size.nodes} nodes, {size.links} links")
+    rng = random.Random(size.seed)
+    pairs = draw_mesh(size.nodes, size.links, rng)
+    say("planning")
+    _measure_plans(size, pairs, rng, findings)
+    say(f"directory: {size.tracks} tracks in {size.rooms} rooms")
+    _measure_directory(size, rng, findings)
+    return findings
+
+
+def _measure_plans(size: Size, pairs: dict[Pair, float], rng: random.Random, findings: Findings) -> None:
+    mesh = _Mesh(_DrawnMesh(pairs))
+    for node in range(size.nodes):
+        mesh.join(node)
+    mesh.rest(1.0)
+    _freeze()
+    mesh.reset()
+    for node in range(size.nodes):
+        mesh.say(node, _report(node, pairs, set()))
+    findings.metrics["reports_ms"] = mesh.spent_s * 1000
+    reports_stall = mesh.longest_s
+    mesh.reset()
+    before = mesh.core.active_generation
+    mesh.run(before + 1)
+    full_ms, stall = mesh.spent_s * 1000, max(mesh.longest_s, reports_stall)
+    findings.metrics |= {"full_plan_ms": full_ms, **_bytes(mesh, "full_plan")}
+    mesh.reset()
+    mesh.rest(1.0)
+    stall = max(stall, mesh.longest_s)
+    findings.metrics |= {"full_detours_ms": mesh.spent_s * 1000, **_bytes(mesh, "full_detours")}
+    times: list[float] = []
+    detour_times: list[float] = []
+    down: set[Pair] = set()
+    for _ in range(size.changes):
+        pair = rng.choice(sorted(pairs.keys() - down))
+        down.add(pair)
+        mesh.reset()
+        before = mesh.core.active_generation
+        for node in pair:
+            mesh.say(node, _report(node, pairs, down))
+        mesh.run(before + 1)
+        times.append(mesh.spent_s * 1000)
+        changes_bytes = _bytes(mesh, "change")
+        stall = max(stall, mesh.longest_s)
+        mesh.reset()
+        mesh.rest(0.5)
+        detour_times.append(mesh.spent_s * 1000)
+        stall = max(stall, mesh.longest_s)
+    findings.metrics |= {
+        "change_ms_median": sorted(times)[len(times) // 2],
+        "change_ms_max": max(times),
+        "change_detours_ms_median": sorted(detour_times)[len(detour_times) // 2],
+        **changes_bytes,
+        "networkx_full_plan_ms": _networkx_ms(size.nodes, pairs),
+    }
+    findings.metrics["networkx_ratio"] = findings.metrics["networkx_full_plan_ms"] / max(full_ms, 1e-9)
+    findings.checks += [
+        Check("full plan: reports in to activation out", full_ms, 1000.0, "ms"),
+        Check("one link dies: deltas out, worst", max(times), 100.0, "ms"),
+        Check("longest wait for the loop", stall * 1000, 10.0, "ms"),
+    ]
+
+
+def _report(node: int, pairs: dict[Pair, float], down: set[Pair]) -> Report:
+    links = []
+    for pair, rtt_ms in pairs.items():
+        if node in pair:
+            peer = pair[0] + pair[1] - node
+            up = pair not in down
+            links.append(LinkReport(peer, up, rtt_ms if up else 0.0, 0.0, 0.0, 0.0, 1, 1))
+    return Report(tuple(links))
+
+
+def _bytes(mesh: _Mesh, prefix: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for kind in ("snapshot", "delta"):
+        if mesh.count.get(kind):
+            found[f"{prefix}_{kind}_bytes"] = mesh.bytes[kind]
+            found[f"{prefix}_{kind}_bytes_largest"] = mesh.largest[kind]
+    return found
+
+
+def _networkx_ms(nodes: int, pairs: dict[Pair, float], sources: int = 10) -> float:
+    """What the distances alone would take there, from a few sources."""
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    for (one, other), rtt_ms in pairs.items():
+        graph.add_edge(one, other, weight=rtt_ms)
+        graph.add_edge(other, one, weight=rtt_ms)
+    started = time.thread_time()
+    for source in sorted(graph)[:sources]:
+        nx.single_source_dijkstra_path_length(graph, source)
+    return (time.thread_time() - started) * 1000 * nodes / sources
+
+
+def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> None:
+    nodes, in_room = 100, 5
+    streams = size.rooms * in_room
+    per_stream = max(1, size.tracks // streams)
+    mesh = _Mesh(OpenMesh())
+    for node in range(nodes):
+        mesh.join(node)
+    mesh.rest(2.0)
+    started = time.thread_time()
+    for number in range(streams):
+        tracks = tuple(
+            TrackInfo(track, "video" if track else "audio", "VP8" if track else "opus", 90_000)
+            for track in range(per_stream)
+        )
+        stream = StreamInfo(f"room-{number // in_room}", f"p{number % in_room}", tracks)
+        mesh.say(number % nodes, Publish(number, stream))
+    findings.metrics["publish_us"] = (time.thread_time() - started) * 1e6 / streams
+    _freeze()
+    times: list[float] = []
+    forwards = 0
+    for number in range(size.joins):
+        name = StreamName(f"room-{rng.randrange(size.rooms)}", f"p{rng.randrange(in_room)}")
+        mesh.reset()
+        said = mesh.say(rng.randrange(nodes), Subscribe(number, name))
+        if any(isinstance(message, Forward) for message in said):
+            forwards += 1
+            times.append(mesh.spent_s * 1000)
+    times.sort()
+    findings.metrics |= {
+        "directory_tracks": streams * per_stream,
+        "directory_joins": forwards,
+        "join_forward_ms_p50": times[len(times) // 2],
+        "join_forward_ms_p99": times[int(len(times) * 0.99)],
+        "join_forward_ms_max": times[-1],
+    }
+    findings.checks.append(Check("join to forward command, p99", times[int(len(times) * 0.99)], 50.0, "ms"))
+
+
+def _freeze() -> None:
+    # As the process does after its start: the collector need not walk what stays.
+    gc.collect()
+    gc.freeze()
+
+
+def table(findings: Findings) -> str:
+    """For people."""
+    lines = [
+        f"{'pass' if check.passed else 'FAIL'}  {check.name:42} {check.value:10.2f} {check.unit}"
+        f"  (less than {check.limit:g})"
+        for check in findings.checks
+    ]
+    lines += ["", *(f"{name:36} {value:14,.2f}" for name, value in findings.metrics.items())]
+    return "\n".join(lines)
+
+
+def to_json(findings: Findings) -> str:
+    """For machines: ``passed``, ``checks``, ``metrics``."""
+    checks = [
+        {"name": c.name, "value": c.value, "limit": c.limit, "unit": c.unit, "passed": c.passed}
+        for c in findings.checks
+    ]
+    return json.dumps({"passed": findings.passed, "checks": checks, "metrics": findings.metrics}, indent=1)

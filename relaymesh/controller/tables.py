@@ -1,0 +1,242 @@
+"""The tables and detours of one plan of a big mesh, as matrices, and the parts of messages made from them.
+
+In: next hops and alternates, which nobody changes any more. Out: what a node is
+told, whole or as what differs from another plan. To the rest they are mappings
+like those of a small mesh: node → destination → next hop, and node → neighbour
+that failed → ways; a node's part of them is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from weakref import ref
+
+import numpy as np
+import numpy.typing as npt
+
+from relaymesh.controller.alternates import AROUND_LINK, EXPLICIT, NONE, Alternates, Path
+from relaymesh.controller.detours import Ways
+from relaymesh.controller.routes import NO_HOP, Flags, HopMatrix, Indexes
+from relaymesh.protocol.bitstring import decode_set, members
+from relaymesh.protocol.messages import Detour, Route
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """What differs between two plans at one node; as in :class:`~relaymesh.protocol.messages.Delta`."""
+
+    moved: tuple[Route, ...]
+    lost: bytes
+    detours: tuple[Detour, ...] | None
+    redone: bytes
+
+
+class TableRow(Mapping[int, int]):
+    """Destination → next hop at one node."""
+
+    def __init__(self, column: HopMatrix) -> None:
+        self._column = column
+
+    def __getitem__(self, destination: int) -> int:
+        hop = int(self._column[destination]) if 0 <= destination < len(self._column) else NO_HOP
+        if hop == NO_HOP:
+            raise KeyError(destination)
+        return hop
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.flatnonzero(self._column != NO_HOP).tolist()
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._column != NO_HOP))
+
+
+class MatrixTables(Mapping[int, TableRow]):
+    """Node → destination → next hop."""
+
+    def __init__(
+        self,
+        hops: HopMatrix,
+        alternates: Alternates,
+        *,
+        previous: MatrixTables | None = None,
+        altered: Indexes | None = None,
+    ) -> None:
+        """*altered*: the only destinations with which anything may differ from the *previous* tables."""
+        self._hops = hops
+        self._alternates = alternates
+        self._previous = None if previous is None else ref(previous)
+        self._altered = altered
+        self._base: MatrixTables | None = None  # the plan that differences were last asked for
+        self._differs: Flags = np.empty(0, np.bool_)  # by node
+
+    def __getitem__(self, node: int) -> TableRow:
+        if not 0 <= node < len(self._hops) or not (self._hops[:, node] != NO_HOP).any():
+            raise KeyError(node)
+        return TableRow(self._hops[:, node])
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.flatnonzero((self._hops != NO_HOP).any(axis=0)).tolist()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MatrixTables):
+            return super().__eq__(other)
+        rows = self._rows_to_compare(other)
+        return _same(self._hops, other._hops, rows)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def same_detours(self, other: MatrixTables) -> bool:
+        """Whether all detours are those of *other*."""
+        mine, theirs = self._alternates, other._alternates
+        return _same(mine.ways, theirs.ways, self._rows_to_compare(other)) and mine.paths == theirs.paths
+
+    def routes(self, node: int) -> tuple[Route, ...]:
+        """The whole table of *node*."""
+        return _routes(self._column(node))
+
+    def detours(self, node: int) -> tuple[Detour, ...]:
+        """All detours of *node*."""
+        column = self._column(node)
+        return self._detours(node, np.flatnonzero(column != NO_HOP))
+
+    def changes_since(self, base: MatrixTables, node: int) -> TableChanges | None:
+        """What *node* must be told if it has its part of *base*; None for nothing."""
+        size = max(len(self._hops), len(base._hops))
+        if self._base is not base:
+            self._base, self._differs = base, self._nodes_that_differ(base)
+        if node >= size or not self._differs[node]:
+            return None
+        old, new = base._column(node, size), self._column(node, size)
+        moved = np.where(new != old, new, NO_HOP)
+        redone = self._redone(base, node, new != old)
+        known = redone & (new != NO_HOP)
+        return TableChanges(
+            _routes(moved),
+            _bits((old != NO_HOP) & (new == NO_HOP)),
+            self._detours(node, np.flatnonzero(known)) if redone.any() else None,
+            _bits(redone),
+        )
+
+    def _column(self, node: int, size: int = 0) -> HopMatrix:
+        """The next hops of *node* by destination, at least *size* of them."""
+        return _padded(self._hops, node, size)
+
+    def _nodes_that_differ(self, base: MatrixTables) -> Flags:
+        size, old = len(self._hops), len(base._hops)
+        if size != old:
+            return np.ones(max(size, old), np.bool_)
+        rows = self._rows_to_compare(base)
+        mine, theirs = self._alternates, base._alternates
+        differs: Flags = (self._hops[rows] != base._hops[rows]).any(axis=0)
+        differs |= (mine.ways[rows] != theirs.ways[rows]).any(axis=0)
+        for destination in rows.tolist():
+            one, other = mine.paths.get(destination, {}), theirs.paths.get(destination, {})
+            if one is not other:
+                for node in one.keys() | other.keys():
+                    differs[node] |= one.get(node) != other.get(node)
+        return differs
+
+    def _rows_to_compare(self, base: MatrixTables) -> Indexes:
+        if self._altered is not None and self._previous is not None and self._previous() is base:
+            return self._altered
+        return np.arange(len(self._hops))
+
+    def _redone(self, base: MatrixTables, node: int, moved: Flags) -> Flags:
+        """The destinations whose detours at *node* differ."""
+        size = len(moved)
+        now, before = self._alternates, base._alternates
+        ways, old_ways = _padded(now.ways, node, size), _padded(before.ways, node, size)
+        redone: Flags = moved | (ways != old_ways)
+        for destination in np.flatnonzero(~redone & (ways < NONE)).tolist():
+            hop = int(self._hops[destination, node])
+            redone[destination] = now.path(node, destination, hop) != before.path(node, destination, hop)
+        return redone
+
+    def _detours(self, node: int, destinations: Indexes) -> tuple[Detour, ...]:
+        size = len(self._hops)
+        if not len(destinations):
+            return ()
+        hops, ways = self._hops[destinations, node], self._alternates.ways[destinations, node]
+        by_one = ways >= 0
+        groups, group_of = np.unique(
+            hops[by_one].astype(np.int64) << 16 | ways[by_one].astype(np.int64), return_inverse=True
+        )
+        sets = np.zeros((len(groups), size), np.bool_)
+        sets[group_of, destinations[by_one]] = True
+        found = [
+            Detour(group >> 16, (group & 0xFFFF,), bits.tobytes().rstrip(b"\0"))
+            for group, bits in zip(groups.tolist(), np.packbits(sets, axis=1, bitorder="little"), strict=True)
+        ]
+        longer: dict[tuple[int, Path], list[int]] = {}
+        for at in np.flatnonzero((ways == EXPLICIT) | (ways == AROUND_LINK)).tolist():
+            destination, hop = int(destinations[at]), int(hops[at])
+            path = self._alternates.path(node, destination, hop)
+            if path:
+                longer.setdefault((hop, path), []).append(destination)
+        for (hop, path), own in longer.items():
+            wanted = np.zeros(size, np.bool_)
+            wanted[own] = True
+            found.append(Detour(hop, path, _bits(wanted)))
+        return tuple(found)
+
+
+class MatrixDetours(Mapping[int, dict[int, Ways]]):
+    """Node → neighbour that failed → ways, read from the same plan's tables."""
+
+    def __init__(self, tables: MatrixTables) -> None:
+        self._tables = tables
+
+    def __getitem__(self, node: int) -> dict[int, Ways]:
+        if node not in self._tables:
+            raise KeyError(node)
+        ways: dict[int, Ways] = {}
+        for detour in self._tables.detours(node):
+            ways.setdefault(detour.around, {})[detour.path] = tuple(members(decode_set(detour.destinations)))
+        return ways
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, MatrixDetours):
+            return self._tables.same_detours(other._tables)
+        return super().__eq__(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(one: HopMatrix, other: HopMatrix, rows: Indexes) -> bool:
+    """Whether two matrices say the same; where only one is of that size, nothing may be in it."""
+    if len(one) == len(other):
+        return bool(np.array_equal(one[rows], other[rows]))
+    small, large = sorted((one, other), key=len)
+    inner = large[: len(small), : len(small)]
+    return bool(np.array_equal(small, inner)) and not (
+        (large[len(small) :] != NO_HOP).any() or (large[:, len(small) :] != NO_HOP).any()
+    )
+
+
+def _padded(matrix: HopMatrix, node: int, size: int = 0) -> HopMatrix:
+    """The column of *node*, at least *size* long; both codes for nothing are -1."""
+    assert NO_HOP == NONE, "what is not there fills both kinds"
+    column = matrix[:, node] if node < len(matrix) else np.full(len(matrix), NO_HOP, np.int16)
+    if len(column) < size:
+        column = np.r_[column, np.full(size - len(column), NO_HOP, np.int16)]
+    return column
+
+
+def _routes(column: HopMatrix) -> tuple[Route, ...]:
+    hops = np.unique(column[column != NO_HOP])
+    return tuple(Route(hop, _bits(column == hop)) for hop in hops.tolist())
+
+
+def _bits(flags: npt.NDArray[np.bool_]) -> bytes:
+    """The set of the indexes flagged, as on the wire."""
+    return np.packbits(flags, bitorder="little").tobytes().rstrip(b"\0")
