@@ -19,6 +19,7 @@ COMMANDS = {
     ),
     "node": ("relaymesh.cli.node", "Run a node: serves WHIP and WHEP, relays media to its neighbours."),
     "topology": ("relaymesh.cli.topology", "Check and show topology files."),
+    "routes": ("relaymesh.cli.routes", "Show where packets go, and why: routes show, routes explain."),
     "token": ("relaymesh.cli.token", "Make join secrets and join tokens."),
     "publish": ("relaymesh.cli.publish", "Publish a moving picture with a clock, headless, by WHIP."),
     "play": ("relaymesh.cli.play", "Play a stream, headless, by WHEP, and say what arrived."),

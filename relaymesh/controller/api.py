@@ -1,7 +1,8 @@
 """The JSON API: what the mesh is like now. It reads the core and changes nothing.
 
 ``GET /healthz``, and with the admin token, where one is set, as Bearer:
-``GET /v1/state``, ``GET /v1/path?from=NODE&to=NODE``, ``GET /v1/debug``.
+``GET /v1/state``, ``GET /v1/path?from=NODE&to=NODE``, ``GET /v1/routes?from=NODE``,
+``GET /v1/routes/explain?from=NODE&to=NODE``, ``GET /v1/debug``.
 Errors are ``{"error": "…"}``.
 """
 
@@ -41,6 +42,22 @@ def make_api(
             raise HTTPException(404, f"there is no path from {start!r} to {end!r}")
         return JSONResponse(found)
 
+    async def explain(request: Request) -> Response:
+        start, end = (request.query_params.get(key, "") for key in ("from", "to"))
+        if not start or not end:
+            raise HTTPException(400, "give two node names: /v1/routes/explain?from=NODE&to=NODE")
+        found = core.explain(start, end)
+        if found is None:
+            raise HTTPException(404, f"there is no path from {start!r} to {end!r}")
+        return JSONResponse(found)
+
+    async def routes(request: Request) -> Response:
+        start = request.query_params.get("from", "")
+        found = core.routes(start)
+        if found is None:
+            raise HTTPException(404, f"there is no node {start!r}: /v1/routes?from=NODE")
+        return JSONResponse({"from": start, "routes": found})
+
     async def debug(request: Request) -> Response:
         return JSONResponse(core.debug_state() | more_debug())
 
@@ -59,6 +76,8 @@ def make_api(
             Route("/healthz", health),
             Route("/v1/state", guarded(state)),
             Route("/v1/path", guarded(path)),
+            Route("/v1/routes", guarded(routes)),
+            Route("/v1/routes/explain", guarded(explain)),
             Route("/v1/debug", guarded(debug)),
         ],
         exception_handlers={HTTPException: _error},

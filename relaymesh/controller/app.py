@@ -121,6 +121,7 @@ def _make_core(
         dead_after_ms=settings.dead_after_ms,
         report_interval_ms=settings.report_interval_ms,
         key_rotation_s=settings.key_rotation_s,
+        objective=settings.objective,
         silence_timeout_s=max(SILENCE_TIMEOUT_S, 5 * settings.report_interval_ms / 1000),
     )
     return ControllerCore(options, policy, key_source=key_source, unix_time=unix_time)

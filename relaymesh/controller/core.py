@@ -21,8 +21,10 @@ from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.damping import Damping
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
+from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
+from relaymesh.controller.objective import Objective, Pricing
 from relaymesh.controller.plan import Planner
 from relaymesh.controller.planning import Planning
 from relaymesh.controller.policy import MeshPolicy
@@ -72,6 +74,7 @@ class CoreOptions:
     silent_grace_s: float = SILENT_GRACE_S
     settle_s: float = 8.0  # at most, for all nodes to come back; more than their longest pause between tries
     max_nodes: int = MAX_NODES
+    objective: Objective = "latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,9 @@ class ControllerCore:
         self._lsdb = LinkStateDb(options.silent_grace_s)
         self._costs = CostBook(self._extra_cost_ms)
         self._damping = Damping()
+        self._load = LoadGauges(self._capacity_kbps)
+        self._pricing = Pricing(options.objective, self._price_per_gb, self._region_of)
+        self._now = 0.0  # of the last call, for questions that come without a time
         self._probation_due: float | None = None
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
@@ -172,13 +178,15 @@ class ControllerCore:
         if member is None:
             self._refuse(conn_id, JoinRefused("malformed", "the first message must be a join"), now)
             return
-        member.last_seen = now
+        member.last_seen = self._now = now
         index = member.index
         match message:
             case Report():
                 member.sessions = message.sessions
                 self._settling.handle_report(index, message, self._connected(), now)
                 accepted = self._intake.handle_report(index, message, now)
+                if self._load.handle_report(index, accepted, now):
+                    self._plan_soon(now)
                 self._handle_changes(self._lsdb.handle_report(index, accepted, now), now)
                 if accepted and message.detoured:
                     self._renew_soon(now)
@@ -232,6 +240,7 @@ class ControllerCore:
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
+        self._now = now
         self._tell(self._adjacency.handle_timeout(now))
         self._tell(self._publisher.handle_timeout(now))
         self._tell(self._rooms.handle_timeout(now))
@@ -280,6 +289,25 @@ class ControllerCore:
         """The path between two nodes, by name, as the API shows it; None when there is none."""
         return self._view.path(start, end)
 
+    def explain(self, start: str, end: str) -> Json | None:
+        """Why packets between two nodes go as they go; None when they do not arrive."""
+        costs, now = self._weighed(self._now), self._now
+
+        def added(link: Direction) -> dict[str, float]:
+            return {
+                "load_ms": self._load.load_ms(link),
+                "price_ms": self._pricing.price_ms(link),
+                "door_ms": self._pricing.door_ms(link),
+                "probation_ms": self._damping.weigh({link: 0.0}, now)[link],
+            }
+
+        found = self._view.explain(start, end, costs, added)
+        return None if found is None else {**found, "objective": self._pricing.objective}
+
+    def routes(self, start: str) -> list[Json] | None:
+        """The table of a node, by name; None when there is no such node."""
+        return self._view.routes(start)
+
     def debug_state(self) -> dict[str, object]:
         """All stages' insides, without keys and tokens."""
         return {
@@ -292,6 +320,7 @@ class ControllerCore:
             "lsdb": self._lsdb.debug_state(),
             "metric": self._costs.debug_state(),
             "damping": self._damping.debug_state(),
+            "load": self._load.debug_state(),
             "publish": self._publisher.debug_state(),
             "rooms": self._rooms.debug_state(),
             "hitless": self._hitless.debug_state(),
@@ -420,9 +449,14 @@ class ControllerCore:
     def _replan(self, now: float) -> None:
         self._plan_due = None
         nodes = [member.index for member in self._registry.members()]
-        costs = self._damping.weigh(self._costs.planned(), now)
+        costs = self._weighed(now)
         renew, self._renewal_wanted = self._renewal_wanted, False
         self._tell_plan(self._planning.begin(nodes, costs, now, renew=renew), now)
+
+    def _weighed(self, now: float) -> dict[Direction, float]:
+        """What the planner counts for every link that is up."""
+        costs = self._damping.weigh(self._costs.planned(), now)
+        return self._pricing.weigh(self._load.weigh(costs))
 
     def _tell_plan(self, told: Told, now: float) -> None:
         made = self._planning.poll_made()
@@ -436,6 +470,18 @@ class ControllerCore:
 
     def _connected(self) -> list[int]:
         return [member.index for member in self._registry.members() if member.connected]
+
+    def _price_per_gb(self, direction: Direction) -> float:
+        source, target = (self._registry.by_index(index) for index in direction)
+        return 0.0 if source is None or target is None else self._policy.price_per_gb(source, target)
+
+    def _capacity_kbps(self, direction: Direction) -> float:
+        source, target = (self._registry.by_index(index) for index in direction)
+        return 0.0 if source is None or target is None else self._policy.capacity_kbps(source, target)
+
+    def _region_of(self, index: int) -> str:
+        member = self._registry.by_index(index)
+        return "" if member is None else member.region
 
     def _extra_cost_ms(self, direction: Direction) -> float:
         ends = [self._registry.by_index(index) for index in direction]
@@ -472,6 +518,7 @@ class ControllerCore:
         self._hitless.forget(member.index)
         self._intake.forget(member.index)
         self._damping.forget(member.index)
+        self._load.forget(member.index)
         self._registry.forget(member.index, reserve=reserve)
         self._handle_changes(self._lsdb.forget(member.index), now)
         self._plan_soon(now)

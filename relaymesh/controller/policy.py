@@ -50,6 +50,12 @@ class MeshPolicy(Protocol):
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         """What the operator adds to the cost of the link from *source* to *target*."""
 
+    def price_per_gb(self, source: Placed, target: Placed) -> float:
+        """What a gigabyte from *source* to *target* costs, in the operator's money."""
+
+    def capacity_kbps(self, source: Placed, target: Placed) -> float:
+        """What the link from *source* to *target* carries; 0 where nothing is said."""
+
     def place(self, region: str) -> Place | None:
         """Where *region* is, if known."""
 
@@ -69,6 +75,12 @@ class OpenMesh:
         return True
 
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
+        return 0.0
+
+    def price_per_gb(self, source: Placed, target: Placed) -> float:
+        return 0.0
+
+    def capacity_kbps(self, source: Placed, target: Placed) -> float:
         return 0.0
 
     def place(self, region: str) -> Place | None:
@@ -99,6 +111,14 @@ class TopologyPolicy:
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         link = self._topology.link(self._end(source), self._end(target))
         return 0.0 if link is None else link.extra_cost_ms
+
+    def price_per_gb(self, source: Placed, target: Placed) -> float:
+        link = self._topology.link(self._end(source), self._end(target))
+        return 0.0 if link is None else link.price_per_gb
+
+    def capacity_kbps(self, source: Placed, target: Placed) -> float:
+        link = self._topology.link(self._end(source), self._end(target))
+        return 0.0 if link is None or link.capacity_mbps is None else link.capacity_mbps * 1000
 
     def place(self, region: str) -> Place | None:
         if region not in self._regions:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from relaymesh.controller.objective import Objective
 from relaymesh.controller.tokens import check_join_secret
 from relaymesh.runtime.log import LogFormat, LogLevel
 from relaymesh.runtime.settings import is_loopback, parse_endpoint
@@ -63,6 +64,10 @@ class ControllerSettings(BaseModel):
     )
     report_interval_ms: float = Field(
         default=1000.0, ge=10, le=60_000, description="How often nodes report their links, milliseconds."
+    )
+    objective: Objective = Field(
+        default="latency",
+        description="What routes are to be best at: latency, cost (prices per GB first) or balanced.",
     )
     key_rotation_s: float = Field(
         default=3600.0, ge=10, description="How long the keys of a link are used, seconds."

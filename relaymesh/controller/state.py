@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from relaymesh.controller.adjacency import Adjacency
+from relaymesh.controller.explain import Explainer
 from relaymesh.controller.lsdb import Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.paths import follow
@@ -62,6 +64,56 @@ class MeshView:
         # A link of the path may have gone down a moment ago, and the tables not yet have followed.
         cost_ms = round(sum(known), 3) if len(known) == len(costs) else None
         return {"path": self._names(path), "cost_ms": cost_ms}
+
+    def explain(
+        self,
+        start: str,
+        end: str,
+        costs_ms: Mapping[Direction, float],
+        added: Callable[[Direction], Mapping[str, float]],
+    ) -> Json | None:
+        """Why packets from node *start* to node *end* go as they go; None when they do not arrive."""
+        ends = [self.registry.by_name(name) for name in (start, end)]
+        if ends[0] is None or ends[1] is None or ends[0] is ends[1]:
+            return None
+        path = self._follow(ends[0].index, ends[1].index)
+        if path is None:
+            return None
+        explainer = Explainer(costs_ms, terms=self.costs.terms, added=added, name=self._name)
+        active = self.publisher.active
+        return {
+            "from": start,
+            "to": end,
+            "generation": 0 if active is None else active.generation,
+            "may_peer": self.policy.may_peer(ends[0], ends[1]),
+            "are_neighbours": self.adjacency.are_neighbours(ends[0].index, ends[1].index),
+            **explainer.explain(path),
+        }
+
+    def routes(self, start: str) -> list[Json] | None:
+        """Where packets of node *start* go, for each destination; None when there is no such node."""
+        member = self.registry.by_name(start)
+        if member is None:
+            return None
+        active = self.publisher.active
+        table = {} if active is None else active.table(member.index)
+        detours = {} if active is None else active.detours.get(member.index, {})
+        around = {d: path for ways in detours.values() for path, ends in ways.items() for d in ends}
+        rows: list[Json] = []
+        for destination in sorted(table):
+            path = self._follow(member.index, destination) or []
+            costs = [self.costs.planned_ms(hop) for hop in pairwise(path)]
+            known = [cost for cost in costs if cost is not None]
+            rows.append(
+                {
+                    "to": self._name(destination),
+                    "next_hop": self._name(table[destination]),
+                    "path": self._names(path),
+                    "cost_ms": round(sum(known), 3) if path and len(known) == len(costs) else None,
+                    "detour": self._names(list(around.get(destination, ()))),
+                }
+            )
+        return rows
 
     def _node(self, member: Member) -> Json:
         place = self.policy.place(member.region)
