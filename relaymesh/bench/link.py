@@ -11,13 +11,12 @@ video streams of 30 frames/s and 5 packets a frame, two audio streams of
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from relaymesh.bench.wire import Wires
 from relaymesh.netsim.link_model import GilbertElliott, LinkConditions, LinkModel
 from relaymesh.protocol import frames
 from relaymesh.protocol.frames import MediaFrame
@@ -97,19 +96,16 @@ def run(cell: Cell) -> Result:
 class _Bench:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.now = 0.0
-        self._order = itertools.count()
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._wires = Wires(self._handle_frame)
         rng = random.Random(cell.seed)
         self.near = self._make_link(1, 2, rng)
         self.far = self._make_link(2, 1, rng)
         burst = GilbertElliott.from_mean(cell.loss, cell.burst) if cell.loss and cell.burst > 1 else None
         conditions = LinkConditions(delay_ms=cell.rtt_ms / 2, loss=0.0 if burst else cell.loss, burst=burst)
-        self._ways = {
-            self.near: (self.far, LinkModel(conditions, random.Random(cell.seed * 2 + 1))),
-            self.far: (self.near, LinkModel(conditions, random.Random(cell.seed * 2 + 2))),
-        }
-        self._wake: dict[Link, float] = {}
+        self._forth = LinkModel(conditions, random.Random(cell.seed * 2 + 1))
+        self._wires.join(
+            self.near, self.far, self._forth, LinkModel(conditions, random.Random(cell.seed * 2 + 2))
+        )
         self._sent_at: list[tuple[float, bool]] = []
         self._came_at: dict[int, float] = {}
         self._duplicates = 0
@@ -127,7 +123,7 @@ class _Bench:
         end = WARM_UP + self.cell.seconds
         payloads = {True: bytes(120), False: bytes(1050)}
         for when, audio, stream in offer(end):
-            self._advance(when)
+            self._wires.advance(when)
             if when >= WARM_UP and not self._before:
                 self._before = self._counters()
             number = len(self._sent_at)
@@ -136,10 +132,9 @@ class _Bench:
                 TrackId(1, stream, int(audio)), 0, number, 0, payloads[audio], audio=audio,
                 priority=0 if audio else 2, hop_limit=16, generation=1, destinations=4,
             )  # fmt: skip
-            self._send(self.near, self.near.seal(frames.encode_media(frame), self.now))
-            self._drive(self.near)
+            self._wires.send(self.near, frames.encode_media(frame))
         self._after = self._counters()
-        self._advance(end + DRAIN)
+        self._wires.advance(end + DRAIN)
 
     def _counters(self) -> dict[str, float]:
         near, far = self.near.debug_state(), self.far.debug_state()
@@ -151,43 +146,12 @@ class _Bench:
             "acks": float(str(far["ack_bytes"])),
         }
 
-    def _send(self, sender: Link, datagram: bytes) -> None:
-        receiver, model = self._ways[sender]
-        for when in model.due(self.now, len(datagram)):
-            heapq.heappush(self._queue, (when, next(self._order), lambda: self._arrive(receiver, datagram)))
-
-    def _arrive(self, receiver: Link, datagram: bytes) -> None:
-        for _, body in receiver.handle_datagram(datagram, self.now):
-            number = frames.decode_media(body).sequence
-            if number in self._came_at:
-                self._duplicates += 1
-            else:
-                self._came_at[number] = self.now
-        self._drive(receiver)
-
-    def _drive(self, link: Link) -> None:
-        """Send what is due, and see that the link is called again."""
-        for datagram in link.poll_datagrams(self.now):
-            self._send(link, datagram)
-        due = link.next_timeout()
-        if due is not None and due != self._wake.get(link):
-            self._wake[link] = due
-            heapq.heappush(
-                self._queue, (max(due, self.now), next(self._order), lambda: self._timer(link, due))
-            )
-
-    def _timer(self, link: Link, due: float) -> None:
-        if self._wake.get(link) == due:
-            del self._wake[link]
-            link.handle_timeout(self.now)
-            self._drive(link)
-
-    def _advance(self, until: float) -> None:
-        queue = self._queue
-        while queue and queue[0][0] <= until:
-            self.now, _, action = heapq.heappop(queue)
-            action()
-        self.now = until
+    def _handle_frame(self, receiver: Link, body: bytes) -> None:
+        number = frames.decode_media(body).sequence
+        if number in self._came_at:
+            self._duplicates += 1
+        else:
+            self._came_at[number] = self._wires.now
 
     def result(self, cpu: float) -> Result:
         cell = self.cell
@@ -202,7 +166,7 @@ class _Bench:
         audio_all = sum(is_audio for is_audio, _ in counted)
         bound = 1.5 * cell.rtt_ms + 20.0
         spent = {name: self._after[name] - self._before[name] for name in self._before}
-        model = self._ways[self.near][1]
+        model = self._forth
         return Result(
             rtt_ms=cell.rtt_ms,
             loss=cell.loss,

@@ -228,6 +228,10 @@ class LinkModel:
             and conditions.trace is None
         )
 
+    def backlog(self, now: float) -> float:
+        """Seconds a packet sent at *now* would wait for the rate."""
+        return max(0.0, self._busy_until - now)
+
     def due(self, now: float, size: int) -> tuple[float, ...]:
         """When a packet of *size* bytes, sent at *now* (seconds), arrives; empty: never, two: twice.
 

@@ -94,11 +94,12 @@ class RelayPort:
         if neighbour is None:
             return False
         try:
-            datagram = neighbour.link.seal(frame, now)
+            datagram = neighbour.link.send(frame, now)
         except ProtocolError:
             return False
-        self._outbox.append((datagram, neighbour.address))
-        if neighbour.link.repair_due <= now:
+        if datagram is not None:
+            self._outbox.append((datagram, neighbour.address))
+        if neighbour.link.send_due <= now:
             self._collect(peer, neighbour, now)
         return True
 

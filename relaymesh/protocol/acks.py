@@ -33,6 +33,7 @@ ACK_INTERVAL_MIN = 0.005  # … and for the first word of a new hole
 ACK_PACKETS = 256  # so many new ones are told earlier
 OVERLAP_ACKS = 64  # an ACK repeats what this many before it told: some bursts lose dozens in a row
 REORDERING_MIN, REORDERING_MAX = 0.003, 0.1  # seconds a hole may stay open before it is told
+TRANSIT_PERIOD = 10.0  # seconds
 REORDERING_MEMORY = 10.0  # seconds in which the tolerance forgets
 MAX_JUMP = 1024  # more missing at once is an outage: nothing of it is asked for
 MAX_HOLES = 4096
@@ -309,8 +310,9 @@ class PathEstimate:
         self._total = self._lost = self._bursts = 0.0  # packets, packets, runs; decaying
         self.rtt = 0.0  # seconds, smoothed (RFC 6298); 0 before the first
         self.rtt_variation = 0.0  # seconds, mean deviation
-        self._transit_min = math.inf  # seconds, of arrival less departure, on two clocks
-        self._transit_min_at = 0.0
+        self._transit = 0.0  # seconds, of arrival less departure, on two clocks: the last
+        self._least = self._least_before = math.inf  # … the least of this period, of the one before
+        self._period_at = -math.inf
         self.queueing = 0.0  # seconds of one-way delay above the least of the last seconds
 
     @property
@@ -338,15 +340,26 @@ class PathEstimate:
             self.rtt += (sample - self.rtt) / 8
         else:
             self.rtt, self.rtt_variation = sample, sample / 2
-        transit = ack.arrival * TICK - sent_at
-        if transit < self._transit_min or now - self._transit_min_at > 10.0:
-            self._transit_min, self._transit_min_at = transit, now
-        self.queueing = min(60.0, transit - self._transit_min)
+        self._note_transit(ack.arrival * TICK - sent_at, now)
+
+    def _note_transit(self, transit: float, now: float) -> None:
+        # The least of this period and of the one before: never forgotten at once, and never kept for good,
+        # since clocks drift.
+        if now - self._period_at > TRANSIT_PERIOD:
+            self._period_at, self._least_before, self._least = now, self._least, math.inf
+        self._least = min(self._least, transit)
+        self._transit = transit
+        self.queueing = min(60.0, transit - min(self._least, self._least_before))
+
+    def rebase(self) -> None:
+        """What seemed to be a queue is none: the way takes that long."""
+        self._least_before, self._least = math.inf, self._transit
+        self.queueing = 0.0
 
     def forget(self) -> None:
         """The link went down: the path may be another when it is back."""
         self._total = self._lost = self._bursts = self.rtt = self.rtt_variation = self.queueing = 0.0
-        self._transit_min = math.inf
+        self._least = self._least_before = math.inf
 
     def debug_state(self) -> dict[str, object]:
         return {

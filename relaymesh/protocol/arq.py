@@ -14,6 +14,7 @@ Knows no policy and no keys; packet ids are those of :mod:`relaymesh.protocol.fe
 from __future__ import annotations
 
 import struct
+from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import RETRANSMISSION
 
 STORE_BYTES = 4_000_000  # of sources that are neither acknowledged nor lost: 320 ms at 100 Mbit/s
+MAX_SIZES = 65_536  # datagrams whose fate is not known
 MAX_LOST = 4096  # packets waiting for their retransmission to be acknowledged
 _NUMBER_MASK = 0xFFFFFFFF
 
@@ -77,6 +79,9 @@ class SentPackets:
         self._sent: dict[int, tuple[bytes, float]] = {}  # packet id → (source, seconds)
         self._flying: dict[int, int] = {}  # packet id of a retransmission → of its original
         self._acked: dict[int, int] = {}  # key ordinal << 32 → number up to which fates are known
+        self._sizes: deque[int] = deque()  # of datagrams whose fate is not known, by packet id …
+        self._sizes_from = 0  # … from this one on
+        self._fate_bytes = [0, 0]  # arrived, lost: of datagrams, since they were last taken
 
     def add(self, packet_id: int, source: bytes, now: float) -> None:
         """*source* was sent as *packet_id*."""
@@ -84,6 +89,34 @@ class SentPackets:
         self.added_bytes += len(source)
         if self.added_bytes - self._removed_bytes > STORE_BYTES:
             self._remove(next(iter(self._sent)))
+
+    def add_datagram(self, packet_id: int, size: int) -> None:
+        """A datagram of *size* bytes was sent, whatever is in it."""
+        sizes = self._sizes
+        if packet_id != self._sizes_from + len(sizes):
+            sizes.clear()
+            self._sizes_from = packet_id
+        sizes.append(size)
+        if len(sizes) > MAX_SIZES:
+            sizes.popleft()
+            self._sizes_from += 1
+
+    def take_fate_bytes(self) -> tuple[int, int]:
+        """Bytes of datagrams known to have (arrived, been lost) since the last call."""
+        arrived, lost = self._fate_bytes
+        self._fate_bytes = [0, 0]
+        return arrived, lost
+
+    def _note_fate_bytes(self, first: int, end: int, *, lost: bool) -> None:
+        sizes = self._sizes
+        while sizes and self._sizes_from < first:
+            sizes.popleft()
+            self._sizes_from += 1
+        total = 0
+        while sizes and self._sizes_from < end:
+            total += sizes.popleft()
+            self._sizes_from += 1
+        self._fate_bytes[lost] += total
 
     def add_retransmission(self, packet_id: int, original: int) -> None:
         """*original* was sent again as *packet_id*."""
@@ -129,6 +162,7 @@ class SentPackets:
             if first >= at:
                 continue
             total += at - first
+            self._note_fate_bytes(prefix | first, prefix | at, lost=bool(index & 1))
             if index & 1:
                 lost += at - first
                 bursts += first == at - length

@@ -34,6 +34,7 @@ MEDIA = 0x10
 CLOCK = 0x11
 KEYFRAME_REQUEST = 0x12
 DETOUR = 0x13
+SKIP = 0x14
 ROUTED_FIRST, ROUTED_LAST = 0x10, 0x1F
 
 HOP_LIMIT = 16  # stamped at the ingress; no sane path is longer
@@ -44,7 +45,7 @@ EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
 _EXTENSION_LENGTHS = {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_VIDEO_ORIENTATION: 1}
 
 _FLAG_KEYFRAME, _FLAG_MARKER, _FLAG_AUDIO, _FLAG_DISCARDABLE = 1, 2, 4, 8
-_FLAG_COPY = 0x40
+_FLAG_COPY, _FLAG_ENTRY = 0x40, 0x80
 
 _FRAME = struct.Struct("!BH")  # type, length of the body
 _ROUTE = struct.Struct("!BBI")  # hop limit, bytes of bit string, generation
@@ -53,6 +54,7 @@ _STREAM = struct.Struct("!QQHB")  # room, participant, track, encoding
 _MEDIA = struct.Struct("!QQHBBBIIB")  # stream, flags, layers, sequence, timestamp, bytes of extensions
 _FLAGS_OFFSET = _FRAME_ROUTE.size + _STREAM.size  # of MEDIA's flags in a whole frame, less its bit string
 _HOP = struct.Struct("!H")  # node index, of a detour
+_SKIP = struct.Struct("!IHB")
 _CLOCK = struct.Struct("!QQHBQI")  # stream, NTP time, RTP timestamp
 _PROBE = struct.Struct("!IQ")
 _ECHO = struct.Struct("!IQII")
@@ -79,6 +81,7 @@ class MediaFrame:
     generation: int = 0  # u32, of the tables it was stamped with
     destinations: int = 0  # set of edge nodes, see bitstring
     copy: bool = False  # it may have arrived another way already, and is no duplicate then
+    entry: bool = False  # a decoder can take up this layer with this picture
 
 
 @dataclass(slots=True)
@@ -100,6 +103,20 @@ class KeyframeRequest:
 
     track_id: TrackId
     encoding: int
+    hop_limit: int = 0
+    generation: int = 0
+    destinations: int = 0
+
+
+@dataclass(slots=True)
+class SkipFrame:
+    """Packets of an encoding that a short link left out on purpose: no loss, and not to be waited for."""
+
+    track_id: TrackId
+    encoding: int
+    first: int  # u32, sequence
+    packets: int  # u16, from the first on
+    pictures: int  # u8, how many pictures end among them
     hop_limit: int = 0
     generation: int = 0
     destinations: int = 0
@@ -275,6 +292,8 @@ def encode_media(frame: MediaFrame) -> bytes:
         flags |= _FLAG_DISCARDABLE
     if frame.copy:
         flags |= _FLAG_COPY
+    if frame.entry:
+        flags |= _FLAG_ENTRY
     layers = frame.spatial << 5 | frame.temporal << 2
     extensions = _encode_extensions(frame.extensions) if frame.extensions else b""
     room, participant, track = frame.track_id
@@ -337,6 +356,7 @@ def decode_media(body: bytes) -> MediaFrame:
         generation,
         destinations,
         flags & _FLAG_COPY != 0,
+        flags & _FLAG_ENTRY != 0,
     )
 
 
@@ -383,6 +403,71 @@ def decode_keyframe_request(body: bytes) -> KeyframeRequest:
         raise ProtocolError("truncated", "keyframe request")
     room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
     return KeyframeRequest(TrackId(room, participant, track), encoding, *route[:3])
+
+
+def encode_skip(frame: SkipFrame) -> bytes:
+    """The whole frame, with type and length. Raises ``ValueError`` for a field out of its range."""
+    try:
+        rest = _STREAM.pack(*frame.track_id, frame.encoding)
+        rest += _SKIP.pack(frame.first, frame.packets, frame.pictures)
+    except struct.error as error:
+        raise ValueError(f"skip: {error}") from None
+    return _routed(SKIP, frame.hop_limit, frame.generation, frame.destinations, rest)
+
+
+def decode_skip(body: bytes) -> SkipFrame:
+    """The skip in *body*; bytes after it are ignored (room to grow).
+
+    Raises:
+        ProtocolError: truncated or invalid (nothing is skipped).
+    """
+    route = read_route(body)
+    start = route.rest_offset + _STREAM.size
+    if len(body) < start + _SKIP.size:
+        raise ProtocolError("truncated", "skip")
+    room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
+    first, packets, pictures = _SKIP.unpack_from(body, start)
+    if not packets or pictures > packets:
+        raise ProtocolError("invalid", "skip")
+    return SkipFrame(TrackId(room, participant, track), encoding, first, packets, pictures, *route[:3])
+
+
+class MediaTag(NamedTuple):
+    """What a link must know of a MEDIA frame it may leave out."""
+
+    stream: bytes  # room, participant, track, encoding
+    layer: int  # spatial × 8 + temporal
+    sequence: int  # u32
+    end: bool  # the last packet of its picture
+    entry: bool  # a decoder can take up the layer with it
+
+
+def is_enhancement(frame: bytes) -> bool:
+    """Whether a whole *frame* is MEDIA of class 3."""
+    if frame[0] != MEDIA:
+        return False
+    at = _FLAGS_OFFSET + frame[4]
+    return len(frame) > at and frame[at] & 0x30 == 0x30
+
+
+def read_tag(frame: bytes) -> MediaTag:
+    """Of a whole MEDIA *frame* that :func:`is_enhancement` said yes to. Raises :class:`ProtocolError`."""
+    at = _FLAGS_OFFSET + frame[4]
+    if len(frame) < at + 6:
+        raise ProtocolError("truncated", "media header")
+    flags = frame[at]
+    entry = flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0
+    sequence = int.from_bytes(frame[at + 2 : at + 6], "big")
+    return MediaTag(
+        frame[at - _STREAM.size : at], frame[at + 1] >> 2, sequence, flags & _FLAG_MARKER != 0, entry
+    )
+
+
+def skip_like(frame: bytes, first: int, packets: int, pictures: int) -> bytes:
+    """The SKIP that goes where a whole MEDIA *frame* would have gone."""
+    end = _FLAGS_OFFSET + frame[4]
+    length = end - 3 + _SKIP.size
+    return _FRAME.pack(SKIP, length) + frame[3:end] + _SKIP.pack(first, packets, pictures)
 
 
 # --- link-local frames ---------------------------------------------------------------------------

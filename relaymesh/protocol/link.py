@@ -1,4 +1,4 @@
-"""One neighbour: keys and their epochs, replay windows, sealing and opening, probes, liveness, repair.
+"""One neighbour: what is sealed and opened, probes and liveness; repair and rate, composed.
 
 In: datagrams from the neighbour's address, frames to send, keys from the
 controller, ``now``. Out: routed frames, datagrams, :class:`LinkUp` and
@@ -17,10 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from relaymesh.protocol import datagram as sealed
-from relaymesh.protocol.acks import Ack, ArrivalTracker, decode_ack, encode_ack
+from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fec import Repair, decode_repair
@@ -40,17 +38,16 @@ from relaymesh.protocol.frames import (
     encode_probe,
     split_frames,
 )
+from relaymesh.protocol.keyring import KeyRing
+from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
 from relaymesh.protocol.recovery import Receiver, Sender
 from relaymesh.protocol.repair import Adaptive, RepairPolicy
-from relaymesh.protocol.replay import ReplayWindow
 from relaymesh.protocol.silence import Silence
 
 if TYPE_CHECKING:
     from random import Random
 
-KEY_GRACE = 1.0  # seconds: by then the controller's message has reached the other end too
-EPOCHS_HELD = 2
 ECHO_PATIENCE = 3  # × dead_after: only for a path that died in one direction, which the peer sees sooner
 MAX_ECHOES = 60  # queued; they and a probe fit one datagram
 _MAX_RTT_MS = 60_000.0  # what a link report can say
@@ -86,33 +83,6 @@ class LinkSample:
     received_packets: int  # datagrams accepted
 
 
-class _Key:
-    """One epoch: a key for each direction, with the count of the one and the window of the other."""
-
-    __slots__ = (
-        "arrivals", "epoch", "opener", "prefix", "receive_key", "sealer", "send_key", "sent", "window",
-    )  # fmt: skip
-
-    def __init__(self, epoch: int, send_key: bytes, receive_key: bytes, ordinal: int) -> None:
-        self.epoch = epoch
-        self.prefix = (ordinal << 8 | epoch) << 32  # of packet ids: see fec
-        self.arrivals = ArrivalTracker(epoch)
-        self.send_key = send_key
-        self.receive_key = receive_key
-        self.sealer = AESGCM(send_key)
-        self.opener = AESGCM(receive_key)
-        self.sent = 0  # the last packet number used
-        self.window = ReplayWindow()
-
-    def debug_state(self) -> dict[str, object]:
-        return {
-            "epoch": self.epoch,
-            "sent": self.sent,
-            "window": self.window.debug_state(),
-            "arrivals": self.arrivals.debug_state(),
-        }
-
-
 class Link:
     """The protocol towards one neighbour.
 
@@ -139,9 +109,7 @@ class Link:
         self._awake_at = -math.inf  # from when on what the peer says of our silence is not our own sleep
         self._deaf = False  # down because nothing is heard: the peer is told in probes
         self._rng = rng
-        self._keys: dict[int, _Key] = {}  # by epoch, oldest first
-        self._sending: _Key | None = None
-        self._switch_at = math.inf  # when sending moves to the newest key unasked
+        self._keys = KeyRing(own_index)
         self._prober = Prober(rng.getrandbits(32))
         self._next_probe_at: float | None = None  # None before the first key
         self._probe_due = False
@@ -154,9 +122,8 @@ class Link:
         self._received_packets = 0
         self._unknown_frames = 0
         self._echoes_dropped = 0
-        self._keys_made = 0
-        self._trackers: tuple[ArrivalTracker, ...] = ()  # of the keys held
         self._sender = Sender(repair or Adaptive())
+        self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
         self._media_bytes = 0  # datagrams that seal() made
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
@@ -173,37 +140,11 @@ class Link:
         Raises:
             ProtocolError: invalid: a key of the wrong length, or one that already serves elsewhere here.
         """
-        held = self._keys.get(epoch)
-        if held and (held.send_key, held.receive_key) == (send_key, receive_key):
+        if not self._keys.install(epoch, send_key, receive_key, now):
             return
-        self._check_keys(epoch, send_key, receive_key)
-        self._keys.pop(epoch, None)  # the same epoch with other keys counts as new
-        self._keys_made += 1
-        self._keys[epoch] = _Key(epoch, send_key, receive_key, self._keys_made)
-        while len(self._keys) > EPOCHS_HELD:
-            del self._keys[next(iter(self._keys))]
-        self._trackers = tuple(key.arrivals for key in self._keys.values())
-        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.values()})
-        held_keys = list(self._keys.values())
-        if self._sending not in held_keys:
-            self._sending = held_keys[0]
-        self._switch_at = math.inf if self._sending is held_keys[-1] else now + KEY_GRACE
+        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
         if self._next_probe_at is None:
             self._next_probe_at = now + self._rng.random() * self._probe_interval
-
-    def _check_keys(self, epoch: int, send_key: bytes, receive_key: bytes) -> None:
-        # A key used twice would repeat nonces, which gives the plaintexts away.
-        if not 0 <= epoch <= 255 or len(send_key) != sealed.KEY_BYTES or len(receive_key) != sealed.KEY_BYTES:
-            raise ProtocolError("invalid", f"keys of epoch {epoch}")
-        in_use = {receive_key}
-        for key in self._keys.values():
-            in_use |= {key.send_key, key.receive_key}
-        if send_key in in_use:
-            raise ProtocolError("invalid", f"key of epoch {epoch} already serves elsewhere")
-
-    def _send_with_newest(self) -> None:
-        self._sending = next(reversed(self._keys.values()))
-        self._switch_at = math.inf
 
     # --- the packet path -------------------------------------------------------------------------
 
@@ -213,35 +154,31 @@ class Link:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        if now >= self._switch_at:
-            self._send_with_newest()
-        key = self._sending
-        if key is None:
-            raise ProtocolError("unknown_key", "no key to send with")
-        number = key.sent + 1
-        datagram = sealed.seal(key.sealer, key.epoch, self.own_index, number, frame)
-        key.sent = number
+        datagram, packet_id, _ = self._keys.seal(frame, now)
         self._sent_packets += 1
         self._media_bytes += len(datagram)
+        self._outflow.note_sent(packet_id, frame, len(datagram))
         if frame[0] >= ROUTED_FIRST:
             sender = self._sender
-            sender.packets.add(key.prefix | number, frame, now)
+            sender.packets.add(packet_id, frame, now)
             if sender.codes:
-                sender.code(key.prefix | number, frame, now)
+                sender.code(packet_id, frame, now)
         return datagram
+
+    def send(self, frame: bytes, now: float) -> bytes | None:
+        """The datagram around a routed *frame*, to be sent at once; None: it waits, or is left out.
+
+        Raises:
+            ProtocolError: as :meth:`seal`.
+        """
+        return self.seal(frame, now) if self._outflow.passes(frame, now) else None
 
     def _seal(self, plaintext: bytes, now: float) -> tuple[bytes, int]:
         """The same for what is not itself protected: (datagram, its packet id)."""
-        if now >= self._switch_at:
-            self._send_with_newest()
-        key = self._sending
-        if key is None:
-            raise ProtocolError("unknown_key", "no key to send with")
-        number = key.sent + 1
-        datagram = sealed.seal(key.sealer, key.epoch, self.own_index, number, plaintext)
-        key.sent = number
+        datagram, packet_id, _ = self._keys.seal(plaintext, now)
         self._sent_packets += 1
-        return datagram, key.prefix | number
+        self._outflow.note_sent(packet_id, plaintext, len(datagram))
+        return datagram, packet_id
 
     def handle_datagram(self, datagram: bytes, now: float) -> list[tuple[int, bytes]]:
         """The routed frames of *datagram*, or recovered by it, as (type, body); link-local ones are consumed.
@@ -277,8 +214,7 @@ class Link:
             self._silence.handle_pause(now - self._heard_at)
         self._heard_at = now
         self._deaf = False
-        if self._switch_at != math.inf and key is next(reversed(self._keys.values())):
-            self._send_with_newest()
+        self._keys.handle_heard(key)
         arrivals = key.arrivals
         late = number < arrivals.top
         if not local:
@@ -318,6 +254,7 @@ class Link:
             pass  # of a key that we hold no more
         elif isinstance(frame, Ack):
             self._sender.handle_ack(frame, key.prefix, key.sent, self._media_bytes, now)
+            self._outflow.handle_ack(frame, now)
         elif isinstance(frame, Retransmission):
             packet_id = key.prefix | frame.number
             return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
@@ -329,7 +266,9 @@ class Link:
         """The routed frames of packets that were lost; should they still come, they are replayed ones."""
         routed: list[tuple[int, bytes]] = []
         for packet_id, source in recovered:
-            window = self._keys[packet_id >> 32 & 0xFF].window
+            key = self._keys.get(packet_id >> 32 & 0xFF)
+            assert key is not None, "only packets of keys that are held are recovered"
+            window = key.window
             if window.is_new(packet_id & 0xFFFFFFFF):
                 window.mark(packet_id & 0xFFFFFFFF)
             try:
@@ -349,19 +288,27 @@ class Link:
     def poll_datagrams(self, now: float) -> list[bytes]:
         """Probes, echoes, ACKs and repair that are due, sealed; to be sent at once."""
         measures = self._echoes or self._probe_due
-        for tracker in self._trackers:  # on the packet path: no generator
+        for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
-        if not measures and self._sender.due > now:
+        if not measures and self._outflow.due > now:
             return []
         datagrams = self._measurements(now) if measures else []
-        if self._sender.due <= now:
-            for frame, original in self._sender.poll(now):
-                datagram, packet_id = self._seal(frame, now)
-                if original is not None:
-                    self._sender.note_retransmission(packet_id, original)
-                datagrams.append(datagram)
+        if self._outflow.due <= now:
+            for frame, original in self._outflow.poll(now):
+                datagrams.append(self._seal_due(frame, original, now))
+            while (waited := self._outflow.pop(now)) is not None:
+                datagrams.append(self._seal_due(*waited, now))
         return datagrams
+
+    def _seal_due(self, frame: bytes, original: int | None, now: float) -> bytes:
+        """Repair, or a routed frame that waited."""
+        if frame[0] >= ROUTED_FIRST:
+            return self.seal(frame, now)
+        datagram, packet_id = self._seal(frame, now)
+        if original is not None:
+            self._sender.note_retransmission(packet_id, original)
+        return datagram
 
     def _measurements(self, now: float) -> list[bytes]:
         frames, self._echoes = self._echoes, []
@@ -369,7 +316,7 @@ class Link:
             self._probe_due = False
             frames.append(encode_probe(self._prober.probe(now, deaf=self._deaf)))
         plaintext, datagrams = b"".join(frames), []
-        for key in self._keys.values():
+        for key in self._keys.held():
             if (ack := key.arrivals.poll(now)) is None:
                 continue
             encoded = encode_ack(ack)
@@ -383,9 +330,9 @@ class Link:
         return datagrams
 
     @property
-    def repair_due(self) -> float:
-        """When :meth:`poll_datagrams` has repair to send: sealing a frame can make it due at once."""
-        return self._sender.due
+    def send_due(self) -> float:
+        """When :meth:`poll_datagrams` has frames to send: sending one can make others due at once."""
+        return self._outflow.due
 
     def poll_events(self) -> list[LinkUp | LinkDown]:
         """What happened since the last call, in order."""
@@ -396,8 +343,8 @@ class Link:
         """When to call :meth:`handle_timeout`; ``None`` before the first key."""
         if self._next_probe_at is None:
             return None
-        due = min(self._liveness_due(), self._sender.due)
-        for tracker in self._trackers:
+        due = min(self._liveness_due(), self._outflow.due)
+        for tracker in self._keys.trackers:
             if tracker.due < due:
                 due = tracker.due
         return due
@@ -446,6 +393,7 @@ class Link:
         self._up = False
         self._prober.forget()
         self._sender.packets.estimate.forget()
+        self._outflow.forget()
         self._events.append(LinkDown(self.peer_index, reason))
 
     # --- telling ---------------------------------------------------------------------------------
@@ -456,7 +404,7 @@ class Link:
         For a link that went down: who takes them sends them another way, and this link sends them no more.
         """
         self._sender.drop_outbox()
-        return self._sender.packets.take_unacknowledged()
+        return self._sender.packets.take_unacknowledged() + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
         """What was measured up to *now*."""
@@ -475,9 +423,7 @@ class Link:
         return {
             "peer": self.peer_index,
             "up": self._up,
-            "keys": [key.debug_state() for key in self._keys.values()],
-            "sending_epoch": self._sending.epoch if self._sending else None,
-            "switch_at": None if self._switch_at == math.inf else self._switch_at,
+            **self._keys.debug_state(),
             "heard_at": self._heard_at,
             "silence": self._silence.debug_state(),
             "echoed_at": self._echoed_at,
@@ -493,6 +439,7 @@ class Link:
             "media_bytes": self._media_bytes,
             "ack_bytes": self._ack_bytes,
             "repair": self._sender.debug_state(),
+            "outflow": self._outflow.debug_state(),
             "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
         }
 

@@ -156,7 +156,9 @@ class Sender:
                 self._close_group(now)
 
     def _budget(self, source: bytes) -> float:
-        return min(MAX_HORIZON, self.policy.budget(priority_of(source), self._path))
+        # What waits in the path's queue is late anyway; repaired it is at least complete.
+        budget = self.policy.budget(priority_of(source), self._path) + self.packets.estimate.queueing
+        return min(MAX_HORIZON, budget)
 
     def _close_group(self, now: float) -> None:
         group, self._group = self._group, {}

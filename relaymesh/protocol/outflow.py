@@ -1,0 +1,203 @@
+"""What leaves by one link, and when: the rate, the order, and what is left out while the path is short.
+
+    frames → layers (left out?) → pacer → (sealed by the link) → … → ACKs → rate
+
+In: routed frames to send, frames of repair, what ACKs tell. Out: the frames whose turn it is.
+While the path was never seen full nothing waits and nothing is left out: a frame goes
+at once. Otherwise all that is sent counts, repair too. Of each picture that is left
+out the peer is told by a SKIP frame, so that it does not look like loss further on.
+Knows no keys and no addresses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from relaymesh.protocol import frames
+from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
+from relaymesh.protocol.congestion import RateControl
+from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.layers import Layers
+from relaymesh.protocol.pacer import Pacer
+from relaymesh.protocol.recovery import Sender, priority_of
+
+USE_WINDOW = 0.2  # seconds over which use is measured
+SKIP_LANE = 2  # with keyframes: small, and many wait for it
+CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
+RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
+MAX_SKIPS = 4096  # streams with a picture that is just left out
+OVERHEAD = 28  # of a datagram
+
+_Waiting = tuple[bytes, int | None]  # (frame, the original if it is a retransmission)
+
+
+@dataclass(slots=True)
+class _Skip:
+    frame: bytes  # one of those left out
+    first: int  # u32
+    packets: int = 0
+    pictures: int = 0
+
+
+class Outflow:
+    """The sending side of one link, above its keys."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.rate = RateControl()
+        self.used = 0.0  # bytes/s, all datagrams
+        self._sender = sender
+        self._layers = Layers()
+        self._pacer: Pacer[_Waiting] = Pacer()
+        self._skips: dict[bytes, _Skip] = {}
+        self._sent_bytes = self._enhancement_bytes = 0
+        self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
+        self._others = 0.0  # bytes/s, all but enhancement layers
+        self._fillings = 0
+        self._last_ticks: int | None = None
+        self._arrival = 0.0  # seconds, the peer's clock
+
+    @property
+    def due(self) -> float:
+        """When :meth:`poll` has something."""
+        return min(self._sender.due, self._pacer.next_timeout())
+
+    def passes(self, frame: bytes, now: float) -> bool:
+        """Whether a routed *frame* is to be sent at once; else it waits, or is left out."""
+        enhancement = frames.is_enhancement(frame)
+        if enhancement and not self._admit(frame, now):
+            return False
+        if not self.rate.limited and not self._pacer:
+            return True
+        if not self._pacer and self._pacer.may_send(now):
+            return True
+        self._pacer.push((frame, None), 2 * priority_of(frame), len(frame) + OVERHEAD, now)
+        return False
+
+    def note_sent(self, packet_id: int, frame: bytes, size: int) -> None:
+        """*frame* was sealed into a datagram of *size* bytes."""
+        self._sender.packets.add_datagram(packet_id, size)
+        self._sent_bytes += size
+        if self.rate.limited:
+            self._pacer.spend(size)
+        if frames.is_enhancement(frame):
+            self._enhancement_bytes += size
+
+    def poll(self, now: float) -> list[_Waiting]:
+        """What is to be sent now; each item is to be told by :meth:`note_sent` before the next is taken."""
+        limited = self.rate.limited
+        due: list[_Waiting] = []
+        for item in self._sender.poll(now):
+            if limited:
+                frame, original = item
+                lane = CODE_LANE if original is None else 2 * priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                self._pacer.push(item, lane, len(frame) + OVERHEAD, now)
+            else:
+                due.append(item)
+        return due
+
+    def pop(self, now: float) -> _Waiting | None:
+        """The next that waited and may go now."""
+        return self._pacer.pop(now)
+
+    # --- leaving out -----------------------------------------------------------------------------
+
+    def _admit(self, frame: bytes, now: float) -> bool:
+        try:
+            tag = frames.read_tag(frame)
+        except ProtocolError:
+            return True  # the far end will count it
+        key = tag.stream + bytes((tag.layer & 0xFF,))
+        if self._layers.offer(key, tag.layer, len(frame), end=tag.end, entry=tag.entry, now=now):
+            return True
+        skip = self._skips.get(tag.stream)
+        if skip is not None and tag.sequence != (skip.first + skip.packets) & 0xFFFFFFFF:
+            self._tell_skip(tag.stream, now)
+            skip = None
+        if skip is None:
+            if len(self._skips) >= MAX_SKIPS:
+                self._tell_skip(next(iter(self._skips)), now)
+            skip = self._skips[tag.stream] = _Skip(frame, tag.sequence)
+        skip.packets += 1
+        skip.pictures += tag.end
+        if tag.end or skip.packets == 255:
+            self._tell_skip(tag.stream, now)
+        return False
+
+    def _tell_skip(self, stream: bytes, now: float) -> None:
+        skip = self._skips.pop(stream)
+        told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures)
+        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD, now)
+
+    # --- what comes back -------------------------------------------------------------------------
+
+    def handle_ack(self, ack: Ack, now: float) -> None:
+        """*ack* was read by the sender; what it tells of the path sets the rate."""
+        packets = self._sender.packets
+        delivered, lost = packets.take_fate_bytes()
+        estimate, rate = packets.estimate, self.rate
+        was_limited = rate.limited
+        rebase = rate.handle_ack(
+            delivered=delivered,
+            lost=lost,
+            arrival=self._unwrap(ack),
+            queueing=estimate.queueing,
+            rtt=estimate.rtt,
+            needed=self._others,
+            wanting=bool(self._pacer) or self._layers.shed_now > 0,
+            now=now,
+        )
+        if rebase:
+            estimate.rebase()
+        self._measure_use(now)
+        if was_limited or rate.limited:
+            self._pacer.set_rate(rate.rate, now)
+            filled, self._fillings = rate.fillings != self._fillings, rate.fillings
+            self._layers.fit(rate.rate, self._others, rtt=estimate.rtt, filled=filled, now=now)
+
+    def _unwrap(self, ack: Ack) -> float | None:
+        if ack.delay == DELAY_UNKNOWN:
+            return None
+        if self._last_ticks is not None:
+            passed = (ack.arrival - self._last_ticks) & 0xFFFFFFFF
+            self._arrival += (passed - (1 << 32) if passed >> 31 else passed) * TICK
+        self._last_ticks = ack.arrival
+        return self._arrival
+
+    def _measure_use(self, now: float) -> None:
+        then, sent, enhancement = self._use_from
+        passed = now - then
+        if passed < USE_WINDOW:
+            return
+        if passed < 10 * USE_WINDOW:
+            used = (self._sent_bytes - sent) / passed
+            others = used - (self._enhancement_bytes - enhancement) / passed
+            self.used += (used - self.used) / 2 if self.used else used
+            self._others += (others - self._others) / 2 if self._others else others
+        self._use_from = now, self._sent_bytes, self._enhancement_bytes
+
+    def forget(self) -> None:
+        """The link went down: the path may be another when it is back."""
+        self.rate.forget()
+        self._layers.forget()
+        self._pacer.set_rate(math.inf, 0.0)
+        self._last_ticks = None
+
+    def take_waiting(self) -> list[bytes]:
+        """The routed frames that wait; they do no more."""
+        return [frame for frame, original in self._pacer.clear() if frame[0] >= frames.ROUTED_FIRST]
+
+    @property
+    def queue_ms(self) -> float:
+        """How long a packet waits: here, and in the path."""
+        here = self._pacer.waiting_bytes / self.rate.rate if self.rate.limited else 0.0
+        return (here + self.rate.queueing) * 1e3
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "used_kbps": self.used / 125,
+            "skips": len(self._skips),
+            **self.rate.debug_state(),
+            "pacer": self._pacer.debug_state(),
+            "layers": self._layers.debug_state(),
+        }
