@@ -39,6 +39,7 @@ class Brownout:
     """What a brown-out did. Loss is of packets that were not left out on purpose."""
 
     rtt_ms: float
+    seed: int
     offered_mbps: float
     narrow_mbps: float
     audio_loss: float
@@ -147,13 +148,21 @@ def _link(own: int, peer: int, rng: random.Random) -> Link:
     return link
 
 
+RTTS_MS = (10.0, 40.0, 80.0, 160.0)
+SHARED_RTTS_MS = ((60.0, 60.0), (20.0, 120.0))
+WIDE_SHARE, QUEUE_MS = 1.3, 400.0  # × the offer; of the path
+_Queue = dict[int, float]  # step → ms
+
+
 def brownout(rtt_ms: float = 60.0, *, seed: int = 1, loss: float = 0.0, share: float = 0.5) -> Brownout:
     """The path falls to *share* of what is offered, and recovers. *loss*: fraction at random besides."""
     traffic, rng = _Traffic(), random.Random(seed)
     near, far = _link(1, 2, rng), _link(2, 1, rng)
-    wide = LinkConditions(delay_ms=rtt_ms / 2, loss=loss, rate_bps=offered_mbps() * 1.3e6, queue_ms=400.0)
-    narrow = LinkConditions(
-        delay_ms=rtt_ms / 2, loss=loss, rate_bps=offered_mbps() * 1e6 * share, queue_ms=400.0
+    wide, narrow = (
+        LinkConditions(
+            delay_ms=rtt_ms / 2, loss=loss, rate_bps=offered_mbps() * 1e6 * times, queue_ms=QUEUE_MS
+        )
+        for times in (WIDE_SHARE, share)
     )
     forth = LinkModel(wide, random.Random(seed * 2 + 1))
     back = LinkModel(LinkConditions(delay_ms=rtt_ms / 2, loss=loss), random.Random(seed * 2 + 2))
@@ -161,10 +170,9 @@ def brownout(rtt_ms: float = 60.0, *, seed: int = 1, loss: float = 0.0, share: f
     wires.join(near, far, forth, back)
     wires.at(NARROW_AT, lambda: forth.adopt(NARROW_AT, narrow))
     wires.at(WIDE_AT, lambda: forth.adopt(WIDE_AT, wide))
-    queue: dict[int, float] = {}
+    queue: _Queue = {}
 
     def watch() -> None:
-        # What a packet sent now would wait for those before it.
         queue[int(wires.now / STEP + 0.5)] = forth.backlog(wires.now) * 1e3
         wires.at(wires.now + STEP, watch)
 
@@ -173,34 +181,38 @@ def brownout(rtt_ms: float = 60.0, *, seed: int = 1, loss: float = 0.0, share: f
         wires.advance(packet.at)
         traffic.send(near, packet)
     wires.advance(END + 2.0)
+    return _judge(traffic, far, queue, rtt_ms=rtt_ms, seed=seed, share=share)
+
+
+def _judge(
+    traffic: _Traffic, far: Link, queue: _Queue, *, rtt_ms: float, seed: int, share: float
+) -> Brownout:
     steps = range(int(END / STEP))
     arrived = {step: traffic.mbps(far, step) for step in steps}
-    calm = [
-        step for step in steps if step * STEP >= NARROW_AT and queue[step] > 50.0 and step * STEP < WIDE_AT
-    ]
-    settled = [queue[s] for s in steps if NARROW_AT + 2.0 <= s * STEP < WIDE_AT]
+    narrow = [step for step in steps if NARROW_AT <= step * STEP < WIDE_AT]
+    settled = [step for step in narrow if step * STEP >= NARROW_AT + 2.0]
     within = int(1.0 / STEP)
     recovered = next(
         (
-            s
-            for s in steps
-            if s * STEP >= WIDE_AT
-            and sum(arrived[t] for t in range(s, min(s + within, len(steps)))) / within
-            >= 0.9 * offered_mbps()
+            step
+            for step in range(int(WIDE_AT / STEP), len(steps) - within)
+            if sum(arrived[t] for t in range(step, step + within)) / within >= 0.9 * offered_mbps()
         ),
         len(steps),
     )
-    used = [arrived[s] for s in steps if NARROW_AT + 2.0 <= s * STEP < WIDE_AT]
     return Brownout(
         rtt_ms=rtt_ms,
+        seed=seed,
         offered_mbps=round(offered_mbps(), 3),
         narrow_mbps=round(offered_mbps() * share, 3),
         audio_loss=traffic.loss(audio=True, layers=(0,)),
         base_loss=traffic.loss(audio=False, layers=(0,)),
-        queue_p99_ms=percentile(sorted(settled), 0.99),
-        queue_back_s=round(max((s * STEP - NARROW_AT + STEP for s in calm), default=0.0), 2),
+        queue_p99_ms=percentile(sorted(queue[s] for s in settled), 0.99),
+        queue_back_s=round(
+            max(((s + 1) * STEP - NARROW_AT for s in narrow if queue[s] > 50.0), default=0.0), 2
+        ),
         recovered_s=round(recovered * STEP - WIDE_AT, 2),
-        used_narrow=sum(used) / len(used) / (offered_mbps() * share),
+        used_narrow=sum(arrived[s] for s in settled) / len(settled) / (offered_mbps() * share),
         unexplained_loss=traffic.loss(audio=False, layers=(1, 2)),
         series=tuple((s * STEP, offered_mbps(), arrived[s], queue[s]) for s in steps),
     )

@@ -101,6 +101,50 @@ def link(
     sys.exit(0 if all(check.passed for check in found) else 1)
 
 
+@command.command("rate")
+@click.option(
+    "--seeds", default=3, show_default=True, type=click.IntRange(1, 1000), help="Runs for each RTT."
+)
+@click.option("--rtt", "rtts", callback=_numbers, metavar="MS,…", help="Only these RTTs, ms.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
+@click.option(
+    "--html", "page_path", type=click.Path(dir_okay=False, path_type=Path), help="Write plots here."
+)
+def rate(seeds: int, rtts: tuple[float, ...] | None, as_json: bool, page_path: Path | None) -> None:
+    """A relay link whose path gets narrow, and two that share one.
+
+    The path falls to half of what is offered, and recovers: what was lost, what was left
+    out, how long packets waited. In virtual time; about a minute of CPU.
+
+    Exit code: 0 all held, 1 something did not.
+    """
+    from functools import partial
+
+    from relaymesh.bench import rate as bench
+    from relaymesh.bench import rate_report as report
+
+    runs = [
+        partial(bench.brownout, rtt, seed=seed)
+        for rtt in rtts or bench.RTTS_MS
+        for seed in range(1, seeds + 1)
+    ]
+    with click.progressbar(runs, label="brown-outs", file=sys.stderr) as shown:
+        brownouts = [run() for run in shown]
+    shared = [bench.fairness(pair) for pair in bench.SHARED_RTTS_MS]
+    found = report.checks(brownouts, shared)
+    if as_json:
+        click.echo(report.to_json(brownouts, shared, found))
+    else:
+        click.echo(report.table(brownouts, shared))
+        for check in found:
+            if not check.passed:
+                click.echo(str(check))
+        click.echo(f"{sum(check.passed for check in found)} of {len(found)} bounds hold")
+    if page_path is not None:
+        page_path.write_text(report.page(brownouts, shared, found), encoding="utf-8")
+    sys.exit(0 if all(check.passed for check in found) else 1)
+
+
 def _cells(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[Cell]:
     from relaymesh.bench.srt_cells import DEFAULT_CELLS, BadCell, parse_cell
 

@@ -35,7 +35,9 @@ def track_spec(track: AudioTrack | VideoTrack) -> TrackSpec:
     """What a scenario says of a track, as the publisher takes it. Of simulcast layers the highest is sent."""
     if isinstance(track, AudioTrack):
         return TrackSpec("audio", track.kbps, 1000.0 / track.frame_ms)
-    return TrackSpec("video", track.kbps, track.fps, track.keyframe_s, track.keyframe_size)
+    return TrackSpec(
+        "video", track.kbps, track.fps, track.keyframe_s, track.keyframe_size, track.temporal_layers
+    )
 
 
 @dataclass(slots=True)

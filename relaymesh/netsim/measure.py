@@ -15,7 +15,7 @@ from relaymesh.netsim.media import PublishedTrack
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.metrics import METRICS, quantiles
 from relaymesh.netsim.net import Network
-from relaymesh.netsim.player import BINS_PER_SECOND, PlayedTrack, lost_between
+from relaymesh.netsim.player import BINS_PER_SECOND, Fates, PlayedTrack, fates_between
 from relaymesh.netsim.result import FaultWindow, Metrics, PlayerTrack, Points, fault_windows
 from relaymesh.netsim.routes import Routes
 
@@ -214,7 +214,7 @@ class Measurement:
         found: list[FaultWindow],
     ) -> PlayerTrack:
         start, end = self._stay(track)
-        sent, lost, _ = lost_between(source, track, start, end) if source is not None else (0, 0, 0)
+        fates = fates_between(source, track, start, end) if source is not None else Fates()
         record = self._records.get(track, TrackRecord())
         first = None
         if track.first_frame_at is not None and source is not None:
@@ -231,8 +231,10 @@ class Measurement:
             kind=track.spec.kind,
             ingress=ingress.participant.node if ingress is not None else "",
             edge=client.participant.node,
-            sent=sent,
-            lost=lost,
+            sent=fates.sent,
+            lost=fates.never,
+            enhancement=fates.enhancement,
+            left_out=fates.left_out,
             late=track.late - record.late_before,
             frozen_ms=track.frozen(start, end) * 1000 if video else 0.0,
             first_frame_ms=first,
@@ -267,7 +269,7 @@ class Measurement:
             "path_stretch": self.routes.stretch,
             "rtt_ms": rtts,
             "sent_packets": int(since["sent"]),
-            "delivered_packets": sum(player.sent - player.lost for player in players),
+            "delivered_packets": sum(p.sent - p.lost + p.enhancement - p.left_out for p in players),
         }
 
     def finish_series(self) -> dict[str, Points]:
@@ -305,9 +307,9 @@ class Measurement:
     ) -> None:
         _, end = self._stay(track)
         for second in range(int(track.joined_at), int(end)):
-            total, never, _ = lost_between(source, track, second, second + 1)
-            sent[second] += total
-            lost[second] += never
+            fates = fates_between(source, track, second, second + 1)
+            sent[second] += fates.sent
+            lost[second] += fates.never
 
 
 def _gap(track: PlayedTrack, start: float, until: float) -> float | None:

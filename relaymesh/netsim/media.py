@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 STAMP = Struct("!IIdHHB")
 RTP_HEADER = Struct("!BBHII")
-VP8_HEAD = Struct("!BBHB")  # descriptor with a 15-bit picture id (RFC 7741 §4.2), first byte of the frame
+# Descriptor with 15-bit picture id, TL0PICIDX, temporal layer (RFC 7741 §4.2); first byte of the frame.
+VP8_HEAD = Struct("!BBHBBB")
+TEMPORAL = {1: (0,), 2: (0, 1), 3: (0, 2, 1, 2)}  # layers of a picture group, as WebRTC's L1T1 … L1T3
+TEMPORAL_SIZES = {1: (1.0,), 2: (1.2, 0.8), 3: (1.6, 0.7, 1.0, 0.7)}  # of its pictures, × the mean
 MAX_PAYLOAD = 1100  # bytes; what browsers send, with room for what relays add
 SIZE_SPREAD = 0.2  # frames are up to this fraction larger or smaller than their mean
 KEYFRAME_GUARD = 0.3  # s; an encoder makes no two keyframes within this
@@ -54,6 +57,7 @@ class TrackSpec:
     fps: float = 30.0  # frames a second; audio has one packet each
     keyframe_s: float | None = None  # between keyframes nobody asked for; video only; None: no such
     keyframe_size: float = 5.0  # of a keyframe, in frames between
+    temporal: int = 1  # layers, 1 … 3; those above the first may be left out by a short link
 
     @property
     def interval(self) -> float:
@@ -70,6 +74,7 @@ class PublishedTrack:
         self.ssrc = rng.getrandbits(32)
         self.rtx_ssrc = rng.getrandbits(32) if spec.kind in RTX_TYPES else None
         self.sent_at = array("d")  # by packet number, s
+        self.layer_of = bytearray()  # by packet number: temporal layer
         self.sent_bytes = 0  # of payload
         self.keyframes = 0
         self.retransmitted = 0
@@ -77,6 +82,8 @@ class PublishedTrack:
         self._start = start
         self._ticks = 0  # frame intervals since the start, sent or slept through
         self._frame = 0
+        self._group = 0  # place in the picture group; a keyframe begins one
+        self._base_pictures = 0
         self._keyframe_at = -inf
         self._keyframe_wanted = True
         self._sequence = rng.getrandbits(15)
@@ -116,7 +123,8 @@ class PublishedTrack:
         timestamp = self._timestamp(self.next_at)
         video = spec.kind == "video"
         keyframe = not video or self._keyframe_due(self.next_at)
-        mean = self._frame_bytes * (spec.keyframe_size if video and keyframe else 1.0)
+        layer, scale = self._next_layer(keyframe)
+        mean = self._frame_bytes * (spec.keyframe_size if video and keyframe else scale)
         size = int(mean * (1.0 + SIZE_SPREAD * (2.0 * self._rng.random() - 1.0)))
         count = max(1, -(-size // MAX_PAYLOAD))
         each = max(size // count, STAMP.size + VP8_HEAD.size)
@@ -124,7 +132,7 @@ class PublishedTrack:
         self._frame += 1
         for place in range(count):
             number = len(self.sent_at)
-            head = _vp8_head(frame, place, keyframe) if video else b""
+            head = _vp8_head(frame, place, keyframe, self._base_pictures, layer) if video else b""
             stamp = STAMP.pack(number, frame, now, place, count, keyframe)
             payload = (head + stamp).ljust(each, b"\0")
             marker = 0x80 if place == count - 1 and video else 0
@@ -133,9 +141,18 @@ class PublishedTrack:
                 + payload
             )
             self.sent_at.append(now)
+            self.layer_of.append(layer)
             self.sent_bytes += each
             self._remember(packet)
             packets.append(packet)
+
+    def _next_layer(self, keyframe: bool) -> tuple[int, float]:
+        """(temporal layer, size against the mean) of the next picture."""
+        layers = TEMPORAL[self.spec.temporal]
+        self._group = 0 if keyframe else (self._group + 1) % len(layers)
+        layer = layers[self._group]
+        self._base_pictures += layer == 0
+        return layer, TEMPORAL_SIZES[self.spec.temporal][self._group]
 
     def _remember(self, packet: bytes) -> None:
         sent = self._sent
@@ -185,9 +202,13 @@ class PublishedTrack:
         return report + rtcp.build_sdes(self.ssrc, f"{self.ssrc:08x}")
 
 
-def _vp8_head(frame: int, place: int, keyframe: bool) -> bytes:
-    # X=1, S on the frame's first packet; I=1 with 15 bits; then P = 0 for a keyframe (RFC 6386 §9.1).
-    return VP8_HEAD.pack(0x90 if place == 0 else 0x80, 0x80, 0x8000 | frame & 0x7FFF, 0 if keyframe else 1)
+def _vp8_head(frame: int, place: int, keyframe: bool, base_pictures: int, layer: int) -> bytes:
+    # X=1, S on the frame's first packet, N where no other needs it; I=1 with 15 bits, L=1, T=1; the layer,
+    # with Y=1: each picture above the base refers to the base only. P = 0 for a keyframe (RFC 6386 §9.1).
+    first = (0x90 if place == 0 else 0x80) | (0x20 if layer else 0)
+    return VP8_HEAD.pack(
+        first, 0xE0, 0x8000 | frame & 0x7FFF, base_pictures & 0xFF, layer << 6 | 0x20, 0 if keyframe else 1
+    )
 
 
 class SyntheticPublisher:

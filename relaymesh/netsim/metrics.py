@@ -34,7 +34,13 @@ METRICS: dict[str, Metric] = {
     ),
     "residual_loss": Metric(
         "fraction",
-        "Media packets sent while the player was attached that never reached it, of those sent.",
+        "Media packets sent while the player was attached that never reached it, of those sent; without "
+        "the layers that a short link may leave out.",
+        by_player=True,
+    ),
+    "left_out": Metric(
+        "fraction",
+        "Media packets of temporal layers above the first that did not reach the player, of those sent.",
         by_player=True,
     ),
     "link_loss": Metric(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
 
 from relaymesh.netsim.media import RTP_HEADER, STAMP, VP8_HEAD, PublishedTrack, TrackSpec
@@ -52,6 +54,7 @@ class PlayedTrack:
         self._video = spec.kind == "video"
         self._offset = VP8_HEAD.size if self._video else 0
         self._last_frame = -1
+        self._pictures: int | None = None  # the highest so far, extended
         self._partial: dict[int, int] = {}  # frame → packets here
         self._ready: dict[int, float] = {}  # complete, but an earlier frame is missing: frame → since
         self._delay: float | None = None  # s from sending to showing, as the jitter buffer has it
@@ -79,6 +82,8 @@ class PlayedTrack:
         if len(payload) < at + STAMP.size:
             return
         number, frame, sent_at, _, count, keyframe = STAMP.unpack_from(payload, at)
+        if self._video:
+            frame = self._picture(payload)
         again = self._note_sequence(sequence, now) or retransmission
         arrived = self.arrived
         if number >= len(arrived):
@@ -104,6 +109,17 @@ class PlayedTrack:
                 return
             self._partial.pop(frame, None)
         self._complete(frame, keyframe != 0, sent_at, now)
+
+    def _picture(self, payload: bytes) -> int:
+        """The picture's number as a decoder counts it: by picture ids, which close up what was left out."""
+        picture_id = (payload[2] & 0x7F) << 8 | payload[3]
+        if self._pictures is None:
+            self._pictures = picture_id
+        ahead = ((picture_id - self._pictures + 0x4000) & 0x7FFF) - 0x4000
+        number = self._pictures + ahead
+        if ahead > 0:
+            self._pictures = number
+        return number
 
     def _note_sequence(self, sequence: int, now: float) -> bool:
         """Track what is missing; whether this one was asked for again."""
@@ -302,19 +318,33 @@ class SyntheticPlayer:
         return out
 
 
-def lost_between(
-    published: PublishedTrack, played: PlayedTrack, start: float, end: float
-) -> tuple[int, int, int]:
-    """(sent, never arrived, arrived only as a retransmission) of what was sent within *start* … *end*.
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of the packets of one track, as one player should have had them."""
+
+    sent: int = 0  # of those that nothing may leave out
+    never: int = 0  # of them, that never arrived
+    again: int = 0  # of them, that arrived only as a retransmission
+    enhancement: int = 0  # sent in layers that a short link may leave out
+    left_out: int = 0  # of those, that never arrived
+
+
+def fates_between(published: PublishedTrack, played: PlayedTrack, start: float, end: float) -> Fates:
+    """Of what was sent within *start* … *end* (seconds).
 
     Counted from the first packet the player ever got: video is sent to it from a keyframe on only.
     """
     if played.first_packet is None:
-        return 0, 0, 0
+        return Fates()
     low = max(bisect_left(published.sent_at, start), played.first_packet)
     high = bisect_left(published.sent_at, end)
     if high <= low:
-        return 0, 0, 0
+        return Fates()
     arrived = played.arrived
-    never = arrived.count(0, low, high) + max(0, high - max(low, len(arrived)))
-    return high - low, never, arrived.count(2, low, high)
+    if published.spec.temporal == 1:
+        never = arrived.count(0, low, high) + max(0, high - max(low, len(arrived)))
+        return Fates(high - low, never, arrived.count(2, low, high))
+    padded = arrived[low:high].ljust(high - low, b"\0")
+    pairs = Counter(zip((layer > 0 for layer in published.layer_of[low:high]), padded, strict=True))
+    base, above = (sum(pairs[upper, fate] for fate in range(3)) for upper in (False, True))
+    return Fates(base, pairs[False, 0], pairs[False, 2], above, pairs[True, 0])

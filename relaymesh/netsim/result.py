@@ -36,6 +36,8 @@ class PlayerTrack(msgspec.Struct, kw_only=True):
     edge: str  # node of the player
     sent: int  # packets the publisher sent in the measured time while the player was attached
     lost: int  # of those: never reached it
+    enhancement: int = 0  # packets sent in layers that a short link may leave out
+    left_out: int = 0  # of those, that never arrived
     late: int = 0  # of those: came too late to be played
     frozen_ms: float = 0.0  # video only
     first_frame_ms: float | None = None  # None: it never played a frame
@@ -258,13 +260,15 @@ def player_metrics(
     paths: Sequence[PathChange] = (),
     scope: Scope | None = None,
 ) -> Metrics:
-    """``media_gap_ms``, ``residual_loss``, ``late_loss``, ``first_frame_ms``, ``frozen_ms``,
+    """``media_gap_ms``, ``residual_loss``, ``left_out``, ``late_loss``, ``first_frame_ms``, ``frozen_ms``,
     ``streams_played`` over *players*; with a *scope* over those in it, and their ``added_delay_ms``."""
     chosen = [player for player in players if scope is None or _in_scope(player, scope)]
     sent = sum(player.sent for player in chosen)
+    enhancement = sum(player.enhancement for player in chosen)
     metrics: Metrics = {
         "media_gap_ms": quantiles(_gaps(chosen, found, paths, scope)),
         "residual_loss": sum(player.lost for player in chosen) / sent if sent else None,
+        "left_out": sum(p.left_out for p in chosen) / enhancement if enhancement else None,
         "late_loss": sum(player.late for player in chosen) / sent if sent else None,
         "first_frame_ms": quantiles(
             (player.first_frame_ms for player in chosen if player.first_frame_ms is not None),

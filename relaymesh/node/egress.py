@@ -131,6 +131,11 @@ class EgressTrack:
             )
         )
 
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """These of the source's packets were left out on the way, by intent: nothing to wait for."""
+        if self._source is self.encoding:
+            self._rewriter.skip(first, packets, pictures)
+
     def _extensions(self, frame: MediaFrame) -> bytes:
         if not frame.extensions:  # nearly every packet: this is the hot path
             number = self.numbers.transport_id

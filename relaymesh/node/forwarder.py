@@ -187,6 +187,12 @@ class Forwarder:
             if encoding is not None and encoding.track.stream.source == "relay":
                 encoding.clock = MediaClock(clock.ntp, clock.timestamp, now)
                 return
+        elif kind == frames.SKIP:
+            skip = frames.decode_skip(body)
+            encoding = self._encoding(skip.track_id, skip.encoding)
+            if encoding is not None and encoding.track.stream.source == "relay":
+                encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures)
+                return
         elif kind == frames.KEYFRAME_REQUEST:
             request = frames.decode_keyframe_request(body)
             encoding = self._encoding(request.track_id, request.encoding)

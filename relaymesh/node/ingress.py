@@ -27,7 +27,7 @@ NACK_GIVE_UP = 1.0  # s; by then every player has frozen and a keyframe is the b
 MAX_MISSING = 500  # more than this at once is an outage (or a hostile publisher), not loss
 MAX_PADDING_HOLES = 256
 
-PRIORITY_AUDIO, PRIORITY_KEYFRAME, PRIORITY_VIDEO = 0, 1, 2
+PRIORITY_AUDIO, PRIORITY_KEYFRAME, PRIORITY_VIDEO, PRIORITY_ENHANCEMENT = 0, 1, 2, 3
 
 
 @dataclass(slots=True)
@@ -117,6 +117,12 @@ class IngressTrack:
     def _frame(self, packet: RtpPacket, sequence: int) -> MediaFrame:
         video = self._is_video
         keyframe = video and self._starts_keyframe(packet.payload)
+        temporal, entry = self._layer(packet.payload) if self._is_vp8 else (0, False)
+        priority = PRIORITY_VIDEO if video else PRIORITY_AUDIO
+        if temporal:
+            priority = PRIORITY_ENHANCEMENT
+        elif keyframe:
+            priority = PRIORITY_KEYFRAME
         return MediaFrame(
             track_id=self.track.id,
             encoding=0,
@@ -126,10 +132,23 @@ class IngressTrack:
             keyframe=keyframe,
             marker=packet.marker,
             audio=not video,
-            priority=PRIORITY_AUDIO if not video else PRIORITY_KEYFRAME if keyframe else PRIORITY_VIDEO,
+            priority=priority,
+            temporal=temporal,
+            entry=entry,
             extensions=self._carried(packet.extensions) if packet.extensions else (),
             hop_limit=HOP_LIMIT,
         )
+
+    def _layer(self, payload: bytes) -> tuple[int, bool]:
+        """(temporal layer, whether a decoder can take it up with this picture) of a VP8 packet."""
+        # Only where the descriptor has X and T; most streams have one layer and no such byte.
+        if not (payload[0] & 0x80 and len(payload) > 1 and payload[1] & 0x20):
+            return 0, False
+        try:
+            descriptor = vp8.parse_descriptor(payload)
+        except RtpError:
+            return 0, False
+        return descriptor.temporal_id or 0, descriptor.layer_sync or descriptor.non_reference
 
     def _carried(self, extensions: dict[int, bytes]) -> tuple[tuple[int, bytes], ...]:
         """The header extensions that cross the mesh, by kind; those known are one byte long."""

@@ -163,6 +163,9 @@ class RelayPort:
                     loss_in=sample.loss_in,
                     sent_packets=sample.sent_packets,
                     received_packets=sample.received_packets,
+                    available_kbps=min(1e9, sample.available_kbps),
+                    used_kbps=min(1e9, sample.used_kbps),
+                    queue_ms=sample.queue_ms,
                 )
             )
         return tuple(reports)

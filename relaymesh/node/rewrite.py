@@ -3,19 +3,20 @@
 A player must see one unbroken RTP stream while its source may change (the
 publisher comes back with other numbers). Each stretch of one source is an era
 with fixed offsets; the eras are kept for a while, so that a NACK for a packet
-before the change still finds it.
+before the change still finds it. What a short link left out on purpose is
+closed up in the same way: the player sees no hole.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relaymesh.node.streams import Encoding
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.errors import RtpError
 
-ERAS = 4  # older ones are beyond any cache
+ERAS = 128  # older ones are beyond any cache; each picture that a link left out begins one
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Era:
     timestamp_offset: int  # RTP units, modulo 2³²
     picture_id_offset: int  # modulo 2¹⁵
     tl0_offset: int  # modulo 2⁸
+    end: int | None = None  # extended sequence number of the source from which on it holds no more
 
 
 class Rewriter:
@@ -86,16 +88,51 @@ class Rewriter:
 
     def rename(self, frame: MediaFrame, now: float) -> tuple[int, int, bytes] | None:
         """(extended sequence, timestamp, payload) of *frame*; ``None`` if it lies before the era."""
-        era = self._eras[-1]
-        out = frame.sequence + era.sequence_offset
+        era, out = self._eras[-1], frame.sequence + self._eras[-1].sequence_offset
         if out < era.first_out:
-            return None
+            found = self._earlier(frame.sequence)
+            if found is None:
+                return None
+            era, out = found
         timestamp, payload = self._apply(era, frame)
         if out > self.highest:
             self.highest = out
             self.last_timestamp = timestamp
             self._last_at = now
         return out, timestamp, payload
+
+    def _earlier(self, sequence: int) -> tuple[Era, int] | None:
+        """The era before one that a skip began, for a packet that comes late, and its number."""
+        encoding = self._eras[-1].encoding
+        for era in reversed(self._eras[:-1]):
+            if era.encoding is not encoding or era.end is None:
+                return None
+            out = sequence + era.sequence_offset
+            if out >= era.first_out:
+                return (era, out) if sequence < era.end else None
+        return None
+
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """*packets* from the source's number *first* on never come, by intent: what follows closes up.
+
+        Too late when something behind them was sent already: then the hole stays.
+        """
+        if not self._eras:
+            return
+        era = self._eras[-1]
+        out = first + era.sequence_offset
+        if out <= self.highest or out < era.first_out:
+            return
+        self._eras[-1] = replace(era, end=first)
+        self._eras.append(
+            replace(
+                era,
+                first_out=out,
+                sequence_offset=era.sequence_offset - packets,
+                picture_id_offset=(era.picture_id_offset - pictures) & 0x7FFF,
+            )
+        )
+        del self._eras[:-ERAS]
 
     def find(self, sequence: int) -> tuple[int, int, bytes, MediaFrame] | None:
         """What was sent as this 16-bit number, while it is kept: (extended, timestamp, payload, original)."""

@@ -31,6 +31,9 @@ class Taker(Protocol):
     def take(self, frame: MediaFrame, now: float) -> None:
         """One packet, in the order of arrival."""
 
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """Packets, from an extended sequence number on, that a link left out by intent; so many pictures."""
+
 
 @dataclass(frozen=True, slots=True)
 class MediaClock:
@@ -98,6 +101,7 @@ class Encoding:
         "merged",
         "number",
         "received",
+        "skipped",
         "takers",
         "track",
     )
@@ -111,6 +115,7 @@ class Encoding:
         self.highest: int | None = None
         self.received = 0
         self.duplicates = 0  # sent once, and came twice
+        self.skipped = 0  # packets that a short link left out
         self.merged = 0  # packets sent by two ways (hitless, or repaired), that both came
         self.last_arrival = float("-inf")
         self.clock: MediaClock | None = None
@@ -155,6 +160,18 @@ class Encoding:
             taker.take(frame, now)
         return True
 
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """A short link left out *packets* from number *first* on, with them so many *pictures*."""
+        if self.highest is None or first <= self.highest - CACHE_PACKETS or self.recent(first) is not None:
+            return
+        last = first + packets - 1
+        if last <= self.highest:
+            return  # told twice, or too late
+        self.skipped += last - max(self.highest, first - 1)
+        self.highest = last
+        for taker in self.takers:
+            taker.skip(first, packets, pictures)
+
     def recent(self, sequence: int) -> MediaFrame | None:
         """The packet with this extended sequence number, if it is still kept."""
         frame = self.cache[sequence & (CACHE_PACKETS - 1)]
@@ -165,7 +182,7 @@ class Encoding:
         """Packets between the first and the highest that never came (reordering counts until it resolves)."""
         if self.highest is None or self.first is None:
             return 0
-        return self.highest - self.first + 1 - self.received
+        return max(0, self.highest - self.first + 1 - self.received - self.skipped)
 
 
 class Track:

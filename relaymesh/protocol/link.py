@@ -81,6 +81,9 @@ class LinkSample:
     loss_in: float  # fraction of the peer's probes lost on the way to us
     sent_packets: int  # datagrams sealed
     received_packets: int  # datagrams accepted
+    available_kbps: float  # what the way to the peer carries; 0 while it was never seen full
+    used_kbps: float  # all that is sent
+    queue_ms: float  # how long a packet waits for others, here and on the way
 
 
 class Link:
@@ -416,6 +419,9 @@ class Link:
             loss_in=self._prober.loss_in(now),
             sent_packets=self._sent_packets,
             received_packets=self._received_packets,
+            available_kbps=self._outflow.available_kbps,
+            used_kbps=self._outflow.used / 125,
+            queue_ms=min(_MAX_RTT_MS, self._outflow.queue_ms),
         )
 
     def debug_state(self) -> dict[str, object]:

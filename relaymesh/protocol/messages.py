@@ -34,6 +34,7 @@ LeaderEpoch = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]  # counts the leaders of
 NodeSet = Annotated[bytes, Meta(max_length=255)]
 Key = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Milliseconds = Annotated[float, Meta(ge=0.0, le=60_000.0)]
+Kbps = Annotated[float, Meta(ge=0.0, le=1e9)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Counter = Annotated[int, Meta(ge=0, le=1 << 62)]
@@ -102,6 +103,9 @@ class LinkReport(Struct, frozen=True):
     loss_in: Fraction  # of the peer's probes, lost on the way to us
     sent_packets: Counter
     received_packets: Counter
+    available_kbps: Kbps = 0.0  # what the way to the peer carries; 0 = it was never seen full
+    used_kbps: Kbps = 0.0  # of it, repair included
+    queue_ms: Milliseconds = 0.0  # how long a packet waits for others, here and on the way
 
 
 class Route(Struct, frozen=True, array_like=True):

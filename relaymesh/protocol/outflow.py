@@ -188,6 +188,11 @@ class Outflow:
         return [frame for frame, original in self._pacer.clear() if frame[0] >= frames.ROUTED_FIRST]
 
     @property
+    def available_kbps(self) -> float:
+        """What the path carries; 0 while it was never seen full."""
+        return self.rate.rate / 125 if self.rate.limited else 0.0
+
+    @property
     def queue_ms(self) -> float:
         """How long a packet waits: here, and in the path."""
         here = self._pacer.waiting_bytes / self.rate.rate if self.rate.limited else 0.0

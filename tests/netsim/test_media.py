@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from relaymesh.netsim.media import RTP_HEADER, PublishedTrack, SyntheticPublisher, TrackSpec
-from relaymesh.netsim.player import PlayedTrack, SyntheticPlayer, lost_between
+from relaymesh.netsim.player import Fates, PlayedTrack, SyntheticPlayer, fates_between
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.rtcp import PictureLossIndication, build_pli, parse_rtcp
 from relaymesh.webrtc.rtp import parse_rtp
@@ -86,8 +86,7 @@ def test_a_keyframe_that_is_asked_for_comes_with_the_next_frame_but_not_too_ofte
 def test_a_perfect_path_loses_freezes_and_delays_nothing() -> None:
     publisher, player = run([AUDIO, VIDEO], 10.0)
     for sent, played in zip(publisher.tracks, player.tracks, strict=True):
-        total, never, repaired = lost_between(sent, played, 0.0, 10.0)
-        assert (total, never, repaired) == (len(sent.sent_at), 0, 0)
+        assert fates_between(sent, played, 0.0, 10.0) == Fates(len(sent.sent_at))
         assert played.longest_gap(1.0, 9.0) < 0.007
         assert played.frozen(0.0, 10.0) == 0.0
         assert played.first_frame_at == pytest.approx(0.04, abs=0.006)
@@ -98,17 +97,17 @@ def test_a_perfect_path_loses_freezes_and_delays_nothing() -> None:
 def test_loss_is_repaired_and_told_apart_from_what_came_by_itself() -> None:
     publisher, player = run([VIDEO], 10.0, loss=0.03)
     sent, played = publisher.tracks[0], player.tracks[0]
-    total, never, repaired = lost_between(sent, played, 0.0, 9.5)
-    assert never == 0
-    assert 0.01 < repaired / total < 0.06
-    assert played.nacked >= repaired
+    fates = fates_between(sent, played, 0.0, 9.5)
+    assert fates.never == 0
+    assert 0.01 < fates.again / fates.sent < 0.06
+    assert played.nacked >= fates.again
     assert 0.05 < played.longest_gap(0.5, 9.0) < 0.5
 
 
 def test_without_repair_a_keyframe_ends_the_freeze() -> None:
     publisher, player = run([VIDEO], 10.0, loss=0.03, repair=False)
     played = player.tracks[0]
-    assert lost_between(publisher.tracks[0], played, 0.0, 9.5)[1] > 0
+    assert fates_between(publisher.tracks[0], played, 0.0, 9.5).never > 0
     assert played.frames_lost > 0
     assert played.frozen(0.0, 10.0) > 1.0
     assert played.longest_gap(0.0, 10.0) > 1.0

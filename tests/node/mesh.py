@@ -147,6 +147,9 @@ class Recorder:
     def take(self, frame: MediaFrame, now: float) -> None:
         self.frames.append(frame)
 
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        pass
+
 
 def video_frame(
     stream: Stream, sequence: int, *, keyframe: bool = False, payload: bytes = b"\x10\0\0"

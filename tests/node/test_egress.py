@@ -200,3 +200,55 @@ def test_a_keyframe_of_audio_is_never_waited_for():
     player.egress.attach(encoding, 0.0)
     player.egress.handle_keyframe_request(1.0)
     assert encoding.keyframe_wish.next_timeout() is None
+
+
+def layered(number: int) -> bytes:
+    """A VP8 packet with a 15-bit picture id and a temporal layer: the second of each pair is left out."""
+    return bytes((0x90, 0xE0, 0x80 | number >> 8 & 0x7F, number & 0xFF, number // 2 & 0xFF, 0x20, 1))
+
+
+def offered(stream: Stream, player: Player, numbers, *, skips: dict[int, int]) -> None:
+    """Packet n is picture n; before a packet named in *skips* come so many that were left out."""
+    encoding = next(t for t in stream.tracks.values() if t.is_video).main
+    for number in numbers:
+        if number in skips:
+            encoding.skip(number - skips[number], skips[number], skips[number])
+        encoding.deliver(
+            video_frame(stream, number, keyframe=number == 1, payload=layered(number)), number / 30
+        )
+
+
+def test_what_a_link_left_out_leaves_no_hole():
+    stream, player = make_stream(), Player()
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    offered(stream, player, [1, 3, 5, 9, 10], skips={3: 1, 5: 1, 9: 3})
+    assert [(p.sequence - 0x7FFF) & 0xFFFF for p in player.packets] == [0, 1, 2, 3, 4]
+    assert [p.timestamp for p in player.packets] == [n * 3000 for n in (1, 3, 5, 9, 10)]
+    assert [vp8.parse_descriptor(p.payload).picture_id for p in player.packets] == [1, 2, 3, 4, 5]
+    assert (encoding.skipped, encoding.lost) == (5, 0)
+    # Each is found again under the number it had.
+    player.egress.handle_nack([p.sequence for p in player.packets], 1.0)
+    again = [rtx_unwrap(p.payload) for p in player.packets[5:]]
+    assert again == [(p.sequence, p.payload) for p in player.packets[:5]]
+
+
+def test_a_late_packet_before_a_skip_keeps_its_number_and_a_skipped_one_is_not_sent():
+    stream, player = make_stream(), Player()
+    player.egress.attach(stream.tracks[VIDEO.track].main, 0.0)
+    offered(
+        stream, player, [1, 6, 2, 4, 7], skips={6: 3}
+    )  # 2 is late, 3 … 5 are left out, and 4 comes after all
+    assert [(p.sequence - 0x7FFF) & 0xFFFF for p in player.packets] == [0, 2, 1, 3]
+
+
+def test_a_skip_that_comes_too_late_or_twice_changes_nothing():
+    stream, player = make_stream(), Player()
+    encoding = stream.tracks[VIDEO.track].main
+    player.egress.attach(encoding, 0.0)
+    offered(stream, player, [1, 2, 5], skips={})
+    encoding.skip(3, 2, 2)
+    offered(stream, player, [6, 9], skips={9: 2})
+    encoding.skip(7, 2, 2)
+    offered(stream, player, [10], skips={})
+    assert [(p.sequence - 0x7FFF) & 0xFFFF for p in player.packets] == [0, 1, 4, 5, 6, 7]

@@ -172,3 +172,20 @@ def test_no_sequence_of_packets_breaks_it_or_makes_it_grow(packets):
             assert frame.sequence >= 0
             seen.add(frame.sequence)
     assert len(ingress.nacks_due(len(packets) * 0.01 + 0.02)) <= MAX_MISSING
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "temporal", "priority", "entry"),
+    [
+        (b"\x90\xe0\x80\x05\x01\x00\x01", 0, 2, False),  # T0
+        (b"\x90\xe0\x80\x05\x01\x40\x01", 1, 3, False),  # T1 that refers to its own layer
+        (b"\x90\xe0\x80\x05\x01\x60\x01", 1, 3, True),  # T1 with Y: refers to the base only
+        (b"\xb0\xe0\x80\x05\x01\x80\x01", 2, 3, True),  # T2 that nobody refers to
+        (b"\x90\xe0\x80", 0, 2, False),  # cut off
+        (b"\x10\x01\x00", 0, 2, False),  # one layer
+    ],
+)
+def test_temporal_layers_above_the_base_may_be_left_out(descriptor, temporal, priority, entry):
+    frame = make_ingress().handle_rtp(packet(1, descriptor), 0.0)
+    assert frame is not None
+    assert (frame.temporal, frame.priority, frame.entry) == (temporal, priority, entry)

@@ -130,6 +130,7 @@ def test_every_frame_type_is_in_the_registry() -> None:
         "CLOCK",
         "KEYFRAME_REQUEST",
         "DETOUR",
+        "SKIP",
     ):
         assert f"| `{getattr(frames, name):#04x}` | {name} | " in DOCUMENT
 

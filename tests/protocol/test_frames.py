@@ -8,23 +8,30 @@ from relaymesh.protocol import frames
 from relaymesh.protocol.bitstring import MAX_INDEX
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import (
+    SKIP,
     ClockFrame,
     Echo,
     KeyframeRequest,
     MediaFrame,
     Probe,
+    SkipFrame,
     decode_clock,
     decode_echo,
     decode_keyframe_request,
     decode_media,
     decode_probe,
+    decode_skip,
     encode_clock,
     encode_echo,
     encode_keyframe_request,
     encode_media,
     encode_probe,
+    encode_skip,
+    is_enhancement,
     read_route,
+    read_tag,
     reroute,
+    skip_like,
     split_frames,
 )
 from relaymesh.protocol.ids import TrackId
@@ -56,11 +63,30 @@ media_frames = st.builds(
     generation=u32,
     destinations=node_sets,
     copy=st.booleans(),
+    entry=st.booleans(),
 )
 clocks = st.builds(ClockFrame, track_ids, u8, u64, u32, u8, u32, node_sets)
 requests = st.builds(KeyframeRequest, track_ids, u8, u8, u32, node_sets)
+skips = (
+    st.tuples(st.integers(1, 0xFFFF), u8)
+    .map(sorted)
+    .flatmap(
+        lambda pair: st.builds(
+            SkipFrame,
+            track_ids,
+            u8,
+            u32,
+            st.just(max(pair)),
+            st.just(min(min(pair), 255)),
+            u8,
+            u32,
+            node_sets,
+        )
+    )
+)
 DECODERS = [
     decode_media,
+    decode_skip,
     decode_clock,
     decode_keyframe_request,
     decode_probe,
@@ -276,3 +302,30 @@ def test_a_probe_says_that_its_sender_is_deaf() -> None:
     deaf = frames.Probe(5, 6, deaf=True)
     assert frames.decode_probe(encode_probe(deaf)[3:]) == deaf
     assert not frames.decode_probe(encode_probe(frames.Probe(5, 6))[3:] + b"\x02").deaf
+
+
+@given(skips)
+def test_skips_survive(skip: SkipFrame) -> None:
+    assert decode_skip(body_of(encode_skip(skip), SKIP)) == skip
+
+
+@pytest.mark.parametrize(("packets", "pictures"), [(0, 0), (1, 2)])
+def test_a_skip_that_skips_nothing_is_refused(packets: int, pictures: int) -> None:
+    frame = encode_skip(SkipFrame(TRACK, 0, 1, packets, pictures, 16, 1, 2))
+    with pytest.raises(ProtocolError, match="invalid"):
+        decode_skip(body_of(frame, SKIP))
+
+
+@given(media_frames)
+def test_a_link_reads_what_it_must_know_of_a_frame_it_may_leave_out(frame: MediaFrame) -> None:
+    data = encode_media(frame)
+    assert is_enhancement(data) == (frame.priority == 3)
+    tag = read_tag(data)
+    assert (tag.sequence, tag.end) == (frame.sequence, frame.marker)
+    assert tag.layer == frame.spatial * 8 + frame.temporal
+    assert tag.entry == (frame.entry or frame.keyframe or frame.discardable)
+    skip = decode_skip(body_of(skip_like(data, frame.sequence, 3, 1), SKIP))
+    assert (skip.track_id, skip.encoding, skip.first) == (frame.track_id, frame.encoding, frame.sequence)
+    assert (skip.packets, skip.pictures) == (3, 1)
+    assert (skip.hop_limit, skip.generation) == (frame.hop_limit, frame.generation)
+    assert skip.destinations == frame.destinations

@@ -32,6 +32,7 @@ CODECS: dict[str, tuple[int, Any, Any, Any]] = {
         frames.encode_keyframe_request,
         frames.decode_keyframe_request,
     ),
+    "skip": (frames.SKIP, frames.SkipFrame, frames.encode_skip, frames.decode_skip),
     "probe": (frames.PROBE, frames.Probe, frames.encode_probe, frames.decode_probe),
     "echo": (frames.ECHO, frames.Echo, frames.encode_echo, frames.decode_echo),
 }

@@ -160,6 +160,9 @@ class VideoTrack(Strict):
         default=5.0, description="Size of a keyframe, in mean frames."
     )
     layers: Annotated[int, Field(ge=1, le=3)] = 1
+    temporal_layers: Annotated[int, Field(ge=1, le=3)] = Field(
+        default=1, description="As WebRTC's L1T1 to L1T3; a short link leaves out those above the first."
+    )
 
 
 def _track_shape(value: object) -> str:

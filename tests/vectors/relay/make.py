@@ -109,6 +109,12 @@ def other_frames() -> list[dict[str, Any]]:
             "frame": frame(0x12, ROUTE_BYTES + STREAM_BYTES).hex(),
         },
         {
+            "name": "skip",
+            "how": "three packets from 0xfffffffe on, one picture",
+            "fields": {**ROUTE, **STREAM, "first": 0xFFFFFFFE, "packets": 3, "pictures": 1},
+            "frame": frame(0x14, ROUTE_BYTES + STREAM_BYTES + u(0xFFFFFFFE, 4) + u(3, 2) + u(1, 1)).hex(),
+        },
+        {
             "name": "probe",
             "how": "sequence, then the sender's microseconds",
             "fields": {"sequence": 0x01020304, "sent_at_us": 1_000_000},
