@@ -10,6 +10,7 @@ import click
 import trio
 
 from relaymesh.controller.app import serve_until_signal
+from relaymesh.controller.geo import GeoError
 from relaymesh.controller.settings import ControllerSettings
 from relaymesh.runtime.log import configure_logging
 from relaymesh.runtime.settings import load_settings, settings_options
@@ -48,6 +49,8 @@ def _explained(group: ExceptionGroup[Exception]) -> Exception:
         error = error.exceptions[0]
     match error:
         case TopologyError():
+            return click.ClickException(str(error))
+        case GeoError():
             return click.ClickException(str(error))
         case ssl.SSLError():
             return click.ClickException(f"cannot use --tls-cert and --tls-key: {error}")

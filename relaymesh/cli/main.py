@@ -18,7 +18,7 @@ COMMANDS = {
         "Run the controller: joins nodes, computes and pushes routes.",
     ),
     "node": ("relaymesh.cli.node", "Run a node: serves WHIP and WHEP, relays media to its neighbours."),
-    "topology": ("relaymesh.cli.topology", "Check and show topology files."),
+    "topology": ("relaymesh.cli.topology", "Check, show and compare topology files; plan, apply."),
     "routes": ("relaymesh.cli.routes", "Show where packets go, and why: routes show, routes explain."),
     "token": ("relaymesh.cli.token", "Make join secrets and join tokens."),
     "publish": ("relaymesh.cli.publish", "Publish a moving picture with a clock, headless, by WHIP."),

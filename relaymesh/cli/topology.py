@@ -1,4 +1,4 @@
-"""``relaymesh topology``: check topology files like a compiler, show what they mean, import and export.
+"""``relaymesh topology``: check topology files like a compiler, show, compare, import and export them.
 
 Exit codes: 0 all is well; 1 a file is no topology, or there is no path; 2 the
 command was not understood or a file cannot be opened.
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relaymesh.cli import topology_mesh
 from relaymesh.netsim import underlay
 from relaymesh.topology import (
     BestPath,
@@ -27,6 +28,7 @@ from relaymesh.topology import (
     parse_topology,
 )
 from relaymesh.topology.describe import describe, describe_link, describe_problem
+from relaymesh.topology.diff import describe_change, diff
 from relaymesh.topology.formats import READERS, WRITERS, Assumptions, Imported, topology_text
 from relaymesh.topology.paths import best_paths_from
 
@@ -58,12 +60,16 @@ def _assumptions(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def command() -> None:
-    """Check and show topology files.
+    """Check, show and compare topology files; change the topology of a running mesh.
 
     A topology file says which regions a mesh has, which pairs of them may peer,
     and what is expected of the links between them. Its format is explained in
     topologies/README.md; topologies/ has examples.
     """
+
+
+command.add_command(topology_mesh.plan)
+command.add_command(topology_mesh.apply)
 
 
 @command.command()
@@ -114,13 +120,7 @@ def show(file: Path, source: str | None, target: str | None, as_json: bool) -> N
     """
     if (source is None) != (target is None):
         raise click.UsageError("--from and --to belong together")
-    try:
-        topology = load_topology(file)
-    except TopologyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
-    for warning in topology.warnings:
-        click.echo(str(warning), err=True)
+    topology = _loaded(file)
     if source is not None and target is not None:
         sys.exit(_show_path(topology, source, target, as_json))
     if as_json:
@@ -133,6 +133,24 @@ def show(file: Path, source: str | None, target: str | None, as_json: bool) -> N
     _print_titled(console, "Regions", _regions_table(topology))
     _print_titled(console, "Links, milliseconds", _links_table(topology))
     _print_paths(console, topology)
+
+
+@command.command("diff")
+@click.argument("old", type=_FILE)
+@click.argument("new", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def diff_(old: Path, new: Path, as_json: bool) -> None:
+    """Show what differs between two topology files: + new, - gone, ~ changed.
+
+    Regions, nodes, pairs with all that holds for them (also where the defaults say it), pins, and
+    the file as a whole. Prints nothing where they mean the same.
+    """
+    changes = diff(_loaded(old), _loaded(new))
+    if as_json:
+        click.echo(json.dumps({"changes": [describe_change(change) for change in changes]}, indent=2))
+        return
+    for change in changes:
+        click.echo(str(change))
 
 
 @command.command("import")
@@ -160,13 +178,7 @@ def import_(
 @click.option("-o", "--output", type=_OUTPUT, help="Write to this file instead of the terminal.")
 def export(file: Path, kind: str, output: Path | None) -> None:
     """Write a topology file as a graph for other tools: an edge for each direction of a link."""
-    try:
-        topology = load_topology(file)
-    except TopologyError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
-    for warning in topology.warnings:
-        click.echo(str(warning), err=True)
+    topology = _loaded(file)
     _written(WRITERS[kind](topology), output)
 
 
@@ -199,6 +211,18 @@ def collapse(
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     _written(text, output)
+
+
+def _loaded(file: Path) -> Topology:
+    """The topology in *file*, its warnings told; ends the program with all that is wrong where it is none."""
+    try:
+        topology = load_topology(file)
+    except TopologyError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    for warning in topology.warnings:
+        click.echo(str(warning), err=True)
+    return topology
 
 
 def _loaded_graph(file: Path, kind: str | None, assumed: tuple[float, float], name: str | None) -> Imported:

@@ -79,6 +79,37 @@ class Adjacency:
         self._members.pop(index, None)
         return [(other, Links(remove=(index,))) for other in self._unlink_all(index)]
 
+    def handle_policy(self, now: float) -> tuple[Told, int]:
+        """The policy is another: make neighbours of all who may be now; with how many pairs that was.
+
+        Who may not any more stays one until :meth:`part`.
+        """
+        configs: dict[int, list[LinkConfig]] = {}
+        made = 0
+        members = sorted(self._members.items())
+        for position, (low, one) in enumerate(members):
+            for high, other in members[position + 1 :]:
+                if high in self._neighbours[low] or not self._policy.may_peer(one, other):
+                    continue
+                self._new_epoch(low, high, now)
+                configs.setdefault(low, []).append(self._config(low, high))
+                configs.setdefault(high, []).append(self._config(high, low))
+                made += 1
+        return [(index, Links(set=tuple(configs[index]))) for index in sorted(configs)], made
+
+    def unwanted(self) -> list[tuple[int, int]]:
+        """The pairs of neighbours that by policy may not be; the lower index first."""
+        return [
+            ends
+            for ends in sorted(self._pairs)
+            if not self._policy.may_peer(*(self._members[end] for end in ends))
+        ]
+
+    def part(self, one: int, other: int) -> Told:
+        """The two are no neighbours any more."""
+        self._unlink(one, other)
+        return [(one, Links(remove=(other,))), (other, Links(remove=(one,)))]
+
     def are_neighbours(self, one: int, other: int) -> bool:
         return other in self._neighbours.get(one, ())
 

@@ -1,16 +1,19 @@
-"""The JSON API: what the mesh is like now. It reads the core and changes nothing.
+"""The JSON API: what the mesh is like now, and its topology (:mod:`topology_api`).
 
 ``GET /healthz``, and with the admin token, where one is set, as Bearer:
 ``GET /v1/state``, ``GET /v1/path?from=NODE&to=NODE``, ``GET /v1/routes?from=NODE``,
-``GET /v1/routes/explain?from=NODE&to=NODE``, ``GET /v1/debug``.
+``GET /v1/routes/explain?from=NODE&to=NODE``, ``GET /v1/debug``,
+``GET | PUT /v1/topology``, ``POST /v1/topology/plan``. Only PUT changes anything.
+``GET /v1/edges`` (:mod:`edges_api`) is open to all, and limited.
 Errors are ``{"error": "…"}``.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,14 +21,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from relaymesh.controller.core import ControllerCore
-
-Endpoint = Callable[[Request], Awaitable[Response]]
+from relaymesh.controller.edges_api import EdgesApi, Locate
+from relaymesh.controller.topology_api import Applied, Endpoint, TopologyApi
 
 
 def make_api(
-    core: ControllerCore, admin_token: str | None, more_debug: Callable[[], dict[str, object]]
+    core: ControllerCore,
+    admin_token: str | None,
+    more_debug: Callable[[], dict[str, object]],
+    on_applied: Applied,
+    clock: Callable[[], float] = trio.current_time,
+    locate: Locate | None = None,
 ) -> Starlette:
-    """The ASGI app over *core*; *more_debug* is what ``/v1/debug`` shows beside the core."""
+    """The ASGI app over *core*.
+
+    *more_debug* is what ``/v1/debug`` shows beside the core; *on_applied* is called when a topology
+    took the place of another; *locate* says where an IP address is, if that can be known.
+    """
 
     async def health(request: Request) -> Response:
         return JSONResponse({"ok": True})
@@ -61,9 +73,12 @@ def make_api(
     async def debug(request: Request) -> Response:
         return JSONResponse(core.debug_state() | more_debug())
 
+    def is_admin(request: Request) -> bool:
+        return admin_token is not None and _is_bearer(request, admin_token)
+
     def guarded(endpoint: Endpoint) -> Endpoint:
         async def checked(request: Request) -> Response:
-            if admin_token is not None and not _is_bearer(request, admin_token):
+            if admin_token is not None and not is_admin(request):
                 raise HTTPException(
                     401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"}
                 )
@@ -79,6 +94,8 @@ def make_api(
             Route("/v1/routes", guarded(routes)),
             Route("/v1/routes/explain", guarded(explain)),
             Route("/v1/debug", guarded(debug)),
+            *EdgesApi(core, locate, is_admin, clock).routes(),
+            *TopologyApi(core, on_applied, open_to_local=admin_token is None, clock=clock).routes(guarded),
         ],
         exception_handlers={HTTPException: _error},
     )

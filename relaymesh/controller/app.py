@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import trio
+from starlette.applications import Starlette
 
 from relaymesh.controller.adjacency import KeySource
 from relaymesh.controller.api import make_api
 from relaymesh.controller.core import SILENCE_TIMEOUT_S, ControllerCore, CoreOptions
+from relaymesh.controller.edges_api import Locate
+from relaymesh.controller.geo import open_geoip
 from relaymesh.controller.policy import MeshPolicy, OpenMesh, TopologyPolicy
 from relaymesh.controller.server import NodeChannels, open_listeners
 from relaymesh.controller.settings import NO_API, ControllerSettings
@@ -31,7 +34,7 @@ from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
 from relaymesh.runtime.settings import parse_endpoint
 from relaymesh.runtime.timer import Timer
-from relaymesh.topology import load_topology
+from relaymesh.topology import Topology, load_topology
 
 log = get_logger(__name__)
 
@@ -50,18 +53,23 @@ async def run_controller(
     stop: trio.Event | None = None,
     key_source: KeySource = secrets.token_bytes,
     unix_time: Callable[[], float] = time.time,
+    on_editable: Callable[[Callable[[Topology], None]], None] | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until *stop* is set, then close all channels and let open API requests finish; or until cancelled.
 
     *key_source* makes the keys of links; *unix_time* (seconds) says whether a join token has expired.
+    *on_editable* is given what applies a topology as ``PUT /v1/topology`` does, for who runs this in
+    their own process.
 
     Raises:
         OSError: an address cannot be bound, or a TLS file cannot be read (``ssl.SSLError``: or used).
         TopologyError: the topology file is none.
+        GeoError: the MaxMind file cannot be used.
     """
     stopping = trio.Event() if stop is None else stop
     core = _make_core(settings, key_source, unix_time)
+    locate = None if settings.geoip is None else open_geoip(settings.geoip)
     tls = _tls_context(settings)
     with ExitStack() as unserved:
         api_socket, api = _bind_api(settings)
@@ -81,11 +89,18 @@ async def run_controller(
         core.handle_timeout(now)
         on_change()
 
+    def apply(topology: Topology) -> None:
+        core.apply_topology(topology, trio.current_time(), author="this process")
+        on_change()
+
     channels = NodeChannels(core, on_change)
+    if on_editable is not None:
+        on_editable(apply)
     timer = Timer(core.next_timeout, on_timeout)
     async with trio.open_nursery() as requests, trio.open_nursery() as background:
         if api_socket is not None:
-            requests.start_soon(_serve_api, settings, core, channels, api_socket, stopping.wait)
+            api_app = _make_api(settings, core, channels, on_change, locate)
+            requests.start_soon(_serve_api, settings, api_app, api_socket, stopping.wait)
         background.start_soon(trio.serve_listeners, channels.serve_stream, listeners)
         background.start_soon(timer.run)
         addresses = Addresses((host, port), api)
@@ -144,15 +159,30 @@ def _bind_api(settings: ControllerSettings) -> tuple[socket.socket | None, tuple
     return sock, (host, sock.getsockname()[1])
 
 
-async def _serve_api(
+def _make_api(
     settings: ControllerSettings,
     core: ControllerCore,
     channels: NodeChannels,
-    sock: socket.socket,
-    stop: Callable[[], Awaitable[None]],
-) -> None:
+    on_change: Callable[[], None],
+    locate: Locate | None,
+) -> Starlette:
     token = settings.admin_token
-    app = make_api(core, None if token is None else token.get_secret_value(), channels.debug_state)
+
+    def on_applied(topology: Topology) -> None:
+        on_change()
+
+    return make_api(
+        core,
+        None if token is None else token.get_secret_value(),
+        channels.debug_state,
+        on_applied,
+        locate=locate,
+    )
+
+
+async def _serve_api(
+    settings: ControllerSettings, app: Starlette, sock: socket.socket, stop: Callable[[], Awaitable[None]]
+) -> None:
     # Loopback needs no TLS; beyond it the settings see to it that there is a certificate.
     cert, key = (settings.tls_cert, settings.tls_key) if settings.api_is_public else (None, None)
     await serve_http(app, sock, stop, tls_cert=cert, tls_key=key)

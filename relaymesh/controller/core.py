@@ -19,18 +19,24 @@ from typing import TypeAlias
 
 from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.damping import Damping
+from relaymesh.controller.edges import EdgeFinder
+from relaymesh.controller.editing import Edited, TopologyEditor
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
 from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.pins import Pins
+from relaymesh.controller.placement import Client
 from relaymesh.controller.plan import Planner
 from relaymesh.controller.planning import Planning
-from relaymesh.controller.policy import MeshPolicy
+from relaymesh.controller.policy import CurrentPolicy, MeshPolicy
+from relaymesh.controller.preview import Situation, stages
 from relaymesh.controller.publish import ACTIVATE_AFTER_S, Publisher, Told
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import MAX_NODES, Joined, Member, Registry
+from relaymesh.controller.retiring import Retiring
 from relaymesh.controller.rooms import Rooms
 from relaymesh.controller.settling import Settling
 from relaymesh.controller.state import Json, MeshView
@@ -51,6 +57,7 @@ from relaymesh.protocol.messages import (
     Unsubscribe,
     Welcome,
 )
+from relaymesh.topology import Topology
 
 SILENCE_TIMEOUT_S = 10.0
 _SWEEP_S = 0.25  # how often the absent are looked at; the bounds below are seconds
@@ -107,10 +114,10 @@ class ControllerCore:
         unix_time: Callable[[], float],
     ) -> None:
         self._options = options
-        self._policy = policy
+        self._policy = CurrentPolicy(policy)
         self._unix_time = unix_time
-        self._registry = Registry(policy, options.max_nodes)
-        self._adjacency = Adjacency(policy, key_source, options.key_rotation_s)
+        self._registry = Registry(self._policy, options.max_nodes)
+        self._adjacency = Adjacency(self._policy, key_source, options.key_rotation_s)
         self._intake = Intake(self._adjacency.are_neighbours)
         self._lsdb = LinkStateDb(options.silent_grace_s)
         self._costs = CostBook(self._extra_cost_ms)
@@ -118,6 +125,10 @@ class ControllerCore:
         self._load = LoadGauges(self._capacity_kbps)
         self._pricing = Pricing(options.objective, self._price_per_gb, self._region_of)
         self._now = 0.0  # of the last call, for questions that come without a time
+        self._retiring = Retiring()
+        self._editor = TopologyEditor(
+            self._policy, self._registry, self._adjacency, self._costs, self._retiring
+        )
         self._probation_due: float | None = None
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
@@ -125,8 +136,9 @@ class ControllerCore:
         self._planning = Planning(self._planner, self._publisher, self._connected)
         self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
         self._hitless = HitlessPaths(self._rooms.hitless_edges)
+        self._edges = EdgeFinder(self._policy, self._registry, self._rooms, self._costs, self._publisher)
         self._view = MeshView(
-            policy,
+            self._policy,
             self._registry,
             self._adjacency,
             self._lsdb,
@@ -183,6 +195,7 @@ class ControllerCore:
         match message:
             case Report():
                 member.sessions = message.sessions
+                self._edges.pending.handle_sessions(index, message.sessions, now)
                 self._settling.handle_report(index, message, self._connected(), now)
                 accepted = self._intake.handle_report(index, message, now)
                 if self._load.handle_report(index, accepted, now):
@@ -232,6 +245,7 @@ class ControllerCore:
             self._rooms.next_timeout(),
             self._hitless.next_timeout(),
             self._settling.next_timeout(),
+            self._retiring.next_timeout(),
             self._plan_due if self._may_plan() else None,
             self._probation_due,
             self._sweep_due,
@@ -254,6 +268,7 @@ class ControllerCore:
             self._tell(self._rooms.release())
         if self._sweep_due is not None and now >= self._sweep_due:
             self._sweep(now)
+        self._retire(now)
         if self._plan_due is not None and now >= self._plan_due and self._may_plan():
             self._replan(now)
         else:
@@ -308,6 +323,72 @@ class ControllerCore:
         """The table of a node, by name; None when there is no such node."""
         return self._view.routes(start)
 
+    def edges(self, room: str, client: Client, limit: int, now: float) -> list[Json]:
+        """Where *client* should connect for *room*, the best first; a place there is kept for a while."""
+        return self._edges.find(room, client, limit, now)
+
+    # --- editing -----------------------------------------------------------------------------
+
+    @property
+    def topology(self) -> Topology | None:
+        """The topology that holds; None when there is none."""
+        return self._policy.topology
+
+    @property
+    def topology_version(self) -> str:
+        """What :meth:`apply_topology` wants to hear of whoever edits it."""
+        return self._editor.version
+
+    def situation(self) -> Situation:
+        """A copy of what :func:`~relaymesh.controller.preview.preview` needs."""
+        active = self._publisher.active
+        return Situation(
+            self._policy.now,
+            self._editor.nodes(),
+            frozenset(
+                (member.index, peer)
+                for member in self._registry.members()
+                for peer in self._adjacency.neighbours(member.index)
+            ),
+            self._unpriced(self._now),
+            self._pricing.objective,
+            self._damping.on_probation(self._now),
+            {} if active is None else active.tables,
+            self._rooms.legs(),
+        )
+
+    def apply_topology(
+        self, topology: Topology, now: float, *, expected: str | None = None, author: str = ""
+    ) -> Edited:
+        """Let *topology* hold from now on; *expected* is the version it was made from.
+
+        Raises:
+            EditRefused: it does not fit the nodes that are in, or that version is not the one that holds.
+        """
+        edited = self._editor.apply(topology, expected, now)
+        self._tell(edited.told)
+        self._plan_soon(now)
+        self.counters["topology-applied"] += 1
+        self._event(
+            "topology applied",
+            topology=topology.name,
+            version=edited.version,
+            changes=edited.changes,
+            pairs_gained=edited.gained,
+            pairs_retiring=edited.retiring,
+            author=author,
+        )
+        return edited
+
+    def _retire(self, now: float) -> None:
+        active = self._publisher.active
+        gone, told = self._editor.retire(0 if active is None else active.generation, now)
+        self._tell(told)
+        for one, other in gone:
+            self._event("link taken away", between=[self._name_of(one), self._name_of(other)])
+            self._handle_changes(self._lsdb.forget_link(one, other), now)
+            self._damping.forget_pair(one, other)
+
     def debug_state(self) -> dict[str, object]:
         """All stages' insides, without keys and tokens."""
         return {
@@ -321,6 +402,8 @@ class ControllerCore:
             "metric": self._costs.debug_state(),
             "damping": self._damping.debug_state(),
             "load": self._load.debug_state(),
+            "retiring": self._retiring.debug_state(),
+            "edges": self._edges.pending.debug_state(),
             "publish": self._publisher.debug_state(),
             "rooms": self._rooms.debug_state(),
             "hitless": self._hitless.debug_state(),
@@ -448,20 +531,29 @@ class ControllerCore:
 
     def _replan(self, now: float) -> None:
         self._plan_due = None
-        nodes = [member.index for member in self._registry.members()]
+        nodes = self._editor.nodes()
         costs = self._weighed(now)
-        renew, self._renewal_wanted = self._renewal_wanted, False
-        self._tell_plan(self._planning.begin(nodes, costs, now, renew=renew), now)
+        # A pair on its way out may be in no table, but in paths that are made from a plan.
+        renew = self._renewal_wanted or self._retiring.unplanned
+        self._renewal_wanted = False
+        self._retiring.handle_begun()
+        pins = Pins(stages(self._policy.now, nodes), self._damping.on_probation(now))
+        indexes = [node.index for node in nodes]
+        self._tell_plan(self._planning.begin(indexes, costs, now, renew=renew, pins=pins), now)
 
     def _weighed(self, now: float) -> dict[Direction, float]:
         """What the planner counts for every link that is up."""
-        costs = self._damping.weigh(self._costs.planned(), now)
-        return self._pricing.weigh(self._load.weigh(costs))
+        return self._pricing.weigh(self._unpriced(now))
+
+    def _unpriced(self, now: float) -> dict[Direction, float]:
+        costs = self._retiring.without(self._damping.weigh(self._costs.planned(), now))
+        return self._load.weigh(costs)
 
     def _tell_plan(self, told: Told, now: float) -> None:
         made = self._planning.poll_made()
         if made is not None:
             plan, costs = made
+            self._retiring.handle_planned(plan.generation)
             self._hitless.handle_plan(plan, costs, now)
             self._planned_at = now
             self.counters["plans"] += 1
@@ -519,6 +611,7 @@ class ControllerCore:
         self._intake.forget(member.index)
         self._damping.forget(member.index)
         self._load.forget(member.index)
+        self._edges.pending.forget(member.index)
         self._registry.forget(member.index, reserve=reserve)
         self._handle_changes(self._lsdb.forget(member.index), now)
         self._plan_soon(now)

@@ -56,6 +56,10 @@ class Damping:
         """The node is gone for good."""
         self._records = {pair: record for pair, record in self._records.items() if index not in pair}
 
+    def forget_pair(self, one: int, other: int) -> None:
+        """The two are no neighbours any more, by no fault of their link."""
+        self._records.pop(_pair((one, other)), None)
+
     def weigh(self, costs_ms: Mapping[Direction, float], now: float) -> dict[Direction, float]:
         """*costs_ms* with what probation adds."""
         weighed = dict(costs_ms)
@@ -65,6 +69,11 @@ class Damping:
                     if direction in weighed:
                         weighed[direction] += PROBATION_MS
         return weighed
+
+    def on_probation(self, now: float) -> frozenset[Direction]:
+        """The links that :meth:`weigh` adds to now, and those that are down."""
+        held = [p for p, r in self._records.items() if r.until is None or now < r.until]
+        return frozenset((*held, *((high, low) for low, high in held)))
 
     def next_timeout(self, now: float) -> float | None:
         """When the next probation after *now* ends."""

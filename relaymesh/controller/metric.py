@@ -11,7 +11,7 @@ every shortest path free of loops.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from relaymesh.controller.lsdb import Direction, LinkState
 
@@ -92,6 +92,13 @@ class CostBook:
         else:
             departure.least_ms = min(departure.least_ms, difference, key=abs)
         return False
+
+    def handle_policy(self) -> None:
+        """What the operator adds may be another: planned costs follow at once, it is no noise."""
+        for direction, terms in self._terms.items():
+            extra_ms = max(0.0, self._extra_cost_ms(direction))
+            self._planned[direction] += extra_ms - terms.extra_ms
+            self._terms[direction] = replace(terms, extra_ms=extra_ms)
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""

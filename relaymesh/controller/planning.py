@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from relaymesh.controller.lsdb import Direction
+from relaymesh.controller.pins import NO_PINS, Pins
 from relaymesh.controller.plan import Plan, Planner
 from relaymesh.controller.publish import Publisher, Told
 from relaymesh.controller.routing import Routes, Routing
@@ -46,13 +47,19 @@ class Planning:
         return self._publisher.idle and not (self._routing.computing and self._for_tables)
 
     def begin(
-        self, nodes: Sequence[int], costs_ms: dict[Direction, float], now: float, *, renew: bool
+        self,
+        nodes: Sequence[int],
+        costs_ms: dict[Direction, float],
+        now: float,
+        *,
+        renew: bool,
+        pins: Pins = NO_PINS,
     ) -> Told:
         """Make a plan of these costs, or a *renewed* one though nothing changed. Only when idle."""
         assert self.idle, "one plan is under way at a time"
         self._renew, self._for_tables, self._held = renew, True, None
         self._costs = costs_ms
-        self._routing.begin(nodes, costs_ms)
+        self._routing.begin(nodes, costs_ms, pins)
         return self._slice(now, None if self._routing.is_small else SEND_EFFORT)
 
     def next_timeout(self) -> float | None:

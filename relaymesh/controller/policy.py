@@ -3,6 +3,8 @@
 The stages see only :class:`MeshPolicy`. :class:`OpenMesh` stands where no file
 was given: any region, a full mesh, nothing added. :class:`TopologyPolicy` is
 the file: what it says of two nodes by name goes before what it says of their regions.
+:class:`CurrentPolicy` is whichever of them holds now: what the stages are given,
+so that a mesh can be edited while it runs.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from relaymesh.topology import Topology
+from relaymesh.topology import Pin, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class MeshPolicy(Protocol):
     def name(self) -> str | None:
         """The name of the topology; None when there is none."""
 
+    @property
+    def topology(self) -> Topology | None:
+        """The whole file; None when there is none."""
+
     def regions(self) -> tuple[str, ...] | None:
         """All region names; None when any name will do."""
 
@@ -59,11 +65,21 @@ class MeshPolicy(Protocol):
     def place(self, region: str) -> Place | None:
         """Where *region* is, if known."""
 
+    def pins(self) -> tuple[Pin, ...]:
+        """The ways the operator fixed."""
+
+    def stands_at(self, node: Placed, station: str) -> bool:
+        """Whether *node* is what a pin calls *station*: a region, or a node by name."""
+
+    def is_edge(self, node: Placed) -> bool:
+        """Whether clients may be sent to *node*."""
+
 
 class OpenMesh:
     """No topology file: everybody may peer with everybody."""
 
     name: str | None = None
+    topology: Topology | None = None
 
     def regions(self) -> tuple[str, ...] | None:
         return None
@@ -86,6 +102,15 @@ class OpenMesh:
     def place(self, region: str) -> Place | None:
         return None
 
+    def pins(self) -> tuple[Pin, ...]:
+        return ()
+
+    def stands_at(self, node: Placed, station: str) -> bool:
+        return station in (node.name, node.region)
+
+    def is_edge(self, node: Placed) -> bool:
+        return True
+
 
 class TopologyPolicy:
     """A topology file. Asked only about regions it has."""
@@ -93,31 +118,32 @@ class TopologyPolicy:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self.name: str | None = topology.name
+        self.topology: Topology | None = topology
         self._regions = tuple(region.name for region in topology.regions)
         # A file without nodes stands for one per region, named like it; those bind nobody.
         self._listed = {
             node.name: node.region for node in topology.nodes if node.name not in set(self._regions)
         }
 
-    def regions(self) -> tuple[str, ...] | None:
+    def regions(self) -> tuple[str, ...]:
         return self._regions
 
     def listed_region(self, node: str) -> str | None:
         return self._listed.get(node)
 
     def may_peer(self, one: Placed, other: Placed) -> bool:
-        return self._topology.may_peer(self._end(one), self._end(other))
+        return self._topology.may_peer(self.end(one), self.end(other))
 
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
-        link = self._topology.link(self._end(source), self._end(target))
+        link = self._topology.link(self.end(source), self.end(target))
         return 0.0 if link is None else link.extra_cost_ms
 
     def price_per_gb(self, source: Placed, target: Placed) -> float:
-        link = self._topology.link(self._end(source), self._end(target))
+        link = self._topology.link(self.end(source), self.end(target))
         return 0.0 if link is None else link.price_per_gb
 
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
-        link = self._topology.link(self._end(source), self._end(target))
+        link = self._topology.link(self.end(source), self.end(target))
         return 0.0 if link is None or link.capacity_mbps is None else link.capacity_mbps * 1000
 
     def place(self, region: str) -> Place | None:
@@ -128,6 +154,69 @@ class TopologyPolicy:
             return None
         return Place(known.latitude, known.longitude)
 
-    def _end(self, node: Placed) -> str:
+    def pins(self) -> tuple[Pin, ...]:
+        return self._topology.pins
+
+    def stands_at(self, node: Placed, station: str) -> bool:
+        return station == (node.region if station in self._regions else node.name)
+
+    def is_edge(self, node: Placed) -> bool:
+        return node.name not in self._listed or "edge" in self._topology.node(node.name).roles
+
+    def end(self, node: Placed) -> str:
         """How the file calls *node*: by its name if it lists it, else by its region."""
         return node.name if node.name in self._listed else node.region
+
+
+class CurrentPolicy:
+    """The policy that holds now, replaceable; the stages keep this one."""
+
+    def __init__(self, policy: MeshPolicy) -> None:
+        self._now = policy
+
+    def replace(self, policy: MeshPolicy) -> None:
+        """From now on *policy* holds."""
+        self._now = policy
+
+    @property
+    def name(self) -> str | None:
+        return self._now.name
+
+    @property
+    def topology(self) -> Topology | None:
+        return self._now.topology
+
+    @property
+    def now(self) -> MeshPolicy:
+        """The policy itself, which never changes."""
+        return self._now
+
+    def regions(self) -> tuple[str, ...] | None:
+        return self._now.regions()
+
+    def listed_region(self, node: str) -> str | None:
+        return self._now.listed_region(node)
+
+    def may_peer(self, one: Placed, other: Placed) -> bool:
+        return self._now.may_peer(one, other)
+
+    def extra_cost_ms(self, source: Placed, target: Placed) -> float:
+        return self._now.extra_cost_ms(source, target)
+
+    def price_per_gb(self, source: Placed, target: Placed) -> float:
+        return self._now.price_per_gb(source, target)
+
+    def capacity_kbps(self, source: Placed, target: Placed) -> float:
+        return self._now.capacity_kbps(source, target)
+
+    def place(self, region: str) -> Place | None:
+        return self._now.place(region)
+
+    def pins(self) -> tuple[Pin, ...]:
+        return self._now.pins()
+
+    def stands_at(self, node: Placed, station: str) -> bool:
+        return self._now.stands_at(node, station)
+
+    def is_edge(self, node: Placed) -> bool:
+        return self._now.is_edge(node)

@@ -41,6 +41,7 @@ class Member:
     lost_at: float | None = None  # when its channel closed
     dead_since: float | None = None  # since when neither channel nor neighbours speak for it
     sessions: int = 0
+    max_sessions: int = 0  # 0: it did not say
     newcomer: bool = False  # it forwarded nothing yet when it joined
 
     @property
@@ -93,6 +94,7 @@ class Registry:
             member.joined_at = now
         member.boot_id, member.region = join.boot_id, join.region
         member.address, member.http_url = join.relay, join.http_url
+        member.max_sessions = join.max_sessions
         member.conn_id, member.last_seen = conn_id, now
         member.lost_at = member.dead_since = None
         self._by_conn[conn_id] = member
@@ -182,6 +184,7 @@ class Registry:
             joined_at=now,
             last_seen=now,
             newcomer=join.generation == 0,
+            max_sessions=join.max_sessions,
         )
         self._by_name[join.name] = self._by_index[index] = self._by_conn[conn_id] = member
         return Joined(member, "new", None, moved=True, absent_since=None)

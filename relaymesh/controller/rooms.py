@@ -40,6 +40,16 @@ Key: TypeAlias = tuple[str, str]  # room, participant
 Told: TypeAlias = list[tuple[int, ControllerMessage]]  # (index of the node, what it is told)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamLeg:
+    """A stream on its way to one edge that wants it."""
+
+    room: str
+    participant: str
+    ingress: int
+    edge: int
+
+
 @dataclass(slots=True)
 class Stream:
     """One entry. Without an ingress it waits: for its publisher to come back, or to show up at all."""
@@ -71,6 +81,7 @@ class Rooms:
         self._streams: dict[Key, Stream] = {}
         self._published: dict[int, set[Key]] = {}
         self._wanted: dict[int, set[Key]] = {}
+        self._by_room: dict[str, set[Key]] = {}
         self._waiting: set[Key] = set()
         self._next_due: float | None = None
         self._owed: set[Key] | None = None  # streams whose Forward is held back; None: nothing is
@@ -216,6 +227,24 @@ class Rooms:
         """All streams that have an ingress, by name."""
         return {key: stream for key, stream in self._streams.items() if stream.ingress is not None}
 
+    def edges_of(self, room: str) -> int:
+        """The nodes, as a bit set, at which anybody of *room* publishes or plays."""
+        edges = 0
+        for key in self._by_room.get(room, ()):
+            stream = self._streams[key]
+            edges |= stream.edges | (0 if stream.ingress is None else 1 << stream.ingress)
+        return edges
+
+    def legs(self) -> tuple[StreamLeg, ...]:
+        """All ways from an ingress to an edge that wants the stream."""
+        return tuple(
+            StreamLeg(*key, stream.ingress, edge)
+            for key, stream in self._streams.items()
+            if stream.ingress is not None
+            for edge in members(stream.edges)
+            if edge != stream.ingress
+        )
+
     def debug_state(self) -> dict[str, object]:
         return {
             "streams": len(self._streams),
@@ -244,7 +273,7 @@ class Rooms:
 
     def _enter(self, index: int, info: StreamInfo, now: float) -> Told:
         key = _key(info)
-        stream = self._streams.setdefault(key, Stream())
+        stream = self._streams.get(key) or self._add(key)
         if stream.ingress is not None and stream.ingress != index:
             self._published[stream.ingress].discard(key)
         stream.info, stream.ingress = info, index
@@ -282,7 +311,7 @@ class Rooms:
         if stream is None:
             if len(self._streams) >= self._max_streams:
                 return [(index, StreamEnded(_name(key)))]
-            stream = self._streams[key] = Stream()
+            stream = self._add(key)
             self._wait(key, stream, now)
         told = self._want(index, key, stream)
         if stream.info is None or stream.ingress is None or stream.ingress == index:
@@ -332,8 +361,17 @@ class Rooms:
         self._remove(key)
         return [(edge, ended) for edge in edges]
 
+    def _add(self, key: Key) -> Stream:
+        self._by_room.setdefault(key[0], set()).add(key)
+        stream = self._streams[key] = Stream()
+        return stream
+
     def _remove(self, key: Key) -> None:
         del self._streams[key]
+        in_room = self._by_room[key[0]]
+        in_room.discard(key)
+        if not in_room:
+            del self._by_room[key[0]]
         self._waiting.discard(key)
 
 

@@ -22,6 +22,7 @@ from relaymesh.controller.alternates import AlternateMatrix
 from relaymesh.controller.detours import find_detours
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.paths import shortest_paths
+from relaymesh.controller.pins import NO_PINS, Pins, apply_pins
 from relaymesh.controller.plan import Detours, Tables
 from relaymesh.controller.routes import Indexes, RouteMatrix
 from relaymesh.controller.tables import MatrixDetours, MatrixTables
@@ -69,11 +70,14 @@ class Routing:
         """Whether the last routes lacked detours; :meth:`begin_detours` computes them."""
         return not self._complete
 
-    def begin(self, nodes: Sequence[int], costs_ms: dict[Direction, float]) -> None:
-        """Compute routes among the *nodes*, which have these costs; the dictionary is kept."""
-        if len(nodes) <= self._small:
+    def begin(self, nodes: Sequence[int], costs_ms: dict[Direction, float], pins: Pins = NO_PINS) -> None:
+        """Compute routes among the *nodes*, which have these costs; the dictionary is kept.
+
+        With *pins* a big mesh is computed at once, too: the compiled way knows no ways but the best.
+        """
+        if len(nodes) <= self._small or pins:
             self._big = None
-            self._slices = self._at_once(nodes, costs_ms)
+            self._slices = self._at_once(nodes, costs_ms, pins)
         else:
             if self._big is None:
                 matrix = RouteMatrix()
@@ -95,8 +99,12 @@ class Routing:
             self._slices = None
         return routes
 
-    def _at_once(self, nodes: Sequence[int], costs_ms: dict[Direction, float]) -> Iterator[Routes]:
+    def _at_once(
+        self, nodes: Sequence[int], costs_ms: dict[Direction, float], pins: Pins
+    ) -> Iterator[Routes]:
         paths = shortest_paths(nodes, costs_ms)
+        if pins:
+            paths = apply_pins(paths, costs_ms, pins).paths
         yield Routes(paths.next_hops, find_detours(paths.next_hops, costs_ms), True)
 
     def _in_slices(self, nodes: Sequence[int], costs_ms: dict[Direction, float]) -> Iterator[Routes | None]:

@@ -72,6 +72,10 @@ class ControllerSettings(BaseModel):
     key_rotation_s: float = Field(
         default=3600.0, ge=10, description="How long the keys of a link are used, seconds."
     )
+    geoip: Path | None = Field(
+        default=None,
+        description="A MaxMind file (GeoLite2-City.mmdb) that says where clients are. Needs the extra 'geo'.",
+    )
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="console", description="console or json.")
 

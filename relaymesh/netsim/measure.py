@@ -162,6 +162,10 @@ class Measurement:
             "delivered": sum(track.packets for track in players),
             "delivered_bytes": sum(track.octets for track in players),
             "late": sum(track.late for track in players),
+            "generation": max(
+                (place.node.core.tables.active for place in self._mesh.nodes.values() if place.node),
+                default=0,
+            ),
         }
 
     def _rates(self, now: float, since: dict[str, float]) -> None:
@@ -267,6 +271,7 @@ class Measurement:
             "loops": totals.loops,
             "duplicates": totals.duplicates,
             "path_stretch": self.routes.stretch,
+            "plans": int(since["generation"]),
             "rtt_ms": rtts,
             "sent_packets": int(since["sent"]),
             "delivered_packets": sum(p.sent - p.lost + p.enhancement - p.left_out for p in players),

@@ -8,6 +8,7 @@ process stands on a host of its own; its randomness is drawn from the seed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from relaymesh.node.settings import NodeSettings
 from relaymesh.protocol.frames import MEDIA
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, ControllerMessage, NodeMessage
+from relaymesh.topology import Topology
 from relaymesh.webrtc.certificate import Certificate
 
 COPY_FLAG = 0x40  # flag of a media frame
@@ -96,6 +98,8 @@ class SimMesh:
         self._certificate = Certificate.generate(UNIX_EPOCH)
         self._controller_scope: trio.CancelScope | None = None
         self._controller_boots = 0
+        self._apply: Callable[[Topology], None] | None = None  # of the controller that runs now
+        self.edits = 0  # topologies that were applied
         self._nursery: trio.Nursery | None = None
         self.network: Network | None = None
         self._controller_settings = self._make_controller_settings(topology_file)
@@ -200,13 +204,24 @@ class SimMesh:
                     self._controller_settings,
                     key_source=keys.randbytes,
                     unix_time=lambda: UNIX_EPOCH + trio.current_time(),
+                    on_editable=self._take_editor,
                 )
         except* DEATH:
             if not scope.cancel_called:
                 raise
 
+    def _take_editor(self, apply: Callable[[Topology], None]) -> None:
+        self._apply = apply
+
+    def apply_topology(self, topology: Topology) -> None:
+        """As the operator's ``topology apply`` would; nothing while there is no controller."""
+        if self._apply is not None:
+            self._apply(topology)
+            self.edits += 1
+
     def crash_controller(self) -> None:
         network, _ = self._running()
+        self._apply = None
         if self._controller_scope is not None:
             self._controller_scope.cancel()
             self._controller_scope = None

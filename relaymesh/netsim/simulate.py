@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -26,6 +27,7 @@ from relaymesh.netsim.clock import run_virtual
 from relaymesh.netsim.measure import Measurement
 from relaymesh.netsim.mesh import CONTROLLER_HOST, CONTROLLER_NAME, SimMesh
 from relaymesh.netsim.net import Network
+from relaymesh.netsim.plan_changes import PlanChanges
 from relaymesh.netsim.result import Event, Result, conclude
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import (
@@ -33,6 +35,7 @@ from relaymesh.netsim.scenario.timeline import (
     CrashController,
     CrashNode,
     DropControlFrames,
+    EditTopology,
     SetLink,
     SkewClock,
     StartController,
@@ -97,6 +100,7 @@ class Simulation:
         self.events: list[Event] = []
         self._on_progress = on_progress
         self._trace = trace
+        self._plan_changes = PlanChanges(scenario.topology, Random(f"{seed}:plan-changes"))
 
     async def main(self, network: Network) -> None:
         """The whole run, in virtual time."""
@@ -177,6 +181,8 @@ class Simulation:
                     mesh.nodes[name].drop_control = action.fraction
             case SkewClock():
                 mesh.skew_clock(action)
+            case EditTopology():
+                mesh.apply_topology(action.topology or self._plan_changes.next())
 
     # --- what came of it -----------------------------------------------------------------------
 

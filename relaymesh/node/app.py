@@ -240,6 +240,7 @@ class Node:
             boot_id=self._boot_id,
             relay=self._relay_address,
             http_url=self.http_url,
+            max_sessions=self.settings.max_sessions,
             **self.core.join_state(),  # type: ignore[arg-type]
         )
 

@@ -148,6 +148,7 @@ class Join(Struct, frozen=True, tag_field="t", tag="join"):
     published: Annotated[tuple[StreamInfo, ...], Meta(max_length=10_000)] = ()
     subscribed: Annotated[tuple[StreamName, ...], Meta(max_length=10_000)] = ()
     leader_epoch: LeaderEpoch = 0  # the highest it heard of
+    max_sessions: Counter = 0  # WebRTC sessions it holds at most; 0 = not said
 
     def __repr__(self) -> str:  # the token never reaches a log
         return f"Join(name={self.name!r}, region={self.region!r}, boot_id={self.boot_id!r})"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from relaymesh.protocol.ids import is_name
+from relaymesh.topology.pin_checks import check_pins
 from relaymesh.topology.problems import MAX_PROBLEMS
 from relaymesh.topology.source import Path
 
@@ -37,6 +38,7 @@ def cross_check(data: object) -> Iterator[Finding]:
         _coordinates(data),
         _nodes(data, set(regions)),
         _links(data, regions, nodes),
+        check_pins(data, {*regions, *nodes}),
     ):
         for finding in check:
             yield finding

@@ -31,6 +31,7 @@ def describe(topology: Topology) -> dict[str, object]:
             {"name": node.name, "region": node.region, "roles": sorted(node.roles)} for node in topology.nodes
         ],
         "links": [describe_link(edge["link"]) for _, _, edge in graph.edges(data=True)],
+        "pins": [{"from": pin.source, "to": pin.target, "via": list(pin.via)} for pin in topology.pins],
         "paths": [
             {"from": source, "to": target, "path": list(path.nodes), "cost_ms": path.cost_ms}
             for source, target, path in best_paths(topology)

@@ -8,13 +8,16 @@ if nothing was found. Whatever the bytes are, the only exception is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import ValidationError
 
 from relaymesh.topology.checks import cross_check, suggestion
-from relaymesh.topology.model import Direction, Node, Pair, Peering, Region, Topology
+from relaymesh.topology.model import Direction, Node, Pair, Peering, Pin, Region, Topology
 from relaymesh.topology.problems import MAX_PROBLEMS, Problem, TopologyError
 from relaymesh.topology.schema import BOTH_WAYS, EACH_WAY, LinkDefaults, LinkEntry, TopologyFile, known_keys
 from relaymesh.topology.source import Path, Place, SourceError, SourceNode, read_source
@@ -217,6 +220,7 @@ def _built(file: TopologyFile) -> Topology:
         pairs=tuple(_pair(entry, defaults) for entry in links),
         default_peering=(defaults.peering or "private") if file.peering == "full" else "never",
         default_direction=default_forward,
+        pins=tuple(Pin(entry.source, entry.target, tuple(entry.via)) for entry in file.pins or ()),
     )
 
 
@@ -240,14 +244,27 @@ def _directions(entry: LinkDefaults, defaults: LinkDefaults) -> tuple[Direction,
 
 
 def _with_warnings(topology: Topology, problems: _Problems) -> Topology:
+    warnings = tuple(
+        replace(problems.problem(path, message), severity="warning")
+        for path, message in (*_islands(topology), *_idle_pins(topology))
+    )
+    return replace(topology, warnings=warnings) if warnings else topology
+
+
+def _idle_pins(topology: Topology) -> Iterator[tuple[Path, str]]:
+    for index, pin in enumerate(topology.pins):
+        for here, there in pairwise(pin.stations):
+            if not topology.may_peer(here, there):
+                yield ("pins", index), f"never used: '{here}' and '{there}' may not peer"
+                break
+
+
+def _islands(topology: Topology) -> Iterator[tuple[Path, str]]:
     groups = topology.components()
     if len(groups) == 1:
-        return topology
+        return
     order = [region.name for region in topology.regions]
     shown = [f"{{{', '.join(sorted(group, key=order.index))}}}" for group in groups[:4]]
     more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
     at: Path = ("links",) if topology.pairs else ()
-    found = problems.problem(at, f"the regions cannot all reach each other: {', '.join(shown)}{more}")
-    warning = Problem(found.source, found.line, found.column, found.path, found.message, "warning")
-    fields = {name: getattr(topology, name) for name in topology.__dataclass_fields__}
-    return Topology(**{**fields, "warnings": (warning,)})
+    yield at, f"the regions cannot all reach each other: {', '.join(shown)}{more}"

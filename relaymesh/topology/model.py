@@ -74,6 +74,20 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """The operator's word on one way: from *source* by *via* to *target*, while all its links are up."""
+
+    source: str
+    target: str
+    via: tuple[str, ...]  # in order; empty: the direct link
+
+    @property
+    def stations(self) -> tuple[str, ...]:
+        """All regions or nodes on the way, both ends included."""
+        return (self.source, *self.via, self.target)
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The way from one region or node to another: a directed view of what the file says."""
 
@@ -111,6 +125,7 @@ class Topology:
     pairs: tuple[Pair, ...]
     default_peering: Peering  # of two regions the file does not list: "never" where only listed pairs peer
     default_direction: Direction  # of such a pair
+    pins: tuple[Pin, ...] = ()
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
     @cached_property

@@ -17,6 +17,8 @@ from relaymesh.protocol.ids import NAME_PATTERN
 MAX_REGIONS = 2040  # as many as a bit string of destinations can address
 MAX_NODES = 2040
 MAX_LINKS = 65_536
+MAX_PINS = 4096
+MAX_VIA = 12  # a packet makes at most 16 hops, and a detour may add some
 
 # Tags of the two shapes of a measure. Error paths of pydantic contain them;
 # no key of a file looks like this.
@@ -129,6 +131,16 @@ class LinkEntry(LinkDefaults):
     )
 
 
+class PinEntry(_Strict):
+    """One way of packets, fixed by the operator, as long as all its links are up."""
+
+    source: Name = Field(alias="from", description="Where packets come from: a region or a node.")
+    target: Name = Field(alias="to", description="Where they go.")
+    via: Annotated[list[Name], Field(max_length=MAX_VIA)] = Field(
+        description="Regions or nodes they pass, in order; none: the direct link."
+    )
+
+
 class RegionEntry(_Strict):
     """A place with nodes."""
 
@@ -167,6 +179,9 @@ class TopologyFile(_Strict):
         default=None, description="Default: one node in each region, named after it."
     )
     links: Annotated[list[LinkEntry], Field(max_length=MAX_LINKS)] | None = None
+    pins: Annotated[list[PinEntry], Field(max_length=MAX_PINS)] | None = Field(
+        default=None, description="Ways that are used whatever they cost, while all their links are up."
+    )
 
 
 def json_schema() -> dict[str, object]:
@@ -208,9 +223,10 @@ def known_keys(path: tuple[str | int, ...]) -> list[str]:
         ("nodes",): NodeEntry,
         ("links",): LinkEntry,
         ("defaults",): LinkDefaults,
+        ("pins",): PinEntry,
     }
     names = tuple(step for step in path if isinstance(step, str))
     model = models.get(names)
     if model is not None:
-        return list(model.model_fields)
+        return [field.alias or name for name, field in model.model_fields.items()]
     return ["forward", "backward"] if names[:1] in (("links",), ("defaults",)) else []

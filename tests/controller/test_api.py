@@ -23,7 +23,7 @@ def pair() -> FakeMesh:
 
 @asynccontextmanager
 async def client(mesh: FakeMesh, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_api(mesh.core, token, lambda: {"channels": {}})
+    app = make_api(mesh.core, token, lambda: {"channels": {}}, lambda topology: None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
         yield http
 

@@ -42,7 +42,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_has_examples() -> None:
-    assert len(blocks("yaml")) == 3 and len(blocks("python")) == 1 and len(commands()) == 6
+    assert len(blocks("yaml")) == 4 and len(blocks("python")) == 1 and len(commands()) == 7
 
 
 @pytest.mark.parametrize(("line", "expected"), commands())

@@ -30,7 +30,7 @@ from relaymesh.netsim.emulate.processes import ChildDied, go_along
 from relaymesh.netsim.emulate.world import EmulatorDied, World, open_world
 from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.result import Event, Result, conclude
-from relaymesh.netsim.scenario.model import ClockSkew, DropControl
+from relaymesh.netsim.scenario.model import ApplyTopology, ClockSkew, DropControl, PlanChanges
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import timeline
 from relaymesh.netsim.simulate import DRAIN_S, MAX_JOIN_EVENTS, replay_command
@@ -59,6 +59,7 @@ def cannot_emulate(scenario: Scenario, backend: str = TUN) -> list[str]:
         for kind, why in (
             (ClockSkew, "all processes share this machine's clock"),
             (DropControl, "control messages travel inside TLS; simulate it"),
+            (ApplyTopology | PlanChanges, "only a simulated controller is edited by a scenario"),
         )
         if isinstance(fault, kind)
     ]

@@ -14,8 +14,9 @@ from itertools import product
 
 from relaymesh.netsim.metrics import METRICS, metric_names
 from relaymesh.netsim.scenario.model import CONTROLLER, MAX_PARTICIPANTS, Conditions
-from relaymesh.topology import Topology
+from relaymesh.topology import Topology, TopologyError
 from relaymesh.topology.checks import suggestion
+from relaymesh.topology.edits import with_edits
 from relaymesh.topology.source import Path
 
 Finding = tuple[Path, str]
@@ -121,6 +122,10 @@ def _fault_times(path: Path, fault: Mapping, duration: float) -> Iterator[Findin
         if lasts is not None and at + lasts > duration:
             why = f"ends at {at + lasts:g} s, after the end of the run, {duration:g} s"
             yield (*path, key), f"{why}; without {key} it lasts to the end"
+    count, every = _number(fault, "count"), _number(fault, "every_s")
+    if count is not None and every is not None and at + count * every > duration:
+        why = f"its {count:g} edits end at {at + count * every:g} s"
+        yield (*path, "count"), f"{why}, after the end of the run, {duration:g} s"
     until = _number(fault, "until_s")
     if until is not None and not at < until <= duration:
         yield (*path, "until_s"), f"{until:g} s is not between at_s, {at:g} s, and the end, {duration:g} s"
@@ -211,6 +216,19 @@ def _faults(data: Mapping, topology: Topology | None) -> Iterator[Finding]:
             yield from _has_trace(path, fault, data, topology)
         if kind == "partition" and topology is not None:
             yield from _groups(path, fault, topology)
+        if kind == "apply-topology" and topology is not None:
+            yield from _edit(path, fault, topology)
+
+
+def _edit(path: Path, fault: Mapping, topology: Topology) -> Iterator[Finding]:
+    """What is wrong with the topology an edit would make; said of the edit as a whole."""
+    links = [link for _, link in _entries(fault, "links")]
+    pins = None if "pins" not in fault else [pin for _, pin in _entries(fault, "pins")]
+    try:
+        with_edits(topology, links, pins)
+    except TopologyError as error:
+        for problem in error.problems[:10]:
+            yield path, f"makes no topology: {problem.path}: {problem.message}"
 
 
 def _has_trace(path: Path, fault: Mapping, data: Mapping, topology: Topology) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from relaymesh.controller.settings import ControllerSettings
 from relaymesh.node.settings import NodeSettings
 from relaymesh.protocol.ids import NAME_PATTERN
-from relaymesh.topology.schema import TopologyFile
+from relaymesh.topology.schema import LinkDefaults, PinEntry, TopologyFile
 
 MAX_PARTICIPANTS = 2000
 MAX_FAULTS = 1000
@@ -310,6 +310,12 @@ class BurstLoss(_LinkFault):
     for_s: Span | None = FOR_S
 
 
+class LinkEdit(LinkDefaults):
+    """What a link shall be like to the controller; the network below stays as it is."""
+
+    between: list[Name] = BETWEEN
+
+
 class Partition(_Fault):
     """The links between groups carry nothing; whoever is in no group keeps all links."""
 
@@ -353,8 +359,37 @@ class DropControl(_Fault):
     for_s: Span | None = FOR_S
 
 
+class ApplyTopology(_Fault):
+    """The operator edits the mesh: from now on the scenario's topology holds with these changes."""
+
+    kind: Literal["apply-topology"]
+    links: Annotated[list[LinkEdit], Field(max_length=1000)] = Field(
+        default=[], description="Keys of links that are others now."
+    )
+    pins: Annotated[list[PinEntry], Field(max_length=1000)] | None = Field(
+        default=None, description="Instead of the topology's own."
+    )
+
+
+class PlanChanges(_Fault):
+    """The operator edits the mesh again and again: other costs, pins, forbidden pairs, at random."""
+
+    kind: Literal["plan-changes"]
+    count: Annotated[int, Field(ge=1, le=100_000)]
+    every_s: Annotated[float, Field(ge=0.01, le=3600)] = Field(description="From one edit to the next.")
+
+
 LinkFault = LinkCut | Flap | BrownOut | ConditionsChange | BurstLoss
-AnyFault = LinkFault | Partition | NodeCrash | ControllerCrash | ClockSkew | DropControl
+AnyFault = (
+    LinkFault
+    | Partition
+    | NodeCrash
+    | ControllerCrash
+    | ClockSkew
+    | DropControl
+    | ApplyTopology
+    | PlanChanges
+)
 Fault = Annotated[AnyFault, Field(discriminator="kind")]
 FAULTS: tuple[type[Strict], ...] = get_args(AnyFault)
 

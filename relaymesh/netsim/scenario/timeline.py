@@ -17,6 +17,7 @@ from typing import Any
 
 from relaymesh.netsim.scenario.model import (
     CONTROLLER,
+    ApplyTopology,
     BrownOut,
     BurstByMean,
     BurstLoss,
@@ -30,8 +31,11 @@ from relaymesh.netsim.scenario.model import (
     LinkFault,
     NodeCrash,
     Partition,
+    PlanChanges,
 )
 from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.topology import Topology
+from relaymesh.topology.edits import with_edits
 
 RAMP_STEP_S = 0.1  # a ramp is a stair of these
 SETTLE_S = 5.0  # what a fault did is looked for until so long after its end
@@ -107,7 +111,25 @@ class DropControlFrames:
     what: str
 
 
-Action = SetLink | CrashNode | StartNode | CrashController | StartController | SkewClock | DropControlFrames
+@dataclass(frozen=True, slots=True)
+class EditTopology:
+    """From now on this is the mesh's topology; None: the next of a row of random ones."""
+
+    at_s: float
+    topology: Topology | None
+    what: str
+
+
+Action = (
+    SetLink
+    | CrashNode
+    | StartNode
+    | CrashController
+    | StartController
+    | SkewClock
+    | DropControlFrames
+    | EditTopology
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +174,13 @@ def windows(scenario: Scenario) -> tuple[Window, ...]:
     return tuple(found)
 
 
+def edited(topology: Topology, fault: ApplyTopology) -> Topology:
+    """What *fault* makes of *topology*. Raises TopologyError."""
+    links = [link.model_dump(exclude_none=True) for link in fault.links]
+    pins = None if fault.pins is None else [pin.model_dump(by_alias=True) for pin in fault.pins]
+    return with_edits(topology, links, pins)
+
+
 def end_of(fault: Fault) -> float:
     """When *fault* ends, seconds; infinite where it stays."""
     if isinstance(fault, Flap):
@@ -160,6 +189,10 @@ def end_of(fault: Fault) -> float:
         lasts = fault.restart_after_s
     elif isinstance(fault, ClockSkew):
         lasts = None
+    elif isinstance(fault, ApplyTopology):
+        lasts = 0.0  # done at once; what it leads to is looked for as long as what other faults leave
+    elif isinstance(fault, PlanChanges):
+        lasts = fault.count * fault.every_s
     else:
         lasts = fault.for_s
     return inf if lasts is None else fault.at_s + lasts
@@ -171,6 +204,12 @@ def describe(fault: Fault) -> str:
         return f"{fault.kind} {fault.node}"
     if isinstance(fault, ControllerCrash):
         return fault.kind
+    if isinstance(fault, ApplyTopology):
+        pairs = [" – ".join(link.between) for link in fault.links]
+        pins = [f"pin {pin.source} → {pin.target}" for pin in fault.pins or ()]
+        return f"{fault.kind} {', '.join(pairs + pins)}".rstrip()
+    if isinstance(fault, PlanChanges):
+        return f"{fault.count} {fault.kind}"
     if isinstance(fault, DropControl):
         return f"{fault.kind} {fault.fraction:.0%} {fault.node or ''}".rstrip()
     if isinstance(fault, Partition):
@@ -317,6 +356,12 @@ def _process_actions(scenario: Scenario, fault: Fault) -> Iterator[Action]:
     elif isinstance(fault, ClockSkew):
         for node in scenario.nodes_at(fault.node):
             yield SkewClock(fault.at_s, node, fault.offset_s, fault.drift_ppm, what)
+    elif isinstance(fault, ApplyTopology):
+        yield EditTopology(fault.at_s, edited(scenario.topology, fault), what)
+    elif isinstance(fault, PlanChanges):
+        for number in range(fault.count):
+            at_s = fault.at_s + number * fault.every_s
+            yield EditTopology(at_s, None, "" if number else what)
     elif isinstance(fault, DropControl):
         nodes = scenario.nodes_at(fault.node) if fault.node else scenario.nodes
         yield DropControlFrames(fault.at_s, nodes, fault.fraction, what)

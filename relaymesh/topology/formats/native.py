@@ -51,6 +51,10 @@ def topology_document(topology: Topology) -> dict[str, Any]:
     if topology.nodes != tuple(Node(region.name, region.name) for region in topology.regions):
         document["nodes"] = [_node(node) for node in topology.nodes]
     document["links"] = [_link(pair, document.get("defaults", {})) for pair in topology.pairs]
+    if topology.pins:
+        document["pins"] = [
+            {"from": pin.source, "to": pin.target, "via": list(pin.via)} for pin in topology.pins
+        ]
     return document
 
 

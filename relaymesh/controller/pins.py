@@ -1,0 +1,121 @@
+"""Pins: ways that the operator fixed, laid over the computed ones.
+
+In: computed paths, the costs of the links that are up, and the pins as stages
+of node indexes (a station that is a region is a stage of all its nodes). Out:
+paths that follow every pin whose links are all up; where one is not, that pin
+changes nothing. Of several nodes in a stage the cheapest chain is taken.
+
+Why no table can loop: towards one destination a pinned node's next hop lies one
+stage nearer to it, and a node has one next hop only, so that from any pinned
+node the pins lead to the destination; all other nodes go by the computed tree,
+on which cost-to-go falls, until they meet the destination or a pinned node. A
+pin that would give a node a second next hop is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from relaymesh.controller.lsdb import Direction
+from relaymesh.controller.paths import Hops, Paths, follow
+
+Stages: TypeAlias = tuple[frozenset[int], ...]  # source, each station between, destinations
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The operator's pins, and the links that count as down for them: those on probation."""
+
+    stages: tuple[Stages, ...] = ()
+    barred: frozenset[Direction] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.stages)
+
+
+NO_PINS = Pins()
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Paths with the pins, and which pins (by number) they follow for at least one pair of nodes."""
+
+    paths: Paths
+    followed: frozenset[int]
+
+
+def apply_pins(
+    paths: Paths,
+    costs_ms: Mapping[Direction, float],
+    pins: Pins,
+) -> Pinned:
+    """*paths* with *pins* laid over them. *paths* is not changed; what differs is copied."""
+    usable = {direction: cost for direction, cost in costs_ms.items() if direction not in pins.barred}
+    laid: dict[int, dict[int, int]] = {}  # destination → node → next hop
+    followed: set[int] = set()
+    for number, stages in enumerate(pins.stages):
+        if not _is_clear(stages):
+            continue
+        for destination in sorted(stages[-1]):
+            chain = _chain(stages[:-1], destination, usable)
+            known = laid.get(destination, {})
+            if chain and all(known.get(node, hop) == hop for node, hop in chain.items()):
+                laid.setdefault(destination, {}).update(chain)
+                followed.add(number)
+    return Pinned(_laid_over(paths, laid, costs_ms) if laid else paths, frozenset(followed))
+
+
+def _is_clear(stages: Stages) -> bool:
+    """Whether no node stands in two stages: such a pin would lead through itself."""
+    return len(frozenset().union(*stages)) == sum(map(len, stages))
+
+
+def _chain(
+    stages: tuple[frozenset[int], ...], destination: int, costs_ms: Mapping[Direction, float]
+) -> dict[int, int]:
+    """Node → next hop from every node of the first stage that reaches *destination* by all stages."""
+    to_go: dict[int, float] = {destination: 0.0}
+    hops: list[dict[int, int]] = []
+    for stage in reversed(stages):
+        nearer: dict[int, float] = {}
+        hop_of: dict[int, int] = {}
+        for node in sorted(stage):
+            choices = [
+                (costs_ms[node, hop] + rest, hop) for hop, rest in to_go.items() if (node, hop) in costs_ms
+            ]
+            if choices:
+                nearer[node], hop_of[node] = min(choices)
+        to_go = nearer
+        hops.append(hop_of)
+    chain: dict[int, int] = {}
+    reached = set(to_go)
+    for hop_of in reversed(hops):
+        step = {node: hop_of[node] for node in reached}
+        chain |= step
+        reached = set(step.values())
+    return chain
+
+
+def _laid_over(
+    paths: Paths, laid: Mapping[int, Mapping[int, int]], costs_ms: Mapping[Direction, float]
+) -> Paths:
+    next_hops: Hops = dict(paths.next_hops)
+    costs = dict(paths.costs_ms)
+    for destination, chain in laid.items():
+        for node, hop in chain.items():
+            if next_hops.get(node) is paths.next_hops.get(node):
+                next_hops[node] = dict(paths.next_hops.get(node, {}))
+            next_hops[node][destination] = hop
+    for destination in laid:
+        for node in next_hops:
+            way = follow(next_hops, node, destination) if node != destination else None
+            if way is None:
+                continue
+            cost = sum(costs_ms[hop] for hop in pairwise(way))
+            if costs.get(node) is paths.costs_ms.get(node):
+                costs[node] = dict(paths.costs_ms.get(node, {}))
+            costs[node][destination] = cost
+    return Paths(next_hops, costs)
