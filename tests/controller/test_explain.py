@@ -94,7 +94,7 @@ def test_a_table_is_shown_with_paths_and_detours() -> None:
 
 
 async def test_the_api_answers() -> None:
-    app = make_api(square().core, None, dict)
+    app = make_api(square().core, None, dict, lambda topology: None)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
         found = (await http.get("/v1/routes/explain", params={"from": "a", "to": "d"})).json()
         assert found["path"]["nodes"] == ["a", "b", "d"]
