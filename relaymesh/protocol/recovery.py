@@ -319,7 +319,7 @@ class Receiver:
             if self._take(packet_id, source, now):
                 self.recovered_by_code += 1
                 recovered.append((packet_id, source))
-                if self._decoder.open:
+                if self._decoder.open and len(recovered) < fec.MAX_SOLVED_AT_ONCE:
                     found |= self._decoder.retry(packet_id)
         return recovered
 

@@ -1,0 +1,100 @@
+"""Whether a neighbour that holds the keys still behaves as one, by what its link has counted.
+
+In: the link's counters of what an honest peer does never or seldom, ``now``. Out: the
+name of the offence for which the link is to be begun anew, and for how long it should
+stay down. Every single offence is refused and harmless where it is counted; this
+ends them when they do not end by themselves, so that a faulty peer costs its own
+link and no more of this node's time.
+
+Honest peers do some of it: an ACK that was lost makes a retransmission useless, an echo comes
+after its link was given up. Each kind has an allowance (a leaky bucket) far above that.
+Knows no frames and no keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HOLD_FIRST = 5.0  # seconds a link stays down after its first offence …
+HOLD_MOST = 300.0  # … twice as long each time, up to this
+FORGIVEN_AFTER = 600.0  # seconds of good conduct after which it counts as the first again
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How often something may happen before it is an offence."""
+
+    burst: int  # at once
+    per_second: float
+    per_packet: float = 0.0  # for each datagram accepted from the peer
+
+
+# Named as the counters they are compared with.
+ALLOWANCES: Mapping[str, Allowance] = {
+    "acks_invalid": Allowance(8, 0.1),  # of packets that were never sent
+    "blocks_invalid": Allowance(8, 0.1),  # repair packets that contradict each other
+    "recovered_malformed": Allowance(8, 0.1),  # recovered packets that are no frames
+    "retransmissions_useless": Allowance(512, 1.0, 0.5),  # of what was not missing
+    "outages": Allowance(64, 1.0),  # jumps in the packet numbers
+    "echoes_unmatched": Allowance(256, 10.0),  # of probes that do not wait
+    "echoes_dropped": Allowance(256, 10.0),  # probes faster than they can be answered
+}
+
+
+class Conduct:
+    """The conduct of one neighbour."""
+
+    def __init__(self) -> None:
+        self.offences = 0  # verdicts so far
+        self.last_offence = ""  # its name
+        self._counted: dict[str, int] = {}  # the counters when last looked at
+        self._received = 0  # datagrams, likewise
+        self._levels: dict[str, float] = {}
+        self._looked_at = -math.inf
+        self._offended_at = -math.inf
+        self._hold = 0.0  # seconds, of the last verdict
+
+    def judge(self, counters: Mapping[str, int], received: int, now: float) -> str | None:
+        """The offence for which the link is to be begun anew, or ``None``.
+
+        *counters* only rise; unknown names are ignored. *received*: datagrams accepted so far. To be
+        called now and then, as with each probe: what happens in between is judged together.
+        """
+        passed = max(0.0, now - self._looked_at) if self._looked_at > -math.inf else 0.0
+        packets, self._received = max(0, received - self._received), received
+        self._looked_at = now
+        guilty = None
+        for name, allowance in ALLOWANCES.items():
+            count = counters.get(name, 0)
+            new, self._counted[name] = max(0, count - self._counted.get(name, 0)), count
+            forgiven = allowance.per_second * passed + allowance.per_packet * packets
+            level = max(0.0, self._levels.get(name, 0.0) + new - forgiven)
+            self._levels[name] = level
+            if level > allowance.burst and guilty is None:
+                guilty = name
+        if guilty is not None:
+            self._convict(guilty, now)
+        return guilty
+
+    def _convict(self, name: str, now: float) -> None:
+        again = now - self._offended_at < FORGIVEN_AFTER
+        self._hold = min(HOLD_MOST, 2 * self._hold) if again else HOLD_FIRST
+        self._offended_at = now
+        self.offences += 1
+        self.last_offence = name
+        self._levels.clear()
+
+    @property
+    def held_until(self) -> float:
+        """Until when the link should stay down (seconds); -inf before the first offence."""
+        return self._offended_at + self._hold
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "offences": self.offences,
+            "last_offence": self.last_offence,
+            "held_until": None if self._offended_at == -math.inf else self.held_until,
+            "levels": {name: round(level, 1) for name, level in self._levels.items() if level},
+        }
