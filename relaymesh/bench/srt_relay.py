@@ -71,8 +71,10 @@ class RelayEnd:
             now = trio.current_time()
             datagrams = []
             for payload, _ in batch:
-                datagrams.append((self._link.seal(media_frame(self._sequence, payload), now), self._peer))
+                datagram = self._link.send(media_frame(self._sequence, payload), now)
                 self._sequence += 1
+                if datagram is not None:  # else it waits for its turn
+                    datagrams.append((datagram, self._peer))
             self._wire.send_batch(datagrams)
             self._drive(now)
 
