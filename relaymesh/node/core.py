@@ -28,7 +28,7 @@ from relaymesh.node.tables import ForwardingTables
 from relaymesh.protocol import messages
 from relaymesh.protocol.bitstring import decode_set, encode_set
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.link import LinkDown, LinkUp
+from relaymesh.protocol.link import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import ControllerMessage, NodeMessage, StreamName
 
 PUBLISHER_SILENT = 5.0  # s; one that sent nothing for so long may be replaced by another
@@ -36,6 +36,7 @@ IDLE_STREAM_KEPT = 5.0  # s; a relayed stream nobody plays any more, in case som
 ENDED_STREAM_KEPT = 10.0  # s; players wait so long for a publisher to come back
 RESUBSCRIBE_INTERVAL = 1.0  # s
 MAINTENANCE_INTERVAL = 0.5  # s
+REPORT_PAUSE = 0.1  # s; between reports of links that got better or worse
 JOIN_BYTES = messages.MAX_MESSAGE_BYTES - (
     64 << 10
 )  # of streams in a join; the rest is said after the welcome
@@ -108,6 +109,7 @@ class NodeCore:
         self._dead_after = 0.2
         self._report_interval = 1.0
         self._next_report: float | None = None
+        self._reported_at = now
         self._next_maintenance = now
         self._next_request = 0
         self._resubscribe_at: dict[StreamName, float] = {}
@@ -175,6 +177,9 @@ class NodeCore:
     def _drain_link_events(self, now: float) -> None:
         changed = False
         for peer, event in self.relay.poll_events():
+            if isinstance(event, LinkStepped):
+                self._report_soon(now)
+                continue
             changed = True
             self._events.append(LinkChanged(self.relay.name_of(peer), isinstance(event, LinkUp)))
             if isinstance(event, LinkDown):
@@ -185,8 +190,14 @@ class NodeCore:
         if changed:
             self._report(now)  # the controller must not wait for the period to hear of a death
 
+    def _report_soon(self, now: float) -> None:
+        """A link got better or worse: sooner than the period, but not at every step of every link."""
+        if self._next_report is not None:
+            self._next_report = min(self._next_report, max(now, self._reported_at + REPORT_PAUSE))
+
     def _report(self, now: float) -> None:
         self._next_report = now + self._report_interval
+        self._reported_at = now
         if self.controller_connected:
             detoured = encode_set(self.repair.waiting())
             self._to_controller.append(messages.Report(self.relay.reports(now), len(self.edge), detoured))

@@ -14,7 +14,7 @@ from random import Random
 
 from relaymesh.protocol.datagram import read_header
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.link import Link, LinkDown, LinkUp
+from relaymesh.protocol.link import Link, LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import LinkConfig, LinkReport
 
 Address = tuple[str, int]
@@ -36,7 +36,7 @@ class RelayPort:
         self._rng = rng
         self._neighbours: dict[int, Neighbour] = {}
         self._outbox: list[tuple[bytes, Address]] = []
-        self._events: list[tuple[int, LinkUp | LinkDown]] = []
+        self._events: list[tuple[int, LinkUp | LinkDown | LinkStepped]] = []
         self.refused: Counter[str] = Counter()  # datagrams, by ProtocolError.reason
 
     # --- configuration -------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class RelayPort:
         outbox, self._outbox = self._outbox, []
         return outbox
 
-    def poll_events(self) -> list[tuple[int, LinkUp | LinkDown]]:
+    def poll_events(self) -> list[tuple[int, LinkUp | LinkDown | LinkStepped]]:
         """(neighbour, what happened to its link)."""
         events, self._events = self._events, []
         return events
@@ -166,6 +166,8 @@ class RelayPort:
                     available_kbps=min(1e9, sample.available_kbps),
                     used_kbps=min(1e9, sample.used_kbps),
                     queue_ms=sample.queue_ms,
+                    burst=min(sample.burst, 1e6),
+                    residual_loss=sample.residual_loss,
                 )
             )
         return tuple(reports)

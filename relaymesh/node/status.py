@@ -82,6 +82,8 @@ class NodeStatus:
                 "jitter_ms": round(report.jitter_ms, 2),
                 "loss_out": round(report.loss_out, 4),
                 "loss_in": round(report.loss_in, 4),
+                "burst": round(report.burst, 2),
+                "residual_loss": round(report.residual_loss, 6),
                 "sent_packets": report.sent_packets,
                 "received_packets": report.received_packets,
             }

@@ -308,6 +308,7 @@ class PathEstimate:
 
     def __init__(self) -> None:
         self._total = self._lost = self._bursts = 0.0  # packets, packets, runs; decaying
+        self.fates = self.fates_lost = self.fates_bursts = 0  # the same, ever
         self.rtt = 0.0  # seconds, smoothed (RFC 6298); 0 before the first
         self.rtt_variation = 0.0  # seconds, mean deviation
         self._transit = 0.0  # seconds, of arrival less departure, on two clocks: the last
@@ -327,6 +328,9 @@ class PathEstimate:
 
     def note_fate(self, total: int, lost: int, bursts: int) -> None:
         """Of *total* packets *lost* were lost, in so many *bursts*."""
+        self.fates += total
+        self.fates_lost += lost
+        self.fates_bursts += bursts
         keep = math.exp(-total / self.MEMORY)
         self._total = self._total * keep + total
         self._lost = self._lost * keep + lost

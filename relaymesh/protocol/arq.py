@@ -72,6 +72,7 @@ class SentPackets:
         self.lost: dict[int, Lost] = {}  # by packet id of the original
         self.added_bytes = 0  # of sources, ever
         self.unprotected = 0  # packets too long to be sent again
+        self.expired = 0  # packets lost that were too old before they were repaired
         self.acks_stale = 0  # ACKs that told nothing new
         self.acks_invalid = 0  # ACKs of what was never sent
         self.retransmission_loss = 0.0  # fraction of the retransmissions lost, smoothed
@@ -230,6 +231,7 @@ class SentPackets:
             self._remove(oldest)
         for packet_id in [i for i, lost in self.lost.items() if lost.sent_at < then]:
             del self.lost[packet_id]
+            self.expired += 1
         for packet_id in [i for i, original in self._flying.items() if original not in self.lost]:
             del self._flying[packet_id]
 

@@ -21,6 +21,7 @@ from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
 from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair, decode_repair
 from relaymesh.protocol.frames import (
     ACK,
@@ -43,7 +44,7 @@ from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
 from relaymesh.protocol.recovery import Receiver, Sender
 from relaymesh.protocol.repair import Adaptive, RepairPolicy
-from relaymesh.protocol.silence import Silence
+from relaymesh.protocol.silence import Filling, Silence
 
 if TYPE_CHECKING:
     from random import Random
@@ -71,19 +72,28 @@ class LinkDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkStepped:
+    """What is measured of the link made a step, so that it is worth telling at once."""
+
+    peer: int  # node index
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSample:
     """What a link report says of this side of the link."""
 
     up: bool
     rtt_ms: float  # median of the recent probes; 0 while nothing was measured
     jitter_ms: float  # 90th percentile minus median
-    loss_out: float  # fraction of our probes lost on the way to the peer
+    loss_out: float  # fraction of datagrams lost on the way to the peer
     loss_in: float  # fraction of the peer's probes lost on the way to us
     sent_packets: int  # datagrams sealed
     received_packets: int  # datagrams accepted
     available_kbps: float  # what the way to the peer carries; 0 while it was never seen full
     used_kbps: float  # all that is sent
     queue_ms: float  # how long a packet waits for others, here and on the way
+    burst: float  # mean length of a run of datagrams lost on the way to the peer; 1 while none was
+    residual_loss: float  # fraction of the media sent that stayed lost after repair
 
 
 class Link:
@@ -109,18 +119,23 @@ class Link:
         self._probe_interval = probe_interval
         self._dead_after = dead_after
         self._silence = Silence(probe_interval, dead_after)
+        self._filling = Filling(probe_interval)
+        self._sent_at = -math.inf  # the last datagram sealed
+        self._media_packets = 0  # sent and received
         self._awake_at = -math.inf  # from when on what the peer says of our silence is not our own sleep
         self._deaf = False  # down because nothing is heard: the peer is told in probes
         self._rng = rng
         self._keys = KeyRing(own_index)
         self._prober = Prober(rng.getrandbits(32))
+        self._fates = Fates()
+        self._rtt_steps = 0  # that were told
         self._next_probe_at: float | None = None  # None before the first key
         self._probe_due = False
         self._echoes: list[bytes] = []  # encoded, to be sent at once
         self._up = False
         self._heard_at = 0.0  # the last accepted datagram; meaningful while up
         self._echoed_at = -math.inf  # the last echo of ours; -inf = none yet
-        self._events: list[LinkUp | LinkDown] = []
+        self._events: list[LinkUp | LinkDown | LinkStepped] = []
         self._sent_packets = 0
         self._received_packets = 0
         self._unknown_frames = 0
@@ -159,6 +174,8 @@ class Link:
         """
         datagram, packet_id, _ = self._keys.seal(frame, now)
         self._sent_packets += 1
+        self._sent_at = now
+        self._media_packets += 1
         self._media_bytes += len(datagram)
         self._outflow.note_sent(packet_id, frame, len(datagram))
         if frame[0] >= ROUTED_FIRST:
@@ -180,6 +197,7 @@ class Link:
         """The same for what is not itself protected: (datagram, its packet id)."""
         datagram, packet_id, _ = self._keys.seal(plaintext, now)
         self._sent_packets += 1
+        self._sent_at = now
         self._outflow.note_sent(packet_id, plaintext, len(datagram))
         return datagram, packet_id
 
@@ -213,6 +231,8 @@ class Link:
         # From here on the datagram is accepted whole.
         key.window.mark(number)
         self._received_packets += 1
+        if routed:
+            self._media_packets += 1
         if self._echoed_at > -math.inf:  # before the link was first up, pauses mean nothing
             self._silence.handle_pause(now - self._heard_at)
         self._heard_at = now
@@ -252,12 +272,18 @@ class Link:
                 self._echoed_at = now
                 if not self._up:
                     self._up = True
+                    self._fates.handle_up(now)
                     self._events.append(LinkUp(self.peer_index, self._prober.rtt * 1e3))
+                elif self._prober.steps != self._rtt_steps:
+                    self._events.append(LinkStepped(self.peer_index))
+                self._rtt_steps = self._prober.steps
         elif (key := self._keys.get(frame.epoch)) is None:
             pass  # of a key that we hold no more
         elif isinstance(frame, Ack):
             self._sender.handle_ack(frame, key.prefix, key.sent, self._media_bytes, now)
             self._outflow.handle_ack(frame, now)
+            if self._fates.handle_ack(self._sender.packets.estimate, now):
+                self._events.append(LinkStepped(self.peer_index))
         elif isinstance(frame, Retransmission):
             packet_id = key.prefix | frame.number
             return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
@@ -337,7 +363,7 @@ class Link:
         """When :meth:`poll_datagrams` has frames to send: sending one can make others due at once."""
         return self._outflow.due
 
-    def poll_events(self) -> list[LinkUp | LinkDown]:
+    def poll_events(self) -> list[LinkUp | LinkDown | LinkStepped]:
         """What happened since the last call, in order."""
         events, self._events = self._events, []
         return events
@@ -356,7 +382,7 @@ class Link:
         assert self._next_probe_at is not None, "there is a key"
         if not self._up:
             return self._next_probe_at
-        return min(self._next_probe_at, self._silent_at(), self._unheard_at())
+        return min(self._next_probe_at, self._silent_at(), self._unheard_at(), self._fill_at())
 
     def handle_timeout(self, now: float) -> None:
         """Make a probe due and judge whether the link is dead; early calls do nothing."""
@@ -372,9 +398,15 @@ class Link:
             self._probe_due = True
             self._sender.forget_old(now)
             self._silence.handle_loss(self._prober.loss_in(now))
+            if self._fates.handle_probes(self._prober, now):
+                self._events.append(LinkStepped(self.peer_index))
+            self._filling.handle_interval(self._media_packets, now)
             self._next_probe_at += self._probe_interval
             if self._next_probe_at <= now:  # skip what was missed: no burst
                 self._next_probe_at = now + self._probe_interval
+        elif self._up and now >= self._fill_at():
+            self._probe_due = True
+            self._filling.handle_filled(now)
         if self._up:
             if now >= self._silent_at():
                 self._go_down("silent")
@@ -386,6 +418,9 @@ class Link:
         due = self._next_probe_at
         return now >= self._awake_at and (due is None or now - due <= self._probe_interval)
 
+    def _fill_at(self) -> float:
+        return self._sent_at + self._filling.longest
+
     def _silent_at(self) -> float:
         return self._heard_at + self._silence.threshold
 
@@ -395,6 +430,7 @@ class Link:
     def _go_down(self, reason: Literal["silent", "unheard"]) -> None:
         self._up = False
         self._prober.forget()
+        self._fates.forget()
         self._sender.packets.estimate.forget()
         self._outflow.forget()
         self._events.append(LinkDown(self.peer_index, reason))
@@ -415,13 +451,15 @@ class Link:
             up=self._up,
             rtt_ms=min(_MAX_RTT_MS, self._prober.rtt * 1e3),
             jitter_ms=min(_MAX_RTT_MS, self._prober.jitter * 1e3),
-            loss_out=self._prober.loss_out(now),
-            loss_in=self._prober.loss_in(now),
+            loss_out=self._fates.out.loss,
+            loss_in=self._fates.back.loss,
             sent_packets=self._sent_packets,
             received_packets=self._received_packets,
             available_kbps=self._outflow.available_kbps,
             used_kbps=self._outflow.used / 125,
             queue_ms=min(_MAX_RTT_MS, self._outflow.queue_ms),
+            burst=self._fates.out.burst,
+            residual_loss=self._sender.residual_loss,
         )
 
     def debug_state(self) -> dict[str, object]:
@@ -431,7 +469,7 @@ class Link:
             "up": self._up,
             **self._keys.debug_state(),
             "heard_at": self._heard_at,
-            "silence": self._silence.debug_state(),
+            "silence": {**self._silence.debug_state(), **self._filling.debug_state()},
             "echoed_at": self._echoed_at,
             "next_probe_at": self._next_probe_at,
             "probe_due": self._probe_due,
@@ -442,6 +480,7 @@ class Link:
             "unknown_frames": self._unknown_frames,
             "echoes_dropped": self._echoes_dropped,
             "prober": self._prober.debug_state(),
+            "fates": self._fates.debug_state(),
             "media_bytes": self._media_bytes,
             "ack_bytes": self._ack_bytes,
             "repair": self._sender.debug_state(),

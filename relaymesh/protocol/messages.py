@@ -99,13 +99,15 @@ class LinkReport(Struct, frozen=True):
     up: bool
     rtt_ms: Milliseconds  # median of the recent probes; 0 while nothing was measured
     jitter_ms: Milliseconds  # 90th percentile minus median
-    loss_out: Fraction  # of our probes, lost on the way to the peer
+    loss_out: Fraction  # of datagrams, lost on the way to the peer
     loss_in: Fraction  # of the peer's probes, lost on the way to us
     sent_packets: Counter
     received_packets: Counter
     available_kbps: Kbps = 0.0  # what the way to the peer carries; 0 = it was never seen full
     used_kbps: Kbps = 0.0  # of it, repair included
     queue_ms: Milliseconds = 0.0  # how long a packet waits for others, here and on the way
+    burst: Annotated[float, Meta(ge=1.0, le=1e6)] = 1.0  # mean length of a run of lost datagrams, to the peer
+    residual_loss: Fraction = 0.0  # of the media to the peer, after repair
 
 
 class Route(Struct, frozen=True, array_like=True):

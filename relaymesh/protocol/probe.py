@@ -14,6 +14,7 @@ by the peer and told in its echoes. Nothing here knows sealing or liveness.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -22,6 +23,10 @@ from relaymesh.protocol.seqnum import distance
 
 LOSS_WINDOW = 5.0  # seconds: 100 probes at 20/s, so that 1 % is about one probe
 RTT_SAMPLES = 40  # two seconds at 20/s
+STEP_SAMPLES = 6  # so many in a row beyond what was usual are a step, if that was known from …
+STEP_KNOWN = 12  # … so many; what was before is forgotten then
+STEP_MS = 1.0  # beyond the jitter, and …
+STEP_FRACTION = 0.05  # … this part of the RTT
 MAX_OUTSTANDING = 256  # probes waiting for their echo
 MAX_MARKS = 2048  # of a loss window; it shortens when probes come faster than 400/s
 RESTART_DISTANCE = 1024  # a sequence further off than this is a sender that started over
@@ -102,6 +107,13 @@ class Prober:
         self.rtt = 0.0  # seconds, median of the recent samples; 0 while there is none
         self.jitter = 0.0  # seconds, 90th percentile minus median
         self.echoes_unmatched = 0  # echoes of nothing that we sent and still wait for
+        self.steps = 0  # of the RTT, ever
+        self._usual = (0.0, math.inf)  # seconds: between these a sample is no surprise
+        self._surprises = 0  # samples in a row beyond; negative: below
+        self._calm_jitter = 0.0  # seconds; as it was before the first of them
+        self._out = [0, 0]  # of our probes since take_fates(): sent, lost
+        self._in = [0, 0]
+        self._told: tuple[int, int] | None = None  # by the last echo: highest, received
 
     def probe(self, now: float, *, deaf: bool = False) -> Probe:
         """The next probe; it counts as sent at *now*."""
@@ -123,6 +135,9 @@ class Prober:
             self._peer_received = 0
             self._loss_in.clear()
         self._peer_received = (self._peer_received + 1) & _U32
+        if abs(ahead) <= RESTART_DISTANCE:
+            self._in[0] += max(0, ahead)
+            self._in[1] += max(0, ahead) - 1  # one that was late takes back that it was lost
         if self._peer_highest is None or ahead > 0 or ahead < -RESTART_DISTANCE:
             self._peer_highest = probe.sequence
         self._loss_in.add(self._peer_highest, self._peer_received, now)
@@ -135,13 +150,49 @@ class Prober:
             self.echoes_unmatched += 1
             return False
         del self._outstanding[echo.sequence]
-        self._rtts.append(max(0.0, now - waiting[0]))
-        ordered = sorted(self._rtts)
+        self._note_rtt(max(0.0, now - waiting[0]))
+        self._loss_out.add(echo.probe_highest, echo.probes_received, now)
+        if self._told is not None:
+            sent = distance(echo.probe_highest, self._told[0], 32)
+            came = distance(echo.probes_received, self._told[1], 32)
+            if 0 <= sent <= RESTART_DISTANCE and came > 0:
+                self._out[0] += sent
+                self._out[1] += sent - came
+            elif abs(sent) <= RESTART_DISTANCE and came <= 0:
+                return True  # an echo that was overtaken
+        self._told = (echo.probe_highest, echo.probes_received)
+        return True
+
+    def _note_rtt(self, rtt: float) -> None:
+        samples = self._rtts
+        samples.append(rtt)
+        low, high = self._usual
+        if low <= rtt <= high:
+            self._surprises = 0
+        else:
+            side = 1 if rtt > high else -1
+            self._surprises = self._surprises + side if self._surprises * side >= 0 else side
+            if abs(self._surprises) >= STEP_SAMPLES:
+                self.steps += len(samples) >= STEP_KNOWN + STEP_SAMPLES
+                while len(samples) > STEP_SAMPLES:
+                    samples.popleft()
+                self._surprises, self._usual, self.jitter = 0, (0.0, math.inf), self._calm_jitter
+        ordered = sorted(samples)
         count = len(ordered)
         self.rtt = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-        self.jitter = max(0.0, ordered[(count * 9 - 1) // 10] - self.rtt)  # nearest rank
-        self._loss_out.add(echo.probe_highest, echo.probes_received, now)
-        return True
+        jitter = max(0.0, ordered[(count * 9 - 1) // 10] - self.rtt)  # nearest rank
+        # After a step too few are left to tell: the jitter is not less for that.
+        self.jitter = jitter if count >= STEP_KNOWN else max(jitter, self._calm_jitter)
+        if not self._surprises and count >= STEP_KNOWN:
+            self._calm_jitter = self.jitter
+            beyond = self.jitter + max(STEP_MS / 1e3, STEP_FRACTION * self.rtt)
+            self._usual = (self.rtt - beyond, self.rtt + beyond)
+
+    def take_fates(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(sent, lost) of our probes and of the peer's since the last call; negative: late after all."""
+        fates = (self._out[0], self._out[1]), (self._in[0], self._in[1])
+        self._out, self._in = [0, 0], [0, 0]
+        return fates
 
     def loss_out(self, now: float) -> float:
         """Fraction of our probes that the peer did not receive."""
@@ -158,6 +209,10 @@ class Prober:
         self._loss_out.clear()
         self._loss_in.clear()
         self.rtt = self.jitter = 0.0
+        self._usual = (0.0, math.inf)
+        self._surprises, self._calm_jitter = 0, 0.0
+        self._told = None
+        self.take_fates()
 
     def debug_state(self) -> dict[str, object]:
         return {

@@ -58,6 +58,8 @@ class Sender:
         self.sent_bytes = 0  # of repair, as datagrams
         self.given_up = 0  # packets lost whose deadline had passed
         self.refused = 0  # repairs not sent: the bucket was empty
+        self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, of late
+        self._told = (0, 0)  # datagrams whose fate is known, packets not repaired: ever
         # (when, frame, the original if it is a retransmission)
         self._outbox: list[tuple[float, bytes, int | None]] = []
         self._ahead: tuple[Ahead | None, ...] = (None,) * 4  # by class
@@ -252,12 +254,23 @@ class Sender:
     def forget_old(self, now: float) -> None:
         """Drop what is too old to repair; to be called now and then."""
         self.packets.forget_before(now - max(0.5, min(MAX_HORIZON, 2 * self._path.rtt + 0.1)))
+        self._note_unrepaired()
+
+    def _note_unrepaired(self) -> None:
+        packets = self.packets
+        told = packets.estimate.fates, self.given_up + packets.expired + packets.unprotected
+        total, unrepaired = told[0] - self._told[0], told[1] - self._told[1]
+        if total or unrepaired:
+            self._told = told
+            weight = total / (total + packets.estimate.MEMORY)
+            self.residual_loss += weight * (min(1.0, unrepaired / max(1, total)) - self.residual_loss)
 
     def debug_state(self) -> dict[str, object]:
         return {
             "policy": self.policy.name,
             "sent_bytes": self.sent_bytes,
             "given_up": self.given_up,
+            "residual_loss": self.residual_loss,
             "refused": self.refused,
             "queued": len(self._outbox),
             "group": len(self._group),

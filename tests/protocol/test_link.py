@@ -11,7 +11,7 @@ from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import Echo, KeyframeRequest, MediaFrame, Probe
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.keyring import KEY_GRACE
-from relaymesh.protocol.link import MAX_ECHOES, Link, LinkDown, LinkUp
+from relaymesh.protocol.link import MAX_ECHOES, Link, LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.probe import LOSS_WINDOW
 from tests.lossy_link import Conditions, Pair
 
@@ -273,8 +273,10 @@ def test_no_flapping_in_an_hour_of_loss() -> None:
     lossy = Conditions(0.04, 0.02, loss=0.05)
     pair = Pair(a, b, forth=lossy, back=lossy, seed=11)
     pair.run(3600.0, max_steps=400_000)
-    assert [type(event) for event in a.poll_events()] == [LinkUp]
-    assert [type(event) for event in b.poll_events()] == [LinkUp]
+    for link in (a, b):
+        events = [type(event) for event in link.poll_events()]
+        assert events[0] == LinkUp
+        assert set(events[1:]) <= {LinkStepped} and len(events) <= 3  # 5 % were noticed, and stay as they are
     assert len(str(a.debug_state())) < 3000  # nothing grew
 
 
@@ -290,7 +292,8 @@ def test_a_node_that_slept_does_not_blame_its_peer(sleep: float) -> None:
     pair.run(1.0)
     assert a.poll_events() == []
     assert a.sample(pair.now).up
-    assert [type(event) for event in b.poll_events()] == [LinkDown, LinkUp]  # b did hear nothing
+    heard = [type(event) for event in b.poll_events()]
+    assert [kind for kind in heard if kind is not LinkStepped] == [LinkDown, LinkUp]  # b did hear nothing
 
 
 def test_a_peer_that_died_while_we_slept_is_blamed_later() -> None:
@@ -360,7 +363,10 @@ def test_rekey_under_loss_keeps_the_link_up() -> None:
         pair.at(epoch * 3.0, lambda epoch=epoch: install(a, epoch, pair.now))  # type: ignore[misc]
         pair.at(epoch * 3.0 + 0.4, lambda epoch=epoch: install(b, epoch, pair.now))  # type: ignore[misc]
     pair.run(36.0)  # no ProtocolError on the way: every datagram that arrived was opened
-    assert a.poll_events() == b.poll_events() == []
+    events = a.poll_events() + b.poll_events()
+    assert (
+        all(isinstance(event, LinkStepped) for event in events) and len(events) <= 4
+    )  # the loss was learned
     came = sequences(pair.received[b])
     assert len(came) == len(set(came)) == pytest.approx(3000, abs=10)  # 600 were lost and recovered
 

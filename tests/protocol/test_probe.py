@@ -3,7 +3,7 @@ import random
 import pytest
 
 from relaymesh.protocol.frames import Echo, Probe
-from relaymesh.protocol.probe import LOSS_WINDOW, MAX_OUTSTANDING, LossWindow, Prober
+from relaymesh.protocol.probe import LOSS_WINDOW, MAX_OUTSTANDING, STEP_SAMPLES, LossWindow, Prober
 
 INTERVAL = 0.05
 
@@ -121,3 +121,49 @@ def test_a_window_with_nothing_to_compare_has_no_loss() -> None:
     assert window.loss(0.0) == 0.0
     window.add(5, 1, 0.0)
     assert window.loss(100.0) == 0.0
+
+
+def measure(one: Prober, other: Prober, rtts: list[float], start: float) -> float:
+    """A probe each interval, with these round trips; the time after."""
+    now = start
+    for rtt in rtts:
+        one.handle_echo(other.handle_probe(one.probe(now), now), now + rtt)
+        now += INTERVAL
+    return now
+
+
+def test_a_step_of_the_rtt_is_known_after_a_few_samples() -> None:
+    rng = random.Random(4)
+    one, other = Prober(0), Prober(0)
+    now = measure(one, other, [0.08 + rng.uniform(0, 0.01) for _ in range(100)], 0.0)
+    calm = one.jitter
+    measure(one, other, [0.24 + rng.uniform(0, 0.01) for _ in range(STEP_SAMPLES)], now)
+    assert one.steps == 1
+    assert one.rtt == pytest.approx(0.245, abs=0.005)
+    assert one.jitter <= max(calm, 0.01)
+    measure(one, other, [0.08] * 2 * STEP_SAMPLES, now + 10.0)
+    assert one.rtt == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_of_the_rtt_is_no_step(seed: int) -> None:
+    rng = random.Random(seed)
+    one, other = Prober(0), Prober(0)
+    measure(one, other, [0.1 * rng.uniform(0.8, 1.2) for _ in range(20_000)], 0.0)
+    measure(one, other, [0.1 * (1 + 0.16 * abs(rng.gauss(0, 1))) for _ in range(20_000)], 1e4)
+    assert one.steps <= 1  # from the one distribution to the other
+
+
+def test_what_became_of_probes_is_told_once_and_late_ones_are_taken_back() -> None:
+    one, other = Prober(0), Prober(0)
+    measure(one, other, [0.01] * 5, 0.0)
+    assert one.take_fates()[0] == (4, 0)  # the first says where to begin
+    assert one.take_fates()[0] == (0, 0)
+    late, on_time = one.probe(1.0), one.probe(1.05)
+    first = other.handle_probe(on_time, 1.06)
+    assert other.take_fates()[1] == (6, 1)
+    one.handle_echo(first, 1.07)
+    assert one.take_fates()[0] == (2, 1)
+    one.handle_echo(other.handle_probe(late, 1.08), 1.09)
+    assert one.take_fates()[0] == (0, -1)
+    assert other.take_fates()[1] == (0, -1)
