@@ -2,8 +2,9 @@
 
 In: links that go down and come up. Out: what is added to the cost of a link on
 probation, so that it is used only where there is no other way. Probation begins
-when a link is up again and lasts the longer, the more often it went down lately:
-:data:`HOLD_S` at first, twice as long each time, :data:`MAX_HOLD_S` at most. A
+when a link is up again. After one death it is short (:data:`HOLD_S`); a link that
+dies again flaps, and waits for :data:`FLAP_HOLD_S`, twice as long each time,
+:data:`MAX_HOLD_S` at most: so that whatever its rhythm, paths change at most once a minute for it. A
 link that stayed up for :data:`FORGIVE_S` beyond it begins anew. A link that was
 never down has none: a new node is used at once.
 """
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from relaymesh.controller.lsdb import Direction
 
 HOLD_S = 4.0
-MAX_HOLD_S = 64.0
-FORGIVE_S = 60.0
+FLAP_HOLD_S = 60.0
+MAX_HOLD_S = 240.0
+FORGIVE_S = 120.0  # with it, a death and a return need two minutes
 PROBATION_MS = 10_000.0  # more than any path that is up costs
 
 Pair = tuple[int, int]  # the lower index first
@@ -27,6 +29,11 @@ Pair = tuple[int, int]  # the lower index first
 class _Record:
     deaths: int = 0
     until: float | None = None  # of the probation; None while down
+
+
+def hold_s(deaths: int) -> float:
+    """How long the probation after so many deaths lasts, seconds."""
+    return HOLD_S if deaths <= 1 else min(FLAP_HOLD_S * 2.0 ** (min(deaths, 16) - 2), MAX_HOLD_S)
 
 
 class Damping:
@@ -50,7 +57,7 @@ class Damping:
         for pair in {_pair(direction) for direction in directions}:
             record = self._records.get(pair)
             if record is not None and record.until is None:
-                record.until = now + min(HOLD_S * 2 ** (min(record.deaths, 16) - 1), MAX_HOLD_S)
+                record.until = now + hold_s(record.deaths)
 
     def forget(self, index: int) -> None:
         """The node is gone for good."""

@@ -1,10 +1,11 @@
 """The link-state database: what both ends of every link last said, and whether the link is up.
 
 In: accepted link reports, and whose channel opened or closed. Out: which
-directed links changed. A link is up only when both ends say so. A node whose
-channel is closed keeps its last word, because losing the controller does not
-stop its media: then the neighbour's word decides. Where both ends are silent
-the link stays as it was for a grace, and is down after it.
+directed links changed. A link is up only when both ends say so, and as long as
+the end says that finds it longer. A node without a channel keeps its last word,
+because losing the controller does not stop its media: then the neighbour's word
+decides. Where both ends are silent the link stays as it was for a grace, and is
+down after it.
 This module knows indexes and measurements; no costs, no keys, no names.
 """
 
@@ -153,7 +154,10 @@ class LinkStateDb:
             # The sender cannot speak; the receiver knows what arrived of the sender's probes.
             return LinkState(up, mirrored.rtt_ms, mirrored.jitter_ms, mirrored.loss_in)
         if own is not None:
-            return LinkState(up, own.rtt_ms, own.jitter_ms, own.loss_out)
+            # A round trip is the same from both ends: the worse word counts, so that nobody can
+            # draw traffic by saying that its links are short.
+            rtt_ms = max(own.rtt_ms, mirrored.rtt_ms) if mirrored is not None and mirrored.up else own.rtt_ms
+            return LinkState(up, rtt_ms, own.jitter_ms, own.loss_out)
         return None
 
     def _forget_pair(self, one: int, other: int) -> set[Direction]:

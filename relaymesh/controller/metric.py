@@ -1,11 +1,10 @@
 """What a link costs: from measurements to milliseconds of expected delivery time.
 
 In: the state of a directed link. Out: its cost, term by term, and the cost the
-planner uses. The two differ on purpose: the planner's moves only when what is
-measured has been clearly different for a while, and then by the least of it,
-so that noise (a busy host's above all) does not move routes, while a link that
-comes up or goes down counts at once. Costs are never zero, which is what makes
-every shortest path free of loops.
+planner uses. The two differ on purpose: the planner's moves in steps
+(:mod:`relaymesh.controller.steps`), so that noise (a busy host's above all) does
+not move routes, while a link that comes up or goes down counts at once. Costs
+are never zero, which is what makes every shortest path free of loops.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from relaymesh.controller.lsdb import Direction, LinkState
+from relaymesh.controller.steps import Measured, Steps
 
 HOP_MS = 0.25  # receiving, opening, sealing and sending at one node; also the least a link can cost
 # Jitters of a path's links are independent and add in quadrature: half of each is
@@ -24,9 +24,6 @@ JITTER_CAP_MS = 50.0  # beyond this a packet counts as late, which loss already 
 # 1 % loss this weighs 4 ms, at 5 % 21 ms.
 LOSS_WEIGHT_MS = 400.0
 LOSS_CAP = 0.95  # keeps the term finite; a link that loses this much is as bad as none
-HYSTERESIS_MS = 2.0
-HYSTERESIS_FRACTION = 0.10
-CONFIRM_S = 2.5  # for which all measurements must agree that there is a step: three reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,43 +52,21 @@ def cost_of(state: LinkState, extra_cost_ms: float) -> CostTerms:
     )
 
 
-@dataclass(slots=True)
-class Departure:
-    """What may become a step: measurements beside the planned cost, all to one side."""
-
-    since: float  # seconds
-    least_ms: float  # the one nearest to the planned cost, signed
-
-
 class CostBook:
     """The cost of every link that is up: as measured, and as planned with."""
 
     def __init__(self, extra_cost_ms: Callable[[Direction], float]) -> None:
         self._extra_cost_ms = extra_cost_ms
         self._terms: dict[Direction, CostTerms] = {}
-        self._planned: dict[Direction, float] = {}
-        self._departures: dict[Direction, Departure] = {}
+        self._steps = Steps()
 
     def update(self, direction: Direction, state: LinkState | None, now: float) -> bool:
         """Take in what *direction* is like now (None: forgotten); whether the planner must know."""
         if state is None or not state.up:
             self._terms.pop(direction, None)
-            self._departures.pop(direction, None)
-            return self._planned.pop(direction, None) is not None
+            return self._steps.forget(direction)
         terms = self._terms[direction] = cost_of(state, self._extra_cost_ms(direction))
-        planned = self._planned.get(direction)
-        if planned is None:
-            self._planned[direction] = terms.total_ms
-            return True
-        difference = terms.total_ms - planned
-        departure = self._departures.get(direction)
-        if abs(difference) <= max(HYSTERESIS_MS, HYSTERESIS_FRACTION * planned):
-            self._departures.pop(direction, None)
-        elif departure is None or (departure.least_ms > 0) != (difference > 0):
-            self._departures[direction] = Departure(now, difference)
-        else:
-            departure.least_ms = min(departure.least_ms, difference, key=abs)
-        return False
+        return self._steps.update(direction, Measured(terms.total_ms, terms.loss_ms, terms.jitter_ms), now)
 
     def handle_policy(self) -> None:
         """What the operator adds may be another: planned costs follow at once, it is no noise."""
@@ -102,26 +77,19 @@ class CostBook:
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""
-        return min((d.since + CONFIRM_S for d in self._departures.values()), default=None)
+        return self._steps.next_timeout()
 
     def handle_timeout(self, now: float) -> bool:
         """Take the steps that are confirmed; whether the planner must know."""
-        steps = [direction for direction, d in self._departures.items() if now >= d.since + CONFIRM_S]
-        for direction in steps:
-            self._planned[direction] += self._departures.pop(direction).least_ms
-            # It may have moved on since, and be still now: nothing would say so again.
-            difference = self._terms[direction].total_ms - self._planned[direction]
-            if abs(difference) > max(HYSTERESIS_MS, HYSTERESIS_FRACTION * self._planned[direction]):
-                self._departures[direction] = Departure(now, difference)
-        return bool(steps)
+        return self._steps.handle_timeout(now)
 
     def planned(self) -> dict[Direction, float]:
         """Milliseconds per direction that is up, as the planner uses them; a copy."""
-        return dict(self._planned)
+        return self._steps.planned()
 
     def planned_ms(self, direction: Direction) -> float | None:
         """What the planner counts for *direction*; None when it is down."""
-        return self._planned.get(direction)
+        return self._steps.planned_ms(direction)
 
     def terms(self, direction: Direction) -> CostTerms | None:
         """What *direction* costs by its latest measurement; None when it is down."""
@@ -131,6 +99,6 @@ class CostBook:
         return {
             "links": {
                 f"{a}>{b}": {"planned_ms": round(planned, 3), "now": asdict(self._terms[a, b])}
-                for (a, b), planned in sorted(self._planned.items())
+                for (a, b), planned in sorted(self._steps.planned().items())
             }
         }

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from relaymesh.controller.damping import FORGIVE_S, HOLD_S, MAX_HOLD_S, PROBATION_MS, Damping
+import pytest
+
+from relaymesh.controller.damping import FLAP_HOLD_S, FORGIVE_S, HOLD_S, MAX_HOLD_S, PROBATION_MS, Damping
 
 LINK = [(1, 2), (2, 1)]
 COSTS = {(1, 2): 5.0, (2, 1): 6.0, (1, 3): 7.0}
@@ -31,10 +33,35 @@ def test_a_link_that_returns_waits_and_one_that_flaps_waits_longer() -> None:
         assert held(damping, until - 0.01) and not held(damping, until)
         waits.append(until - now - 1.0)
         now = until + 1.0
-    assert waits == [min(HOLD_S * 2**k, MAX_HOLD_S) for k in range(8)]
+    assert waits == [
+        HOLD_S,
+        FLAP_HOLD_S,
+        2 * FLAP_HOLD_S,
+        MAX_HOLD_S,
+        MAX_HOLD_S,
+        MAX_HOLD_S,
+        MAX_HOLD_S,
+        MAX_HOLD_S,
+    ]
     damping.handle_down(LINK, now + FORGIVE_S + MAX_HOLD_S)
     damping.handle_up(LINK, now + FORGIVE_S + MAX_HOLD_S)
     assert damping.next_timeout(now + FORGIVE_S + MAX_HOLD_S) == now + FORGIVE_S + MAX_HOLD_S + HOLD_S
+
+
+@pytest.mark.parametrize("up_s", [0.5, 3.5, 5.0, 10.0, 28.0, 61.0, 90.0, 119.0, 123.0, 125.0, 250.0, 400.0])
+def test_whatever_the_rhythm_of_a_flapping_link_paths_change_once_a_minute(up_s: float) -> None:
+    damping, down_s = Damping(), 1.5
+    used, changes, now = True, 0, 0.0
+    while now < 3600.0:
+        damping.handle_down(LINK, now)
+        changes += used  # away from it
+        now += down_s
+        damping.handle_up(LINK, now)
+        until = damping.next_timeout(now)
+        used = until is not None and until < now + up_s
+        changes += used  # back to it
+        now += up_s
+    assert changes <= now / 60 + 3  # one outage, before it can be known to be one of many
 
 
 def test_a_node_that_is_gone_leaves_nothing() -> None:

@@ -37,10 +37,17 @@ def test_a_link_is_up_when_both_ends_say_so() -> None:
 
 def test_each_direction_has_its_own_measurements() -> None:
     db = pair()
-    assert db.handle_report(0, [up(1, 20.0, jitter_ms=3.0, loss_out=0.1, loss_in=0.5)], 1.0) == {(0, 1)}
-    assert db.state((0, 1)) == LinkState(True, 20.0, 3.0, 0.1)
+    assert db.handle_report(0, [up(1, 10.0, jitter_ms=3.0, loss_out=0.1, loss_in=0.5)], 1.0) == {(0, 1)}
+    assert db.state((0, 1)) == LinkState(True, 10.0, 3.0, 0.1)
     assert db.state((1, 0)) == LinkState(True, 10.0, 0.0, 0.0)
-    assert db.handle_report(0, [up(1, 20.0, jitter_ms=3.0, loss_out=0.1, loss_in=0.5)], 2.0) == set()
+    assert db.handle_report(0, [up(1, 10.0, jitter_ms=3.0, loss_out=0.1, loss_in=0.5)], 2.0) == set()
+
+
+def test_a_round_trip_is_as_long_as_the_end_says_that_finds_it_longer() -> None:
+    db = pair()
+    assert db.handle_report(0, [up(1, 0.0)], 1.0) == set(), "nobody makes a link short by saying so"
+    assert db.handle_report(0, [up(1, 30.0)], 2.0) == BOTH
+    assert db.state((1, 0)) == LinkState(True, 30.0, 0.0, 0.0)
 
 
 def test_a_closed_channel_alone_moves_nothing_and_the_neighbour_decides() -> None:

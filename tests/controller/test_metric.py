@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.controller.lsdb import LinkState
-from relaymesh.controller.metric import CONFIRM_S, HOP_MS, CostBook, cost_of
+from relaymesh.controller.metric import HOP_MS, CostBook, cost_of
+from relaymesh.controller.steps import (
+    BETTER_CONFIRM_S,
+    CLEAR_CONFIRM_S,
+    CONFIRM_S,
+    MAX_BETTER_CONFIRM_S,
+    RISE_MEMORY_S,
+)
 
 LINK = (0, 1)
 
@@ -55,22 +62,81 @@ def test_twenty_percent_noise_around_a_measurement_never_moves_the_plan() -> Non
 
 def test_a_step_moves_the_plan_once_it_lasts() -> None:
     costs = book()
-    assert feed(costs, [state(20.0), state(180.0), state(184.0), state(182.0), state(182.0)]) == [0, 4]
-    assert costs.planned_ms(LINK) == pytest.approx(90 + HOP_MS), "by the least of what was measured"
+    assert feed(costs, [state(80.0), state(92.0), state(94.0), state(93.0), state(93.0)]) == [0, 4]
+    assert costs.planned_ms(LINK) == pytest.approx(46 + HOP_MS), "by the least of what was measured"
     terms = costs.terms(LINK)
     assert terms is not None
-    assert terms.latency_ms == 91.0
+    assert terms.latency_ms == 46.5
+
+
+@pytest.mark.parametrize("worse", [state(240.0), state(80.0, loss=0.05)])
+def test_a_clear_step_needs_no_second_report(worse: LinkState) -> None:
+    costs = book()
+    costs.update(LINK, state(80.0), 0.0)
+    costs.update(LINK, worse, 10.0)
+    assert costs.next_timeout() == 10.0 + CLEAR_CONFIRM_S
+    assert not costs.handle_timeout(10.0)
+    assert costs.handle_timeout(10.0 + CLEAR_CONFIRM_S)
+    assert costs.planned_ms(LINK) == cost_of(worse, 0.0).total_ms
+
+
+def test_a_clear_step_that_is_taken_back_at_once_is_none() -> None:
+    costs = book()
+    costs.update(LINK, state(80.0), 0.0)
+    costs.update(LINK, state(240.0), 10.0)
+    costs.update(LINK, state(80.0), 10.0 + CLEAR_CONFIRM_S / 2)
+    assert costs.next_timeout() is None
+    assert costs.planned_ms(LINK) == 40 + HOP_MS
+
+
+def test_jitter_alone_makes_no_step_clear() -> None:
+    costs = book()
+    costs.update(LINK, state(10.0), 0.0)
+    costs.update(LINK, state(10.0, jitter_ms=50.0), 10.0)
+    assert costs.next_timeout() == 10.0 + CONFIRM_S
 
 
 def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
     costs = book()
     costs.update(LINK, state(20.0), 0.0)
-    costs.update(LINK, state(80.0), 10.0)
+    costs.update(LINK, state(30.0), 10.0)
     assert costs.next_timeout() == 10.0 + CONFIRM_S
     assert not costs.handle_timeout(12.0)
     assert costs.handle_timeout(10.0 + CONFIRM_S)
-    assert costs.planned_ms(LINK) == pytest.approx(40 + HOP_MS)
+    assert costs.planned_ms(LINK) == pytest.approx(15 + HOP_MS)
     assert costs.next_timeout() is None
+
+
+def test_good_news_waits_the_longer_the_more_often_the_link_got_worse() -> None:
+    costs = book()
+    costs.update(LINK, state(80.0), 0.0)
+    now, waits = 0.0, []
+    for _ in range(6):
+        costs.update(LINK, state(240.0), now)
+        now += CLEAR_CONFIRM_S
+        assert costs.handle_timeout(now)
+        costs.update(LINK, state(80.0), now)
+        due = costs.next_timeout()
+        assert due is not None
+        waits.append(due - now)
+        now = due
+        assert costs.handle_timeout(now)
+    assert waits == pytest.approx(
+        [min(BETTER_CONFIRM_S * 2**k, MAX_BETTER_CONFIRM_S) for k in (1, 2, 3, 4, 5)] + [MAX_BETTER_CONFIRM_S]
+    )
+    now += RISE_MEMORY_S
+    costs.update(LINK, state(240.0), now)
+    now += CLEAR_CONFIRM_S
+    assert costs.handle_timeout(now)
+    costs.update(LINK, state(80.0), now)
+    assert costs.next_timeout() == pytest.approx(now + 2 * BETTER_CONFIRM_S), "all forgiven"
+
+
+def test_a_lossy_link_whose_loss_wanders_by_a_third_stays_as_it_is() -> None:
+    rng = random.Random(5)
+    wandering = [state(100.0, loss=0.05)]
+    wandering += [state(100.0, loss=0.05 * rng.uniform(0.67, 1.4)) for _ in range(3600)]
+    assert feed(book(), wandering) == [0]
 
 
 def test_small_drifts_add_up_to_a_step() -> None:
