@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo check lint types test e2e clean
+.PHONY: help demo check lint types test scenarios e2e clean
 
 help:
 	@echo "make demo    run a whole mesh on this machine and watch it at http://localhost:8080"
 	@echo "make check   lint, types and all tests, as CI runs them"
 	@echo "make lint | types | test | e2e   one part of 'make check'"
+	@echo "make scenarios   every scenario on 20 seeds in virtual time (hours); SEEDS=1..3 for fewer"
 	@echo "make clean   remove the virtual environment and caches"
 
 # One stamp for each set of extras, renewed when the package's metadata changes.
@@ -36,6 +37,12 @@ types: $(VENV)/dev.stamp
 # Everything in virtual time or without time: on all cores at once.
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate --ignore=tests/client $(ARGS)
+
+# All that simulations/ promises. The table of docs/results is made by this.
+SEEDS ?= 1..20
+scenarios: $(VENV)/dev.stamp
+	@mkdir -p build
+	$(BIN)/relaymesh simulate simulations --seeds $(SEEDS) --summary build/scenarios.md $(ARGS)
 
 # Everything in real time, one after the other: real encoders and decoders, emulated networks, whole meshes of
 # real processes, several controllers where there is a nats-server, and real

@@ -108,3 +108,14 @@ def save_report(results: list[Result], path: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror}") from None
     click.echo(f"report: {path}", err=True)
+
+
+def save_summary(results: list[Result], path: Path) -> None:
+    """Write the table of *results*, and say so. Raises ``click.ClickException``."""
+    from relaymesh.netsim.campaign import summary
+
+    try:
+        path.write_text(summary(results), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from None
+    click.echo(f"summary: {path}", err=True)

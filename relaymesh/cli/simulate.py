@@ -19,6 +19,7 @@ from relaymesh.cli.scenario_runs import (
     parse_seeds,
     print_json,
     save_report,
+    save_summary,
     scenario_files,
     tell,
 )
@@ -50,6 +51,11 @@ from relaymesh.netsim.scenario.loader import ScenarioError, load_scenario
     help="Write an HTML page with everything, which opens offline.",
 )
 @click.option(
+    "--summary",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a Markdown table: each bound, its median and worst over the seeds, how many held.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1), help="Runs at a time, each in a process. Default: one for each CPU."
 )
 @click.option("--strict", is_flag=True, help="Known failures fail, and so do those that no longer fail.")
@@ -61,6 +67,7 @@ def command(
     compare: tuple[str, list[str]] | None,
     as_json: bool,
     report: Path | None,
+    summary: Path | None,
     jobs: int | None,
     strict: bool,
 ) -> None:
@@ -74,7 +81,7 @@ def command(
 
     \b
       relaymesh simulate simulations/atlantic-cut.yaml
-      relaymesh simulate simulations --seeds 1..20 --report report.html
+      relaymesh simulate simulations --seeds 1..20 --summary summary.md
       relaymesh simulate simulations/two-hops.yaml --compare settings.dead_after_ms=300,600
     """
     if seed is not None and seeds is not None:
@@ -102,6 +109,8 @@ def command(
         print_json(results, several=len(todo) > 1)
     if report is not None:
         save_report(results, report)
+    if summary is not None:
+        save_summary(results, summary)
     failed = [one for one in done if not is_good(one, strict)]
     for one in failed:
         click.echo(f"failed; to repeat it: {one.replay}", err=True)

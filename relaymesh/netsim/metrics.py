@@ -32,6 +32,13 @@ METRICS: dict[str, Metric] = {
         ("p50", "p99", "max"),
         by_player=True,
     ),
+    "excess_gap_ms": Metric(
+        "ms",
+        "media_gap_ms less what the best way around the fault is longer than the way before it, by the "
+        "scenario's delays (link-cut, flap, node-crash): the part that noticing and acting took.",
+        ("p50", "p99", "max"),
+        by_player=True,
+    ),
     "residual_loss": Metric(
         "fraction",
         "Media packets sent while the player was attached that never reached it, of those sent; without "

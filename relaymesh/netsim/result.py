@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from relaymesh.netsim.longer_ways import longer_ms
 from relaymesh.netsim.metrics import METRICS, quantiles
 from relaymesh.netsim.scenario.model import Expectation, Scope
 from relaymesh.netsim.scenario.resolved import Scenario
@@ -42,6 +43,7 @@ class PlayerTrack(msgspec.Struct, kw_only=True):
     frozen_ms: float = 0.0  # video only
     first_frame_ms: float | None = None  # None: it never played a frame
     gaps_ms: list[float | None] = []  # one for each of the run's windows; None: not attached then
+    longer_ms: list[float] = []  # of each: what the best way around the fault is longer; none = 0
     added_delay_ms: dict[str, float | None] = {}  # p50, p99, p999
     delay_ms: dict[str, float | None] = {}  # p50, p99: publisher to player
 
@@ -140,11 +142,15 @@ def conclude(
 
     *metrics* needs what only the runner knows: ``trace_sha256``, ``added_delay_ms``, ``link_loss``,
     ``overhead``, ``loops``, ``duplicates``, ``path_stretch``, ``rtt_ms``, ``sent_packets``,
-    ``delivered_packets``, ``packets_per_cpu_s``. ``media_gap_ms``, ``residual_loss``, ``late_loss``,
-    ``first_frame_ms``, ``frozen_ms``, ``streams_played``, ``route_changes``, ``reroute_ms`` and
-    ``delay_drift_ms`` are computed here unless given.
+    ``delivered_packets``, ``packets_per_cpu_s``. ``media_gap_ms``, ``excess_gap_ms``, ``residual_loss``,
+    ``late_loss``, ``first_frame_ms``, ``frozen_ms``, ``streams_played``, ``route_changes``, ``reroute_ms``
+    and ``delay_drift_ms`` are computed here unless given.
     """
     paths, found = paths or [], fault_windows(scenario)
+    longer = longer_ms(scenario, found, paths)
+    for player in players:
+        way = f"{player.room}/{player.publisher}", player.edge
+        player.longer_ms = [round(by_way.get(way, 0.0), 3) for by_way in longer]
     computed: Metrics = {
         **player_metrics(players, found, paths),
         "route_changes": count_route_changes(paths, scenario.warmup_s),
@@ -260,13 +266,15 @@ def player_metrics(
     paths: Sequence[PathChange] = (),
     scope: Scope | None = None,
 ) -> Metrics:
-    """``media_gap_ms``, ``residual_loss``, ``left_out``, ``late_loss``, ``first_frame_ms``, ``frozen_ms``,
-    ``streams_played`` over *players*; with a *scope* over those in it, and their ``added_delay_ms``."""
+    """The metrics that are told per player, over *players*; with a *scope* over those in it, and their
+    ``added_delay_ms``."""
     chosen = [player for player in players if scope is None or _in_scope(player, scope)]
     sent = sum(player.sent for player in chosen)
     enhancement = sum(player.enhancement for player in chosen)
+    gaps = _gaps(chosen, found, paths, scope)
     metrics: Metrics = {
-        "media_gap_ms": quantiles(_gaps(chosen, found, paths, scope)),
+        "media_gap_ms": quantiles(gap for gap, _ in gaps),
+        "excess_gap_ms": quantiles(max(0.0, gap - longer) for gap, longer in gaps),
         "residual_loss": sum(player.lost for player in chosen) / sent if sent else None,
         "left_out": sum(p.left_out for p in chosen) / enhancement if enhancement else None,
         "late_loss": sum(player.late for player in chosen) / sent if sent else None,
@@ -296,7 +304,8 @@ def _gaps(
     found: Sequence[FaultWindow],
     paths: Sequence[PathChange],
     scope: Scope | None,
-) -> list[float]:
+) -> list[tuple[float, float]]:
+    """(gap, what the best way around the fault is longer) in milliseconds."""
     wanted = scope.fault if scope is not None else None
     by_fault = scope is not None and scope.affected
     if not found:  # one gap for each player, over the measured time; no fault, so it affected nobody
@@ -305,7 +314,7 @@ def _gaps(
         chosen = {index for index, window in enumerate(found) if wanted in (None, window.fault)}
     hit = affected(paths, found) if by_fault else None
     return [
-        gap
+        (gap, player.longer_ms[index] if index < len(player.longer_ms) else 0.0)
         for player in players
         for index, gap in enumerate(player.gaps_ms)
         if gap is not None

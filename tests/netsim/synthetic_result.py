@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from relaymesh.netsim.result import Event, PathChange, PlayerTrack, Points, Result, conclude
 from relaymesh.netsim.scenario import Scenario, load_scenario
+from relaymesh.netsim.scenario.model import ExpectedFail
 from relaymesh.topology import best_paths_from
 
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
@@ -15,8 +17,10 @@ SIMULATIONS = Path(__file__).parents[2] / "simulations"
 def make_result(
     name: str = "atlantic-cut", *, seed: int = 1, overrides: dict[str, str] | None = None
 ) -> Result:
-    """A run of a shipped scenario as it might have gone."""
+    """A run of a shipped scenario as it might have gone; its gaps are too long, as if that were known."""
     scenario = load_scenario(SIMULATIONS / f"{name}.yaml", overrides)
+    known = ExpectedFail(reason="made up", metrics=["media_gap_ms", "excess_gap_ms"])
+    scenario = replace(scenario, file=scenario.file.model_copy(update={"expected_fail": known}))
     rng = random.Random(seed)
     return conclude(
         scenario,

@@ -161,8 +161,23 @@ def test_the_outcome_tells_known_failures_from_others() -> None:
     assert not known.passed
     assert known.expected_fail
     assert {check.name.split(" ")[0].split(".")[0] for check in known.checks if not check.passed} == {
-        "media_gap_ms"
+        "excess_gap_ms"
     }
     assert make_result(overrides={"expect[1].max": "-1", "expect[1].equals": "7"}).outcome == "failed"
     lenient = {f"expect[{index}].max": "9999" for index in (3, 4, 5)}
     assert make_result(overrides=lenient).outcome == "unexpected-pass"
+
+
+def test_a_gap_beyond_the_longer_way_is_less_by_what_the_way_is_longer() -> None:
+    players = [player(gaps_ms=[100.0], longer_ms=[30.0]), player(gaps_ms=[20.0], longer_ms=[30.0])]
+    assert player_metrics(players, [window()])["excess_gap_ms"] == {"p50": 0, "p99": 70, "max": 70}
+
+
+def test_how_much_longer_the_way_around_is_follows_from_the_scenario() -> None:
+    result = make_result()
+    [cut] = result.windows
+    # Dallas – Washington – London takes 53.5 ms, the direct way 56.5 ms. Not every stream has a path.
+    assert cut.links[0] == ("washington-dc", "london")
+    longer = {p.longer_ms[0] for p in result.players if (p.ingress, p.edge) == ("dallas", "london")}
+    assert longer == {0.0, 3.0}
+    assert {p.longer_ms[0] for p in result.players if (p.ingress, p.edge) == ("dallas", "tokyo")} == {0.0}

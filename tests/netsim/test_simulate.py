@@ -81,7 +81,7 @@ def test_everything_that_is_promised_is_measured(quiet: Result) -> None:
 def test_a_cut_is_a_gap_and_a_new_path(tmp_path: Path) -> None:
     cut = "faults:\n  - {kind: link-cut, between: [t1, c], at_s: 5.1}\n"
     result = run(tmp_path, cut, **{"settings.hitless": "none"})
-    assert 100 < result.metrics["media_gap_ms"]["max"] < 250  # silence, the detour
+    assert 60 < result.metrics["media_gap_ms"]["max"] < 250  # silence, the detour
     assert result.metrics["residual_loss"] == 0, "what the link swallowed is sent again by the detour"
     assert [path.path for path in result.paths if path.path][-1] == ["a", "t2", "c"]
     assert result.metrics["path_stretch"] == pytest.approx(0.0, abs=0.01)  # the best there is by then
@@ -179,7 +179,7 @@ def test_a_node_with_a_wrong_clock_finds_a_dead_link_as_soon_as_others(tmp_path:
     skew = "{kind: clock-skew, node: a, offset_s: 5000, drift_ppm: -1000, at_s: 0}"
     faults = f"faults:\n  - {skew}\n  - {{kind: link-cut, between: [t1, c], at_s: 5}}\n"
     result = run(tmp_path, faults, **{"settings.hitless": "none"})
-    assert 100 < result.metrics["media_gap_ms"]["max"] < 600  # silence, the detour, a keyframe
+    assert 60 < result.metrics["media_gap_ms"]["max"] < 600  # silence, the detour, a keyframe
     assert [path.path for path in result.paths if path.path][-1] == ["a", "t2", "c"]
 
 

@@ -21,6 +21,7 @@ const KEY_METRICS = [
 ];
 const NAMES = {
   media_gap_ms: 'Media gap',
+  excess_gap_ms: 'Gap beyond the longer way',
   residual_loss: 'Loss at players',
   link_loss: 'Loss on links',
   added_delay_ms: 'Added delay',

@@ -383,11 +383,11 @@ def _scope(path: Path, metric: str, scope: Mapping, data: Mapping) -> Iterator[F
         yield (*path, "scope"), f"'{metric}' is of the whole run and has no scope"
     rooms = [entry.get("name") for _, entry in _entries(_mapping(data, "traffic"), "rooms")]
     room, fault = scope.get("room"), scope.get("fault")
-    gaps = metric.startswith("media_gap_ms")
+    gaps = metric.startswith(("media_gap_ms", "excess_gap_ms"))
     given = data.get("faults")
     faults = given if isinstance(given, list) else []
     if scope.get("affected") is True and not gaps:
-        yield (*path, "scope", "affected"), "only media_gap_ms is known by fault"
+        yield (*path, "scope", "affected"), "only media_gap_ms and excess_gap_ms are known by fault"
     elif scope.get("affected") is True and all(_shows_nothing(entry) for entry in faults):
         yield (*path, "scope", "affected"), "there is no fault that could affect anybody"
     if isinstance(room, str) and room not in rooms:
@@ -397,7 +397,7 @@ def _scope(path: Path, metric: str, scope: Mapping, data: Mapping) -> Iterator[F
     if fault >= len(faults):
         yield (*path, "scope", "fault"), f"there is no faults[{fault}]"
     elif not gaps:
-        yield (*path, "scope", "fault"), "only media_gap_ms is known by fault"
+        yield (*path, "scope", "fault"), "only media_gap_ms and excess_gap_ms are known by fault"
     elif fault >= 0 and _shows_nothing(faults[fault]):
         yield (*path, "scope", "fault"), f"faults[{fault}] is a clock-skew, which has no gaps of its own"
 

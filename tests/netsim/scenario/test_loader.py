@@ -127,7 +127,7 @@ def test_everything_wrong_is_said_at_once_with_its_place() -> None:
         ),
         (
             "expect: [{metric: residual_loss, max: 1, scope: {affected: true}}]\n",
-            "6:60 expect[0].scope.affected: only media_gap_ms is known by fault",
+            "6:60 expect[0].scope.affected: only media_gap_ms and excess_gap_ms are known by fault",
         ),
         (
             "expect: [{metric: media_gap_ms.max, max: 1, scope: {room: q, fault: 0}}]\n",
