@@ -72,7 +72,7 @@ class CostBook:
         """What the operator adds may be another: planned costs follow at once, it is no noise."""
         for direction, terms in self._terms.items():
             extra_ms = max(0.0, self._extra_cost_ms(direction))
-            self._planned[direction] += extra_ms - terms.extra_ms
+            self._steps.shift(direction, extra_ms - terms.extra_ms)
             self._terms[direction] = replace(terms, extra_ms=extra_ms)
 
     def next_timeout(self) -> float | None:

@@ -15,7 +15,7 @@ Loss is known less well than latency: it takes half as much again, or half as mu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relaymesh.controller.lsdb import Direction
 
@@ -77,6 +77,15 @@ class Steps:
         link.latest = measured
         _compare(link, now)
         return False
+
+    def shift(self, direction: Direction, by_ms: float) -> None:
+        """All that is known of *direction* costs so much more: a decision, no measurement."""
+        link = self._links[direction]
+        link.planned = replace(link.planned, total_ms=link.planned.total_ms + by_ms)
+        link.latest = replace(link.latest, total_ms=link.latest.total_ms + by_ms)
+        if link.departure is not None:
+            least = link.departure.least
+            link.departure.least = replace(least, total_ms=least.total_ms + by_ms)
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""

@@ -15,7 +15,7 @@ import math
 
 LEAST = 0.06  # seconds; below that no link is dead, however busy: twice what the peer lets pass
 PROBES_MISSED = 2  # intervals: each has a probe of the peer, and its echo of ours
-BUSY_PAUSE = 1 / 4  # probe intervals: where the mean pause is shorter, more than probes and echoes come
+BUSY_PAUSE = 0.4  # probe intervals: where the mean pause is shorter, more than probes and echoes come
 PROBES_LOST = 30  # more intervals for each unit of loss: 5 % of loss asks for one and a half
 USUAL_PAUSES = 4  # × the mean pause between datagrams
 LONGEST_PAUSES = 1.5  # × the longest pause of late: what happened once can happen again, a bit longer
@@ -23,7 +23,7 @@ _SMOOTHING = 1 / 16
 _MEMORY = 20.0  # seconds in which the longest pause is forgotten to a third
 
 FILLED = 0.03  # seconds that a busy link may be silent: more than the packets of one audio track leave
-BUSY_PACKETS = 2  # of media in a probe interval, sent or received, make a link busy
+BUSY_PACKETS = 2  # of media in two probe intervals, sent or received, make a link busy
 FILLED_FOR = 0.5  # seconds after the last media that pauses stay so short; then each is longer …
 FILLED_GROWTH = 1.2  # … by this factor, which LONGEST_PAUSES bears, until probes alone are as often
 
@@ -71,20 +71,20 @@ class Silence:
 class Filling:
     """Our own pauses on one link; all times in seconds."""
 
-    __slots__ = ("_counted", "_interval", "_until", "longest")
+    __slots__ = ("_before", "_counted", "_interval", "_until", "longest")
 
     def __init__(self, probe_interval: float) -> None:
         self._interval = probe_interval
-        self._counted = 0
+        self._before = self._counted = 0  # media packets: at the last two calls
         self._until = -math.inf
         self.longest = math.inf  # the pause after which something must be sent; inf: probes alone will do
 
     def handle_interval(self, media_packets: int, now: float) -> None:
         """A probe interval is over, and *media_packets* were ever sent or received."""
-        if media_packets - self._counted >= BUSY_PACKETS and self._interval > FILLED:
+        if media_packets - self._before >= BUSY_PACKETS and self._interval > FILLED:
             self.longest = FILLED
             self._until = now + FILLED_FOR
-        self._counted = media_packets
+        self._before, self._counted = self._counted, media_packets
 
     def handle_filled(self, now: float) -> None:
         """A pause was filled."""

@@ -184,7 +184,7 @@ def test_every_reason_is_told() -> None:
         f"at least {silence.LEAST * 1000:.0f} ms",
         f"sent nothing for {silence.FILLED * 1000:.0f} ms sends a probe",
         f"each pause is {silence.FILLED_GROWTH} times as long",
-        f"until {silence.FILLED_FOR} s after the last such interval",
+        f"until {silence.FILLED_FOR} s after the last such",
         f"{probe.STEP_SAMPLES} samples in a row",
         f"the last {lossiness.MEMORY:.0f} datagrams",
         f"`join`, version {messages.CONTROL_VERSION}",
