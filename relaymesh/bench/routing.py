@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import networkx as nx
 
+from relaymesh.bench import path_quality
 from relaymesh.controller.core import ControllerCore, CoreOptions, Disconnect
 from relaymesh.controller.policy import OpenMesh, Placed
 from relaymesh.controller.tokens import make_join_token
@@ -59,6 +60,7 @@ class Size:
     rooms: int = 10_000
     tracks: int = 100_000
     joins: int = 20_000
+    quality_nodes: tuple[int, ...] = (20, 50, 100, 200)  # meshes whose paths are compared with the best
     seed: int = 1
 
 
@@ -230,6 +232,8 @@ def measure(size: Size, say: Callable[[str], None] = lambda _: None) -> Findings
     pairs = draw_mesh(size.nodes, size.links, rng)
     say("planning")
     _measure_plans(size, pairs, rng, findings)
+    say("paths from noisy reports")
+    _measure_quality(size, findings)
     say(f"directory: {size.tracks} tracks in {size.rooms} rooms")
     _measure_directory(size, rng, findings)
     return findings
@@ -317,6 +321,18 @@ def _networkx_ms(nodes: int, pairs: dict[Pair, float], sources: int = 10) -> flo
     for source in sorted(graph)[:sources]:
         nx.single_source_dijkstra_path_length(graph, source)
     return (time.thread_time() - started) * 1000 * nodes / sources
+
+
+def _measure_quality(size: Size, findings: Findings) -> None:
+    worst = 0.0
+    for nodes in size.quality_nodes:
+        rng = random.Random(size.seed * 1000 + nodes)
+        states = path_quality.draw_states(draw_mesh(nodes, 4 * nodes, rng), rng)
+        found = path_quality.follow_changes(states, rng)
+        worst = max(worst, *(quality.mean for quality in found))
+        findings.metrics[f"paths_{nodes}_nodes_over_optimum_percent"] = 100 * max(q.mean for q in found)
+        findings.metrics[f"paths_{nodes}_nodes_p99_percent"] = 100 * max(q.p99 for q in found)
+    findings.checks.append(Check("paths over the offline optimum, mean", 100 * worst, 2.0, "%"))
 
 
 def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> None:

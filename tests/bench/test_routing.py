@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from relaymesh.bench import routing
 from relaymesh.cli.bench import command
 
-SMALL = routing.Size(70, 300, changes=2, rooms=20, tracks=200, joins=50)
+SMALL = routing.Size(70, 300, changes=2, rooms=20, tracks=200, joins=50, quality_nodes=(20,))
 
 
 def test_everything_is_measured_and_said() -> None:
@@ -15,6 +15,7 @@ def test_everything_is_measured_and_said() -> None:
         "full plan",
         "one link dies",
         "longest wait for the loop",
+        "paths over the offline optimum, mean",
         "join to forward command, p99",
     ]
     metrics = findings.metrics
@@ -23,7 +24,7 @@ def test_everything_is_measured_and_said() -> None:
     assert metrics["full_detours_delta_bytes"] > 0, "beyond 64 nodes detours follow"
     said = json.loads(routing.to_json(findings))
     assert said["passed"] == all(check["passed"] for check in said["checks"])
-    assert len(routing.table(findings).splitlines()) == 5 + len(metrics)
+    assert len(routing.table(findings).splitlines()) == 6 + len(metrics)
 
 
 def test_a_bound_that_is_missed_fails() -> None:
