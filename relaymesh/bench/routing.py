@@ -121,6 +121,9 @@ class _DrawnMesh(OpenMesh):
         ends = int(one.name[1:]), int(other.name[1:])
         return (min(ends), max(ends)) in self._pairs
 
+    def lists_pairs(self) -> bool:
+        return True
+
 
 class _Mesh:
     """The core, and nodes that only answer. A node's index, number and channel are one."""

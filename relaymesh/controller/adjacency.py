@@ -6,6 +6,7 @@ direction; a key serves one direction of one pair in one epoch only, which is
 what lets the packet number be the nonce. A new boot of a node starts new epochs on all its
 links (its packet numbers start again); the same boot on a new channel is told
 the same keys again. Keys are rotated while both ends can be told.
+In a big mesh only some of those who may peer do (:mod:`relaymesh.controller.sparse`).
 This module makes no randomness: the key source is given. It knows no channel;
 whom a message cannot reach is told everything when it comes back.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member
+from relaymesh.controller.sparse import LEAST, choose_neighbours
 from relaymesh.protocol.messages import LinkConfig, Links
 
 KEY_BYTES = 16
@@ -47,6 +49,7 @@ class Adjacency:
         self._members: dict[int, Member] = {}
         self._pairs: dict[tuple[int, int], _Pair] = {}
         self._neighbours: dict[int, set[int]] = {}
+        self._now = 0.0  # of the last call that had it
         self._next_due: float | None = None  # a lower bound of every pair's due
 
     def handle_join(
@@ -62,9 +65,8 @@ class Adjacency:
             told += self._drop_unwanted(member)
         self._members[index] = member
         self._neighbours.setdefault(index, set())
-        for other in sorted(self._members):
-            if other == index or not self._policy.may_peer(member, self._members[other]):
-                continue
+        self._now = now
+        for other in sorted(self._wanted(index)):
             known = other in self._neighbours[index]
             if not known or fresh:
                 self._new_epoch(index, other, now)
@@ -77,7 +79,12 @@ class Adjacency:
     def handle_gone(self, index: int) -> Told:
         """The member is gone for good: its neighbours forget it."""
         self._members.pop(index, None)
-        return [(other, Links(remove=(index,))) for other in self._unlink_all(index)]
+        others = self._unlink_all(index)
+        told: Told = [(other, Links(remove=(index,))) for other in others]
+        for other in others:
+            if len(self._neighbours[other]) < LEAST:
+                told += self._more(other)
+        return told
 
     def handle_policy(self, now: float) -> tuple[Told, int]:
         """The policy is another: make neighbours of all who may be now; with how many pairs that was.
@@ -123,6 +130,7 @@ class Adjacency:
 
     def handle_timeout(self, now: float) -> Told:
         """Rotate what is due, where both ends can be told."""
+        self._now = now
         if self._next_due is None or now < self._next_due:
             return []
         configs: dict[int, list[LinkConfig]] = {}
@@ -154,6 +162,29 @@ class Adjacency:
             if not self._policy.may_peer(member, self._members[other]):
                 self._unlink(member.index, other)
                 told.append((other, Links(remove=(member.index,))))
+        return told
+
+    def _wanted(self, index: int) -> set[int]:
+        """Whom the member has as neighbours by policy, old and new."""
+        member = self._members[index]
+        allowed = {
+            other: self._members[other]
+            for other in self._members
+            if other != index and self._policy.may_peer(member, self._members[other])
+        }
+        chosen = choose_neighbours(member, allowed, self._degree, self._policy)
+        return chosen | (self._neighbours[index] & allowed.keys())
+
+    def _degree(self, index: int) -> int:
+        return len(self._neighbours.get(index, ()))
+
+    def _more(self, index: int) -> Told:
+        """Neighbours for one that lost too many."""
+        told: Told = []
+        for other in sorted(self._wanted(index) - self._neighbours[index]):
+            self._new_epoch(index, other, self._now)
+            told.append((other, Links(set=(self._config(other, index),))))
+            told.append((index, Links(set=(self._config(index, other),))))
         return told
 
     def _unlink_all(self, index: int) -> list[int]:

@@ -53,6 +53,9 @@ class MeshPolicy(Protocol):
     def may_peer(self, one: Placed, other: Placed) -> bool:
         """Whether these two may be neighbours."""
 
+    def lists_pairs(self) -> bool:
+        """Whether the operator names the nodes, and only pairs that are listed may peer."""
+
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         """What the operator adds to the cost of the link from *source* to *target*."""
 
@@ -89,6 +92,9 @@ class OpenMesh:
 
     def may_peer(self, one: Placed, other: Placed) -> bool:
         return True
+
+    def lists_pairs(self) -> bool:
+        return False
 
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         return 0.0
@@ -133,6 +139,9 @@ class TopologyPolicy:
 
     def may_peer(self, one: Placed, other: Placed) -> bool:
         return self._topology.may_peer(self.end(one), self.end(other))
+
+    def lists_pairs(self) -> bool:
+        return bool(self._listed) and self._topology.default_peering == "never"
 
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         link = self._topology.link(self.end(source), self.end(target))
