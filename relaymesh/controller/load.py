@@ -73,13 +73,11 @@ class LoadGauges:
         return {f"{a}>{b}": gauge.level for (a, b), gauge in sorted(self._gauges.items())}
 
     def _share(self, direction: Direction, link: LinkReport) -> float:
-        # Nodes that know nothing of rates say nothing, or 0.
-        used = float(getattr(link, "used_kbps", 0.0))
-        limits = [float(getattr(link, "available_kbps", 0.0)), self._capacity_kbps(direction)]
-        known = [limit for limit in limits if limit > 0]
-        if float(getattr(link, "queue_ms", 0.0)) >= QUEUE_FULL_MS:
+        limits = (link.available_kbps, self._capacity_kbps(direction))
+        known = [limit for limit in limits if limit > 0]  # 0 says that nothing is known
+        if link.queue_ms >= QUEUE_FULL_MS:
             return LEVELS[-1][0]
-        return used / min(known) if known else 0.0
+        return link.used_kbps / min(known) if known else 0.0
 
 
 def _update(gauge: _Gauge, share: float, now: float) -> bool:
