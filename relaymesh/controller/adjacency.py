@@ -87,20 +87,17 @@ class Adjacency:
         return told
 
     def handle_policy(self, now: float) -> tuple[Told, int]:
-        """The policy is another: make neighbours of all who may be now; with how many pairs that was.
+        """The policy is another: make neighbours of those who may be now; with how many pairs that was.
 
         Who may not any more stays one until :meth:`part`.
         """
         configs: dict[int, list[LinkConfig]] = {}
         made = 0
-        members = sorted(self._members.items())
-        for position, (low, one) in enumerate(members):
-            for high, other in members[position + 1 :]:
-                if high in self._neighbours[low] or not self._policy.may_peer(one, other):
-                    continue
-                self._new_epoch(low, high, now)
-                configs.setdefault(low, []).append(self._config(low, high))
-                configs.setdefault(high, []).append(self._config(high, low))
+        for index in sorted(self._members):
+            for other in sorted(self._wanted(index) - self._neighbours[index]):
+                self._new_epoch(index, other, now)
+                configs.setdefault(index, []).append(self._config(index, other))
+                configs.setdefault(other, []).append(self._config(other, index))
                 made += 1
         return [(index, Links(set=tuple(configs[index]))) for index in sorted(configs)], made
 

@@ -209,6 +209,9 @@ class CurrentPolicy:
     def may_peer(self, one: Placed, other: Placed) -> bool:
         return self._now.may_peer(one, other)
 
+    def lists_pairs(self) -> bool:
+        return self._now.lists_pairs()
+
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
         return self._now.extra_cost_ms(source, target)
 
