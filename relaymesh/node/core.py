@@ -27,6 +27,7 @@ from relaymesh.node.streams import Stream, StreamTable
 from relaymesh.node.tables import ForwardingTables
 from relaymesh.protocol import messages
 from relaymesh.protocol.bitstring import decode_set, encode_set
+from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.link import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import ControllerMessage, NodeMessage, StreamName
@@ -103,6 +104,8 @@ class NodeCore:
         self.repair = LocalRepair(self.tables)
         self.forwarder = Forwarder(self.streams, self.tables, self.repair, self.relay)
         self.fence = Fence()
+        # By channel: who takes reliable messages of neighbours, and is told when a stream starts over.
+        self.control_takers: dict[int, Callable[[int, ControlEvent, float], None]] = {}
         self.index: int | None = None
         self.controller_connected = False
         self._probe_interval = 0.05
@@ -187,6 +190,12 @@ class NodeCore:
                 self.forwarder.salvage(peer, now)
             else:
                 self.repair.handle_up(peer)
+        for peer, control in self.relay.poll_control():
+            taker = self.control_takers.get(control.channel)
+            if taker is None:
+                self.refused_messages["Control"] += 1
+            else:
+                taker(peer, control, now)
         if changed:
             self._report(now)  # the controller must not wait for the period to hear of a death
 

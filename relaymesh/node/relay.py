@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
+from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.datagram import read_header
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.link import Link, LinkDown, LinkStepped, LinkUp
@@ -37,6 +38,7 @@ class RelayPort:
         self._neighbours: dict[int, Neighbour] = {}
         self._outbox: list[tuple[bytes, Address]] = []
         self._events: list[tuple[int, LinkUp | LinkDown | LinkStepped]] = []
+        self._control_events: list[tuple[int, ControlEvent]] = []
         self.refused: Counter[str] = Counter()  # datagrams, by ProtocolError.reason
 
     # --- configuration -------------------------------------------------------------------------
@@ -103,6 +105,25 @@ class RelayPort:
             self._collect(peer, neighbour, now)
         return True
 
+    def send_control(self, peer: int, channel: int, data: bytes, now: float) -> bool:
+        """Send a reliable message to the neighbour; ``False`` when there is no such link.
+
+        Raises:
+            ChannelFull: too many wait.
+            ValueError: no such channel, or the message is too long.
+        """
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None:
+            return False
+        neighbour.link.send_control(channel, data, now)
+        self._collect(peer, neighbour, now)
+        return True
+
+    def poll_control(self) -> list[tuple[int, ControlEvent]]:
+        """(neighbour, its message or what happened to a channel)."""
+        events, self._control_events = self._control_events, []
+        return events
+
     def take_unacknowledged(self, peer: int) -> list[bytes]:
         """What was sent to the neighbour and is not known to have arrived, as frames, oldest first."""
         neighbour = self._neighbours.get(peer)
@@ -132,6 +153,8 @@ class RelayPort:
         """What one link wants sent and told; only the link that was touched is asked."""
         for event in neighbour.link.poll_events():
             self._events.append((peer, event))
+        if told := neighbour.link.poll_control():
+            self._control_events += [(peer, event) for event in told]
         for datagram in neighbour.link.poll_datagrams(now):
             self._outbox.append((datagram, neighbour.address))
 

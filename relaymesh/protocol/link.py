@@ -20,11 +20,24 @@ from typing import TYPE_CHECKING, Literal
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
+from relaymesh.protocol.control import (
+    Control,
+    ControlAck,
+    ControlChannels,
+    ControlEvent,
+    ControlResetFrame,
+    decode_control,
+    decode_control_ack,
+    decode_control_reset,
+)
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair, decode_repair
 from relaymesh.protocol.frames import (
     ACK,
+    CONTROL,
+    CONTROL_ACK,
+    CONTROL_RESET,
     ECHO,
     PROBE,
     REPAIR,
@@ -52,7 +65,7 @@ if TYPE_CHECKING:
 ECHO_PATIENCE = 3  # × dead_after: only for a path that died in one direction, which the peer sees sooner
 MAX_ECHOES = 60  # queued; they and a probe fit one datagram
 _MAX_RTT_MS = 60_000.0  # what a link report can say
-_LocalFrame = Probe | Echo | Ack | Repair | Retransmission
+_LocalFrame = Probe | Echo | Ack | Repair | Retransmission | Control | ControlAck | ControlResetFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,7 @@ class Link:
         self._sender = Sender(repair or Adaptive())
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
+        self._control = ControlChannels(rng)
         self._media_bytes = 0  # datagrams that seal() made
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
         self._recovered_malformed = 0
@@ -163,6 +177,21 @@ class Link:
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
         if self._next_probe_at is None:
             self._next_probe_at = now + self._rng.random() * self._probe_interval
+
+    # --- reliable control ------------------------------------------------------------------------
+
+    def send_control(self, channel: int, data: bytes, now: float) -> None:
+        """Send a small message, in order and once, as soon as the link is up; see :mod:`~.control`.
+
+        Raises:
+            ChannelFull: too many wait.
+            ValueError: no such channel, or the message is too long.
+        """
+        self._control.send(channel, data, now)
+
+    def poll_control(self) -> list[ControlEvent]:
+        """Messages of the peer, and streams that started over, in order."""
+        return self._control.poll_events()
 
     # --- the packet path -------------------------------------------------------------------------
 
@@ -274,9 +303,12 @@ class Link:
                     self._up = True
                     self._fates.handle_up(now)
                     self._events.append(LinkUp(self.peer_index, self._prober.rtt * 1e3))
+                    self._control.handle_link(True, now)
                 elif self._prober.steps != self._rtt_steps:
                     self._events.append(LinkStepped(self.peer_index))
                 self._rtt_steps = self._prober.steps
+        elif isinstance(frame, Control | ControlAck | ControlResetFrame):
+            self._control.handle_frame(frame, self._prober.rtt, now)
         elif (key := self._keys.get(frame.epoch)) is None:
             pass  # of a key that we hold no more
         elif isinstance(frame, Ack):
@@ -320,9 +352,11 @@ class Link:
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
-        if not measures and self._outflow.due > now:
+        if not measures and self._outflow.due > now and self._control.due > now:
             return []
         datagrams = self._measurements(now) if measures else []
+        if self._control.due <= now:
+            datagrams += self._control_datagrams(now)
         if self._outflow.due <= now:
             for frame, original in self._outflow.poll(now):
                 datagrams.append(self._seal_due(frame, original, now))
@@ -338,6 +372,14 @@ class Link:
         if original is not None:
             self._sender.note_retransmission(packet_id, original)
         return datagram
+
+    def _control_datagrams(self, now: float) -> list[bytes]:
+        plaintexts = [b""]
+        for frame in self._control.poll_frames(self._prober.rtt, now):
+            if len(plaintexts[-1]) + len(frame) > sealed.MAX_PLAINTEXT_BYTES:
+                plaintexts.append(b"")
+            plaintexts[-1] += frame
+        return [self._seal(plaintext, now)[0] for plaintext in plaintexts if plaintext]
 
     def _measurements(self, now: float) -> list[bytes]:
         frames, self._echoes = self._echoes, []
@@ -372,7 +414,7 @@ class Link:
         """When to call :meth:`handle_timeout`; ``None`` before the first key."""
         if self._next_probe_at is None:
             return None
-        due = min(self._liveness_due(), self._outflow.due)
+        due = min(self._liveness_due(), self._outflow.due, self._control.due)
         for tracker in self._keys.trackers:
             if tracker.due < due:
                 due = tracker.due
@@ -433,6 +475,7 @@ class Link:
         self._fates.forget()
         self._sender.packets.estimate.forget()
         self._outflow.forget()
+        self._control.handle_link(False, self._heard_at)
         self._events.append(LinkDown(self.peer_index, reason))
 
     # --- telling ---------------------------------------------------------------------------------
@@ -485,6 +528,7 @@ class Link:
             "ack_bytes": self._ack_bytes,
             "repair": self._sender.debug_state(),
             "outflow": self._outflow.debug_state(),
+            "control": self._control.debug_state(),
             "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
         }
 
@@ -510,4 +554,7 @@ _LOCAL: dict[int, Callable[[bytes], _LocalFrame]] = {
     ACK: decode_ack,
     REPAIR: decode_repair,
     RETRANSMISSION: decode_retransmission,
+    CONTROL: decode_control,
+    CONTROL_ACK: decode_control_ack,
+    CONTROL_RESET: decode_control_reset,
 }

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from relaymesh.node.streams import MediaClock
 from relaymesh.protocol.bitstring import encode_set
+from relaymesh.protocol.control import ControlMessage
 from relaymesh.protocol.frames import HOP_LIMIT
 from relaymesh.protocol.messages import Forward
 from tests.node.mesh import AUDIO, NAME, VIDEO, Mesh, Recorder, make_core, relay_address, video_frame
@@ -204,3 +205,18 @@ def test_a_node_before_its_welcome_has_no_links_and_takes_nothing():
     core = make_core()
     core.handle_relay_datagram(bytes(100), 0.0)
     assert core.relay.refused == {"version": 1}
+
+
+def test_neighbours_can_talk_reliably_and_what_nobody_takes_is_counted():
+    mesh = chain()
+    mesh.loss = 0.3
+    heard = []
+    mesh.cores[2].control_takers[4] = lambda peer, event, now: heard.append((peer, event))
+    for number in range(20):
+        assert mesh.cores[1].relay.send_control(2, 4, b"%d" % number, mesh.now)
+        mesh.run(0.05)
+    assert mesh.cores[1].relay.send_control(2, 5, b"nobody", mesh.now)
+    assert not mesh.cores[1].relay.send_control(3, 4, b"no neighbour", mesh.now)
+    mesh.run(3.0)
+    assert heard == [(1, ControlMessage(4, b"%d" % number)) for number in range(20)]
+    assert mesh.cores[2].refused_messages["Control"] == 1

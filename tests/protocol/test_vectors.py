@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from relaymesh.protocol import acks, arq, fec, frames
+from relaymesh.protocol import acks, arq, control, fec, frames
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.bitstring import set_of
 from relaymesh.protocol.errors import ProtocolError
@@ -34,6 +34,19 @@ CODECS: dict[str, tuple[int, Any, Any, Any]] = {
     ),
     "skip": (frames.SKIP, frames.SkipFrame, frames.encode_skip, frames.decode_skip),
     "probe": (frames.PROBE, frames.Probe, frames.encode_probe, frames.decode_probe),
+    "control": (frames.CONTROL, control.Control, control.encode_control, control.decode_control),
+    "control-ack": (
+        frames.CONTROL_ACK,
+        control.ControlAck,
+        control.encode_control_ack,
+        control.decode_control_ack,
+    ),
+    "control-reset": (
+        frames.CONTROL_RESET,
+        control.ControlResetFrame,
+        control.encode_control_reset,
+        control.decode_control_reset,
+    ),
     "echo": (frames.ECHO, frames.Echo, frames.encode_echo, frames.decode_echo),
 }
 
@@ -47,6 +60,8 @@ def build(cls: Any, fields: dict[str, Any]) -> Any:
     if "room" in values:
         values["track_id"] = TrackId(values.pop("room"), values.pop("participant"), values.pop("track"))
         values["destinations"] = set_of(values["destinations"])
+    if "data" in values:
+        values["data"] = bytes.fromhex(values["data"])
     if "payload" in values:
         values["payload"] = bytes.fromhex(values["payload"])
         values["extensions"] = tuple((kind, bytes.fromhex(value)) for kind, value in values["extensions"])

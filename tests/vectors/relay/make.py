@@ -131,6 +131,24 @@ def other_frames() -> list[dict[str, Any]]:
             },
             "frame": frame(0x02, u(0x01020304, 4) + u(1_000_000, 8) + u(250, 4) + u(0x01020305, 4)).hex(),
         },
+        {
+            "name": "control",
+            "how": "channel 3, token, sequence 6, of which 4 is the first not acknowledged, then the message",
+            "fields": {"channel": 3, "token": 0xCAFEBABE, "sequence": 6, "distance": 2, "data": b"hi".hex()},
+            "frame": frame(0x08, u(3, 1) + u(0xCAFEBABE, 4) + u(6, 4) + u(2, 1) + b"hi").hex(),
+        },
+        {
+            "name": "control-ack",
+            "how": "4 is missing, 5 and 7 are there: bits 0 and 2",
+            "fields": {"channel": 3, "token": 0xCAFEBABE, "next": 4, "later": 5},
+            "frame": frame(0x09, u(3, 1) + u(0xCAFEBABE, 4) + u(4, 4) + u(5, 4)).hex(),
+        },
+        {
+            "name": "control-reset",
+            "how": "channel and token of the stream",
+            "fields": {"channel": 3, "token": 0xCAFEBABE},
+            "frame": frame(0x0A, u(3, 1) + u(0xCAFEBABE, 4)).hex(),
+        },
     ]
 
 
@@ -255,6 +273,11 @@ def bad_plaintexts() -> list[dict[str, Any]]:
             0x05, u(1, 1) + u(200, 4) + b"\x02\x01\x00" + u(0, 2) + b"\x00\x01x"
         ),
         "retransmission of nothing": frame(0x06, u(1, 1) + u(300, 4)),
+        "control on channel 16": frame(0x08, u(16, 1) + u(1, 4) + u(0, 4) + u(0, 1)),
+        "control of 1025 bytes": frame(0x08, u(0, 1) + u(1, 4) + u(0, 4) + u(0, 1) + bytes(1025)),
+        "control from before the first": frame(0x08, u(0, 1) + u(1, 4) + u(0, 4) + u(1, 1)),
+        "control ack of twelve bytes": frame(0x09, bytes(12)),
+        "control reset of four bytes": frame(0x0A, bytes(4)),
     }
     return [{"name": name, "plaintext": plaintext.hex()} for name, plaintext in cases.items()]
 
