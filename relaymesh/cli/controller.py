@@ -12,6 +12,7 @@ import trio
 from relaymesh.controller.app import serve_until_signal
 from relaymesh.controller.geo import GeoError
 from relaymesh.controller.settings import ControllerSettings
+from relaymesh.controller.store import StoreDown
 from relaymesh.runtime.log import configure_logging
 from relaymesh.runtime.settings import load_settings, settings_options
 from relaymesh.topology import TopologyError
@@ -52,6 +53,8 @@ def _explained(group: ExceptionGroup[Exception]) -> Exception:
             return click.ClickException(str(error))
         case GeoError():
             return click.ClickException(str(error))
+        case StoreDown():
+            return click.ClickException(f"cannot use --store: {error}")
         case ssl.SSLError():
             return click.ClickException(f"cannot use --tls-cert and --tls-key: {error}")
         case OSError():

@@ -13,11 +13,12 @@ whom a message cannot reach is told everything when it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member
+from relaymesh.controller.remembered import KEY_EPOCH_GAP
 from relaymesh.controller.sparse import LEAST, choose_neighbours
 from relaymesh.protocol.messages import LinkConfig, Links
 
@@ -42,12 +43,20 @@ class _Pair:
 class Adjacency:
     """All pairs of neighbours and their keys."""
 
-    def __init__(self, policy: MeshPolicy, key_source: KeySource, rotation_s: float) -> None:
+    def __init__(
+        self,
+        policy: MeshPolicy,
+        key_source: KeySource,
+        rotation_s: float,
+        key_epochs: Iterable[tuple[int, int, int]] = (),
+    ) -> None:
+        """*key_epochs*: what an earlier controller left, as :meth:`key_epochs` returned it."""
         self._policy = policy
         self._key_source = key_source
         self._rotation_s = rotation_s
         self._members: dict[int, Member] = {}
         self._pairs: dict[tuple[int, int], _Pair] = {}
+        self._left = {_ends(low, high): epoch for low, high, epoch in key_epochs}
         self._neighbours: dict[int, set[int]] = {}
         self._now = 0.0  # of the last call that had it
         self._next_due: float | None = None  # a lower bound of every pair's due
@@ -120,6 +129,11 @@ class Adjacency:
     def neighbours(self, index: int) -> list[int]:
         """The neighbours of *index*, rising."""
         return sorted(self._neighbours.get(index, ()))
+
+    def key_epochs(self) -> tuple[tuple[int, int, int], ...]:
+        """(lower index, higher index, epoch) of each link, those of an earlier controller included."""
+        now = {ends: pair.epoch for ends, pair in self._pairs.items()}
+        return tuple((*ends, epoch) for ends, epoch in sorted({**self._left, **now}.items()))
 
     def next_timeout(self) -> float | None:
         """When keys may next be due for rotation."""
@@ -201,11 +215,11 @@ class Adjacency:
         due = now + self._rotation_s
         pair = self._pairs.get(ends)
         if pair is None:
-            # A restarted controller does not know the epochs in use: a random
+            left = self._left.pop(ends, None)
+            # A restarted controller that remembers nothing does not know the epochs in use: a random
             # start rarely meets the two that a node still holds.
-            self._pairs[ends] = _Pair(
-                self._key_source(1)[0], self._key_source(KEY_BYTES), self._key_source(KEY_BYTES), due
-            )
+            epoch = self._key_source(1)[0] if left is None else (left + KEY_EPOCH_GAP) % EPOCHS
+            self._pairs[ends] = _Pair(epoch, self._key_source(KEY_BYTES), self._key_source(KEY_BYTES), due)
             self._neighbours[one].add(other)
             self._neighbours[other].add(one)
         else:

@@ -101,6 +101,11 @@ def make_api(
     )
 
 
+def is_admitted(request: Request, admin_token: str | None) -> bool:
+    """Whether *request* brings the token, where one is set."""
+    return admin_token is None or _is_bearer(request, admin_token)
+
+
 def _is_bearer(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())

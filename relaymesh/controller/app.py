@@ -2,6 +2,7 @@
 
     nodes ⇄ server.NodeChannels ⇄ core.ControllerCore ⇄ api
                                        ↑ Timer
+    store ⇄ leadership: who of several controllers leads; the others sit in the same seat as standbys
 
 Everything runs in one trio task tree and one thread; the core is called from
 these tasks and never waits. Who calls :func:`run_controller` owns its end.
@@ -14,9 +15,10 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 import trio
 from starlette.applications import Starlette
@@ -26,15 +28,21 @@ from relaymesh.controller.api import make_api
 from relaymesh.controller.core import SILENCE_TIMEOUT_S, ControllerCore, CoreOptions
 from relaymesh.controller.edges_api import Locate
 from relaymesh.controller.geo import open_geoip
+from relaymesh.controller.leadership import Leadership
 from relaymesh.controller.policy import MeshPolicy, OpenMesh, TopologyPolicy
+from relaymesh.controller.reign import Reign
+from relaymesh.controller.seat import Seat
 from relaymesh.controller.server import NodeChannels, open_listeners
 from relaymesh.controller.settings import NO_API, ControllerSettings
+from relaymesh.controller.standby import StandbyCore
+from relaymesh.controller.store import Store, open_store, parse_store
 from relaymesh.runtime.http import bind_http, serve_http
 from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
 from relaymesh.runtime.settings import parse_endpoint
-from relaymesh.runtime.timer import Timer
-from relaymesh.topology import Topology, load_topology
+from relaymesh.topology import Topology, TopologyError, load_topology, parse_topology
+
+GOODBYE_S = 0.2  # for nodes to be told where to go
 
 log = get_logger(__name__)
 
@@ -54,61 +62,82 @@ async def run_controller(
     key_source: KeySource = secrets.token_bytes,
     unix_time: Callable[[], float] = time.time,
     on_editable: Callable[[Callable[[Topology], None]], None] | None = None,
+    store: Store | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until *stop* is set, then close all channels and let open API requests finish; or until cancelled.
 
     *key_source* makes the keys of links; *unix_time* (seconds) says whether a join token has expired.
     *on_editable* is given what applies a topology as ``PUT /v1/topology`` does, for who runs this in
-    their own process.
+    their own process; *store*, where it is given, is used instead of the one the settings name.
 
     Raises:
         OSError: an address cannot be bound, or a TLS file cannot be read (``ssl.SSLError``: or used).
         TopologyError: the topology file is none.
         GeoError: the MaxMind file cannot be used.
+        StoreDown: the store is a file that cannot be used.
     """
     stopping = trio.Event() if stop is None else stop
-    core = _make_core(settings, key_source, unix_time)
+    policy, tls = _load_policy(settings), _tls_context(settings)
     locate = None if settings.geoip is None else open_geoip(settings.geoip)
-    tls = _tls_context(settings)
-    with ExitStack() as unserved:
-        api_socket, api = _bind_api(settings)
-        if api_socket is not None:
-            unserved.callback(api_socket.close)
-        host, port = parse_endpoint(settings.listen)
-        listeners, port = await open_listeners(host, port, tls)
-        unserved.pop_all()
+    join_secret = settings.read_join_secret()
+    leadership: Leadership | None = None
+    seat = Seat(
+        lambda reign: _make_core(settings, policy, key_source, unix_time, reign),
+        lambda: StandbyCore(join_secret, unix_time, lambda: str(describe()["leader"])),
+        partial(_make_api, settings, locate),
+        None if settings.admin_token is None else settings.admin_token.get_secret_value(),
+        lambda: describe(),
+    )
 
-    def on_change() -> None:
-        channels.flush()
-        for event in core.poll_events():
-            log.info(event.name, **event.fields)
-        timer.poke()
+    def describe() -> dict[str, object]:
+        return {"role": "standby", "leader": ""} if leadership is None else leadership.describe()
 
-    def on_timeout(now: float) -> None:
-        core.handle_timeout(now)
-        on_change()
+    async with AsyncExitStack() as stack:
+        if store is None and (spec := parse_store(settings.store)) is not None:
+            store = await stack.enter_async_context(open_store(spec, Random(key_source(16))))
+        with ExitStack() as unserved:
+            api_socket, api = _bind_api(settings)
+            if api_socket is not None:
+                unserved.callback(api_socket.close)
+            host, port = parse_endpoint(settings.listen)
+            listeners, port = await open_listeners(host, port, tls)
+            unserved.pop_all()
+        if store is not None:
+            url, rng = settings.node_url(host, port), Random(key_source(16))
+            leadership = Leadership(store, seat, holder=key_source(8).hex(), url=url, rng=rng)
+        async with trio.open_nursery() as requests, trio.open_nursery() as background:
+            if api_socket is not None:
+                requests.start_soon(_serve_api, settings, seat, api_socket, stopping.wait)
+            background.start_soon(trio.serve_listeners, seat.serve_stream, listeners)
+            leading = trio.CancelScope()
+            if leadership is None:
+                background.start_soon(seat.lead(Reign()).run)
+            else:
+                background.start_soon(_run_within, leading, leadership.run)
+            if on_editable is not None:
+                on_editable(partial(_apply, seat))
+            addresses = Addresses((host, port), api)
+            log.info("controller ready", nodes=addresses.nodes, api=addresses.api)
+            task_status.started(addresses)
+            await stopping.wait()
+            log.info("controller stopping")
+            if leadership is not None:
+                leading.cancel()
+                await leadership.give_back()
+                await trio.sleep(GOODBYE_S)
+            background.cancel_scope.cancel()
 
-    def apply(topology: Topology) -> None:
-        core.apply_topology(topology, trio.current_time(), author="this process")
-        on_change()
 
-    channels = NodeChannels(core, on_change)
-    if on_editable is not None:
-        on_editable(apply)
-    timer = Timer(core.next_timeout, on_timeout)
-    async with trio.open_nursery() as requests, trio.open_nursery() as background:
-        if api_socket is not None:
-            api_app = _make_api(settings, core, channels, on_change, locate)
-            requests.start_soon(_serve_api, settings, api_app, api_socket, stopping.wait)
-        background.start_soon(trio.serve_listeners, channels.serve_stream, listeners)
-        background.start_soon(timer.run)
-        addresses = Addresses((host, port), api)
-        log.info("controller ready", nodes=addresses.nodes, api=addresses.api)
-        task_status.started(addresses)
-        await stopping.wait()
-        log.info("controller stopping")
-        background.cancel_scope.cancel()
+def _apply(seat: Seat, topology: Topology) -> None:
+    if seat.core is not None:
+        seat.core.apply_topology(topology, trio.current_time(), author="this process")
+        seat.changed()
+
+
+async def _run_within(scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await run()
 
 
 async def serve_until_signal(settings: ControllerSettings) -> None:
@@ -121,15 +150,29 @@ async def serve_until_signal(settings: ControllerSettings) -> None:
         stop.set()
 
 
+def _load_policy(settings: ControllerSettings) -> MeshPolicy:
+    if settings.topology is None:
+        return OpenMesh()
+    topology = load_topology(settings.topology)
+    for warning in topology.warnings:
+        log.warning("topology", problem=str(warning))
+    return TopologyPolicy(topology)
+
+
 def _make_core(
-    settings: ControllerSettings, key_source: KeySource, unix_time: Callable[[], float]
+    settings: ControllerSettings,
+    policy: MeshPolicy,
+    key_source: KeySource,
+    unix_time: Callable[[], float],
+    reign: Reign,
 ) -> ControllerCore:
-    policy: MeshPolicy = OpenMesh()
-    if settings.topology is not None:
-        topology = load_topology(settings.topology)
-        for warning in topology.warnings:
-            log.warning("topology", problem=str(warning))
-        policy = TopologyPolicy(topology)
+    if reign.remembered.topology:
+        try:
+            policy = TopologyPolicy(parse_topology(reign.remembered.topology))
+        except TopologyError as error:
+            log.error("the topology that was applied cannot be read; the file holds", why=str(error))
+        else:
+            log.info("the topology that was applied last holds, and not the file")
     options = CoreOptions(
         join_secret=settings.read_join_secret(),
         probe_interval_ms=settings.probe_interval_ms,
@@ -139,7 +182,7 @@ def _make_core(
         objective=settings.objective,
         silence_timeout_s=max(SILENCE_TIMEOUT_S, 5 * settings.report_interval_ms / 1000),
     )
-    return ControllerCore(options, policy, key_source=key_source, unix_time=unix_time)
+    return ControllerCore(options, policy, key_source=key_source, unix_time=unix_time, reign=reign)
 
 
 def _tls_context(settings: ControllerSettings) -> ssl.SSLContext | None:
@@ -161,10 +204,10 @@ def _bind_api(settings: ControllerSettings) -> tuple[socket.socket | None, tuple
 
 def _make_api(
     settings: ControllerSettings,
+    locate: Locate | None,
     core: ControllerCore,
     channels: NodeChannels,
     on_change: Callable[[], None],
-    locate: Locate | None,
 ) -> Starlette:
     token = settings.admin_token
 
@@ -181,8 +224,8 @@ def _make_api(
 
 
 async def _serve_api(
-    settings: ControllerSettings, app: Starlette, sock: socket.socket, stop: Callable[[], Awaitable[None]]
+    settings: ControllerSettings, seat: Seat, sock: socket.socket, stop: Callable[[], Awaitable[None]]
 ) -> None:
     # Loopback needs no TLS; beyond it the settings see to it that there is a certificate.
     cert, key = (settings.tls_cert, settings.tls_key) if settings.api_is_public else (None, None)
-    await serve_http(app, sock, stop, tls_cert=cert, tls_key=key)
+    await serve_http(seat.app, sock, stop, tls_cert=cert, tls_key=key)

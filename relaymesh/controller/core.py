@@ -32,10 +32,13 @@ from relaymesh.controller.placement import Client
 from relaymesh.controller.plan import Planner
 from relaymesh.controller.planning import Planning
 from relaymesh.controller.policy import CurrentPolicy, MeshPolicy
+from relaymesh.controller.presence import Patience
 from relaymesh.controller.preview import Situation, stages
 from relaymesh.controller.publish import ACTIVATE_AFTER_S, Publisher, Told
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import MAX_NODES, Joined, Member, Registry
+from relaymesh.controller.reign import Reign
+from relaymesh.controller.remembered import GENERATION_GAP, Remembered
 from relaymesh.controller.retiring import Retiring
 from relaymesh.controller.rooms import Rooms
 from relaymesh.controller.settling import Settling
@@ -58,6 +61,7 @@ from relaymesh.protocol.messages import (
     Welcome,
 )
 from relaymesh.topology import Topology
+from relaymesh.topology.formats import topology_text
 
 SILENCE_TIMEOUT_S = 10.0
 _SWEEP_S = 0.25  # how often the absent are looked at; the bounds below are seconds
@@ -77,6 +81,7 @@ class CoreOptions:
     debounce_s: float = 0.02  # changes that come together make one plan
     activate_after_s: float = ACTIVATE_AFTER_S
     presence_timeout_s: float = 10.0  # from a node's death to the end of its streams
+    mass_loss_s: float = 300.0  # the same, where so many died at once that we may be the one who is cut off
     silence_timeout_s: float = SILENCE_TIMEOUT_S  # a channel without a word for this long is closed
     silent_grace_s: float = SILENT_GRACE_S
     settle_s: float = 8.0  # at most, for all nodes to come back; more than their longest pause between tries
@@ -112,12 +117,16 @@ class ControllerCore:
         *,
         key_source: KeySource,
         unix_time: Callable[[], float],
+        reign: Reign | None = None,
     ) -> None:
+        """*reign*: as which leader, and what is remembered of earlier ones; none: as the only one ever."""
+        self._reign = reign or Reign()
+        remembered = self._reign.remembered
         self._options = options
         self._policy = CurrentPolicy(policy)
         self._unix_time = unix_time
-        self._registry = Registry(self._policy, options.max_nodes)
-        self._adjacency = Adjacency(self._policy, key_source, options.key_rotation_s)
+        self._registry = Registry(self._policy, options.max_nodes, remembered.indexes)
+        self._adjacency = Adjacency(self._policy, key_source, options.key_rotation_s, remembered.key_epochs)
         self._intake = Intake(self._adjacency.are_neighbours)
         self._lsdb = LinkStateDb(options.silent_grace_s)
         self._costs = CostBook(self._extra_cost_ms)
@@ -132,6 +141,8 @@ class ControllerCore:
         self._probation_due: float | None = None
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
+        if remembered.generation:
+            self._planner.handle_seen(remembered.generation + GENERATION_GAP)
         self._publisher = Publisher(options.activate_after_s)
         self._planning = Planning(self._planner, self._publisher, self._connected)
         self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
@@ -155,17 +166,20 @@ class ControllerCore:
         self._renewal_wanted = False  # a node goes around a link that works again
         self._was_outrun = False
         self._sweep_due: float | None = None
+        self._applied_text = remembered.topology
 
     # --- in ----------------------------------------------------------------------------------
 
     def handle_join(self, conn_id: int, join: Join, now: float) -> None:
         """The first message on a channel."""
+        self._reign.check(now)
         if self._registry.by_conn(conn_id) is not None:
             self._refuse(conn_id, JoinRefused("malformed", "this channel has joined already"), now)
             return
         was_alone = self._registry.connected_count() == 0
         try:
             self._check(join)
+            self._check_reign(join)
             self._make_room(join, now)
             joined = self._registry.join(join, conn_id, now)
         except JoinRefused as refusal:
@@ -192,6 +206,7 @@ class ControllerCore:
             return
         member.last_seen = self._now = now
         index = member.index
+        self._reign.check(now)
         match message:
             case Report():
                 member.sessions = message.sessions
@@ -236,7 +251,10 @@ class ControllerCore:
 
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` has something to do."""
+        if self._reign.lapsed:
+            return self._lapsed_timeout()
         dues = [
+            self._reign.next_timeout(),
             self._adjacency.next_timeout(),
             self._lsdb.next_timeout(),
             self._costs.next_timeout(),
@@ -255,6 +273,9 @@ class ControllerCore:
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
         self._now = now
+        if not self._reign.check(now):
+            self._handle_lapsed(now)
+            return
         self._tell(self._adjacency.handle_timeout(now))
         self._tell(self._publisher.handle_timeout(now))
         self._tell(self._rooms.handle_timeout(now))
@@ -275,6 +296,54 @@ class ControllerCore:
             self._tell_plan(self._planning.handle_timeout(now), now)
         self._hitless.handle_changed(self._rooms.poll_changed(), now)
         self._tell(self._hitless.handle_timeout(now))
+
+    # --- leadership --------------------------------------------------------------------------
+
+    @property
+    def reign(self) -> Reign:
+        """As which leader this core speaks."""
+        return self._reign
+
+    def remembered(self) -> Remembered:
+        """What a successor must know."""
+        plan = self._planner.plan
+        before = self._reign.remembered
+        return Remembered(
+            before.generation if plan is None else plan.generation,
+            self._registry.indexes(),
+            self._adjacency.key_epochs(),
+            self._applied_text,
+        )
+
+    def _lapsed_timeout(self) -> float | None:
+        """A leader that could not renew its lease makes no plan and no keys, and gives nobody up."""
+        dues = (
+            self._publisher.next_timeout(),
+            self._settling.next_timeout(),
+            self._reign.next_timeout(),
+            self._sweep_due,
+        )
+        return min((due for due in dues if due is not None), default=None)
+
+    def _handle_lapsed(self, now: float) -> None:
+        self._tell(self._publisher.handle_timeout(now))
+        if self._settling.handle_timeout(now):
+            self._tell(self._rooms.release())
+        if self._reign.send_away(now):
+            for member in self._registry.members():
+                if member.conn_id is not None:
+                    self._close(member.conn_id, "the store is out of reach; another controller may lead", now)
+        if self._sweep_due is not None and now >= self._sweep_due:
+            self._sweep(now)
+
+    def _check_reign(self, join: Join) -> None:
+        """What only the newest leader may do."""
+        if not self._reign.handle_heard(join.leader_epoch):
+            raise JoinRefused("standby", f"the node has heard of the leader epoch {join.leader_epoch}")
+        if self._reign.lapsed:
+            member = self._registry.by_name(join.name)
+            if member is None or member.boot_id != join.boot_id:
+                raise JoinRefused("standby", "the store is out of reach: only nodes that were in are let in")
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -298,7 +367,8 @@ class ControllerCore:
 
     def state(self) -> Json:
         """The mesh, as the API shows it."""
-        return self._view.state()
+        role = "lapsed" if self._reign.lapsed else "leader"
+        return {"role": role, "leader_epoch": self._reign.epoch, **self._view.state()}
 
     def path(self, start: str, end: str) -> Json | None:
         """The path between two nodes, by name, as the API shows it; None when there is none."""
@@ -369,6 +439,7 @@ class ControllerCore:
         self._tell(edited.told)
         self._plan_soon(now)
         self.counters["topology-applied"] += 1
+        self._applied_text = topology_text(topology)
         self._event(
             "topology applied",
             topology=topology.name,
@@ -394,6 +465,7 @@ class ControllerCore:
         return {
             "counters": dict(self.counters),
             "plan_due": self._plan_due,
+            "reign": self._reign.debug_state(),
             "settling": self._settling.debug_state(),
             "registry": self._registry.debug_state(),
             "adjacency": self._adjacency.debug_state(),
@@ -494,7 +566,11 @@ class ControllerCore:
     def _welcome(self, member: Member) -> Welcome:
         options = self._options
         return Welcome(
-            member.index, options.probe_interval_ms, options.dead_after_ms, options.report_interval_ms
+            member.index,
+            options.probe_interval_ms,
+            options.dead_after_ms,
+            options.report_interval_ms,
+            self._reign.epoch,
         )
 
     # --- planning ----------------------------------------------------------------------------
@@ -527,7 +603,12 @@ class ControllerCore:
 
     def _may_plan(self) -> bool:
         # With nobody connected there is no evidence, and nobody to tell.
-        return self._planning.idle and not self._settling.waiting and self._registry.connected_count() > 0
+        return (
+            self._planning.idle
+            and not self._settling.waiting
+            and not self._reign.lapsed
+            and self._registry.connected_count() > 0
+        )
 
     def _replan(self, now: float) -> None:
         self._plan_due = None
@@ -592,15 +673,16 @@ class ControllerCore:
             if member.conn_id is not None and silent:
                 self.counters["channel-silent"] += 1
                 self._close(member.conn_id, "nothing was heard on this channel", now)
-        if self._registry.connected_count() == 0 or self._settling.waiting:
+        if self._registry.connected_count() == 0 or self._settling.waiting or self._reign.lapsed:
             return  # an outage of ours says nothing about the nodes
         for member in nodes:
             if member.connected or self._lsdb.is_reached(member.index):
                 member.dead_since = None
             elif member.dead_since is None:
                 member.dead_since = now
-            elif now - member.dead_since >= self._options.presence_timeout_s:
-                self._give_up(member, now)
+        patience = Patience(self._options.presence_timeout_s, self._options.mass_loss_s)
+        for index in patience.given_up({m.index: m.dead_since for m in nodes}, now):
+            self._give_up(self._registry.member(index), now)
 
     def _give_up(self, member: Member, now: float, *, reserve: bool = True) -> None:
         self._event("node gone", node=member.name)
@@ -631,7 +713,7 @@ class ControllerCore:
         for index, message in told:
             member = self._registry.by_index(index)
             if member is not None and member.conn_id is not None:
-                self._outgoing.append((member.conn_id, message))
+                self._outgoing.append((member.conn_id, self._reign.stamp(message)))
 
     def _event(self, name: str, **fields: object) -> None:
         self._events.append(CoreEvent(name, fields))

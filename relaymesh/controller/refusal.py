@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-RefusalCode = Literal["token", "name-taken", "region", "version", "full", "malformed"]
+RefusalCode = Literal["token", "name-taken", "region", "version", "full", "malformed", "standby"]
 
 
 class JoinRefused(Exception):

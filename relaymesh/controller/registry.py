@@ -11,7 +11,9 @@ This module knows no keys, links or streams.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from relaymesh.controller.policy import MeshPolicy
@@ -63,13 +65,21 @@ class Joined:
 class Registry:
     """The members, by name, index and channel. Bounded by *max_nodes*."""
 
-    def __init__(self, policy: MeshPolicy, max_nodes: int = MAX_NODES) -> None:
+    def __init__(
+        self,
+        policy: MeshPolicy,
+        max_nodes: int = MAX_NODES,
+        reserved: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """*reserved*: indexes of names that were in under an earlier controller, and may be coming back."""
         self._policy = policy
         self._max_nodes = min(max_nodes, MAX_NODES)
         self._by_name: dict[str, Member] = {}
         self._by_index: dict[int, Member] = {}
         self._by_conn: dict[int, Member] = {}
         self._departed: dict[str, int] = {}  # name → index, longest gone first
+        # Not among the departed, whom neighbours are told to forget: these may only be late.
+        self._reserved = {name: index for name, index in reserved.items() if 0 <= index < self._max_nodes}
 
     def join(self, join: Join, conn_id: int, now: float) -> Joined:
         """Let *join* in on *conn_id*.
@@ -134,6 +144,10 @@ class Registry:
     def by_index(self, index: int) -> Member | None:
         return self._by_index.get(index)
 
+    def member(self, index: int) -> Member:
+        """The member with *index*, which is in."""
+        return self._by_index[index]
+
     def by_name(self, name: str) -> Member | None:
         return self._by_name.get(name)
 
@@ -146,6 +160,11 @@ class Registry:
     def departed(self) -> list[int]:
         """The indexes of nodes that were in once and are not now."""
         return list(self._departed.values())
+
+    def indexes(self) -> dict[str, int]:
+        """All names that have an index, in or not."""
+        own = {name: member.index for name, member in self._by_name.items()}
+        return {**self._reserved, **self._departed, **own}
 
     def debug_state(self) -> dict[str, object]:
         return {
@@ -171,8 +190,10 @@ class Registry:
             raise JoinRefused("malformed", "http_url is not an http or https URL")
 
     def _join_new(self, join: Join, conn_id: int, now: float) -> Joined:
-        index = self._assign_index(join.name, join.index)
+        index = self._assign_index(join.name, join.index, forwards=join.generation > 0)
         self._departed.pop(join.name, None)
+        self._reserved = {name: other for name, other in self._reserved.items() if other != index}
+        self._reserved.pop(join.name, None)
         member = Member(
             index=index,
             name=join.name,
@@ -189,11 +210,17 @@ class Registry:
         self._by_name[join.name] = self._by_index[index] = self._by_conn[conn_id] = member
         return Joined(member, "new", None, moved=True, absent_since=None)
 
-    def _assign_index(self, name: str, proposed: int | None) -> int:
+    def _assign_index(self, name: str, proposed: int | None, *, forwards: bool) -> int:
+        taken = self._by_index.keys() | self._departed.values()
         own = self._departed.get(name)
         if own is not None:
             return own
-        taken = self._by_index.keys() | self._departed.values()
+        if forwards and proposed is not None and proposed < self._max_nodes and proposed not in taken:
+            return proposed  # whatever was remembered: its neighbours send to it there
+        own = self._reserved.get(name)
+        if own is not None and own not in taken:
+            return own
+        taken |= set(self._reserved.values())
         if proposed is not None and proposed < self._max_nodes and proposed not in taken:
             return proposed
         free = next((index for index in range(self._max_nodes) if index not in taken), None)
@@ -202,4 +229,6 @@ class Registry:
         if self._departed:
             longest_gone = next(iter(self._departed))
             return self._departed.pop(longest_gone)
+        if self._reserved:
+            return self._reserved.pop(next(iter(self._reserved)))
         raise JoinRefused("full", f"the mesh holds {self._max_nodes} nodes and no more")

@@ -13,15 +13,22 @@ import ssl
 from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from relaymesh.controller.buckets import TokenBucket
-from relaymesh.controller.core import ControllerCore, Disconnect
+from relaymesh.controller.core import Disconnect, Outgoing
 from relaymesh.controller.registry import MAX_NODES
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.messages import MAX_MESSAGE_BYTES, decode_node_message, encode_message
+from relaymesh.protocol.messages import (
+    MAX_MESSAGE_BYTES,
+    NodeMessage,
+    Refused,
+    decode_node_message,
+    encode_message,
+)
 from relaymesh.runtime.log import get_logger
 
 PATH = "/v1/node"
@@ -76,10 +83,26 @@ class Outbox:
         return data
 
 
+class ChannelCore(Protocol):
+    """What channels need of a core; a leader's and a standby's have it."""
+
+    def handle_message(self, conn_id: int, message: NodeMessage, now: float) -> None:
+        """A message of a channel."""
+
+    def handle_malformed(self, conn_id: int, error: ProtocolError, now: float) -> None:
+        """What is no message."""
+
+    def handle_disconnect(self, conn_id: int, now: float) -> None:
+        """The channel closed."""
+
+    def poll_outgoing(self) -> list[Outgoing]:
+        """What to send, and which channels to close, in order."""
+
+
 class NodeChannels:
     """All channels of the nodes. ``on_change`` is called after each change to the core."""
 
-    def __init__(self, core: ControllerCore, on_change: Callable[[], None]) -> None:
+    def __init__(self, core: ChannelCore, on_change: Callable[[], None]) -> None:
         self._core = core
         self._on_change = on_change
         self._numbers = count(1)
@@ -104,6 +127,13 @@ class NodeChannels:
                 log.warning("a node does not drain its channel", channel=conn_id)
                 self.counters["channel-overflow"] += 1
                 scope.cancel()
+
+    def dismiss(self, refused: Refused) -> None:
+        """Tell every node to go elsewhere, and close its channel."""
+        for outbox, scope in self._open.values():
+            outbox.put(encode_message(refused))
+            outbox.finish()
+            scope.deadline = min(scope.deadline, trio.current_time() + CLOSE_TIMEOUT_S)
 
     def debug_state(self) -> dict[str, object]:
         return {

@@ -8,9 +8,10 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from relaymesh.controller.objective import Objective
+from relaymesh.controller.store import parse_store
 from relaymesh.controller.tokens import check_join_secret
 from relaymesh.runtime.log import LogFormat, LogLevel
-from relaymesh.runtime.settings import is_loopback, parse_endpoint
+from relaymesh.runtime.settings import format_endpoint, is_loopback, is_wildcard, parse_endpoint
 
 NO_API = "off"
 
@@ -69,6 +70,16 @@ class ControllerSettings(BaseModel):
         default="latency",
         description="What routes are to be best at: latency, cost (prices per GB first) or balanced.",
     )
+    store: str = Field(
+        default="memory",
+        description="What outlives this process, and is shared with other controllers: memory (nothing), "
+        "sqlite:PATH (one controller), or nats://HOST:PORT[/BUCKET] (several; tls:// beyond loopback).",
+    )
+    url: str = Field(
+        default="",
+        description="The URL at which nodes reach this controller, as in their --controller; "
+        "standbys tell it to nodes. Derived from --listen where that names one address.",
+    )
     key_rotation_s: float = Field(
         default=3600.0, ge=10, description="How long the keys of a link are used, seconds."
     )
@@ -91,8 +102,15 @@ class ControllerSettings(BaseModel):
             )
         if self.dead_after_ms < 2 * self.probe_interval_ms:
             raise ValueError("dead_after_ms is less than two probe intervals")
+        parse_store(self.store)
         self.read_join_secret()
         return self
+
+    def node_url(self, host: str, port: int) -> str:
+        """Where nodes reach this controller that listens on *host* and *port*; empty: it cannot be known."""
+        if self.url or is_wildcard(host):
+            return self.url.rstrip("/")
+        return f"{'ws' if self.tls_cert is None else 'wss'}://{format_endpoint((host, port))}"
 
     @property
     def api_is_public(self) -> bool:

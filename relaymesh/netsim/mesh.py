@@ -18,7 +18,9 @@ import trio
 from pydantic import SecretStr
 
 from relaymesh.controller.app import run_controller
+from relaymesh.controller.lease import LEASE_KEY, decode_record
 from relaymesh.controller.settings import NO_API, ControllerSettings
+from relaymesh.controller.store.memory import MemoryEngine, MemoryStore
 from relaymesh.controller.tokens import make_join_token
 from relaymesh.netsim.conditions import condition_changes, link_conditions
 from relaymesh.netsim.direct import DirectPort, NetworkTimer, RelayLink
@@ -42,6 +44,7 @@ COPY_FLAG = 0x40  # flag of a media frame
 CONTROL_PORT, RELAY_PORT, MEDIA_PORT, HTTP_PORT = 7400, 7500, 7600, 7700
 CONTROLLER_HOST = "10.0.0.1"
 CONTROLLER_NAME = "controller.mesh"
+STORE_DELAY_S = 0.002  # what a call of a store takes
 SECRET = "a join secret of the emulated network"
 UNIX_EPOCH = 1_800_000_000.0  # what the date is when a run begins
 # What a killed process leaves in those of its tasks that still run.
@@ -75,6 +78,30 @@ class SimNode:
     duplicates: dict[object, int] = field(default_factory=dict)  # encoding → seen so far
 
 
+@dataclass(slots=True)
+class SimController:
+    """One controller's place; ``scope`` is None while it is dead."""
+
+    number: int
+    boots: int = 0
+    scope: trio.CancelScope | None = None
+    apply: Callable[[Topology], None] | None = None  # a topology, while it lives
+    store: MemoryStore | None = None  # None: it is the only one, and keeps nothing
+
+    @property
+    def host(self) -> str:
+        return f"10.0.0.{self.number + 1}"
+
+    @property
+    def name(self) -> str:
+        return f"controller-{self.number}.mesh" if self.number else CONTROLLER_NAME
+
+    @property
+    def url(self) -> str:
+        """Where nodes connect."""
+        return f"ws://{self.name}:{CONTROL_PORT}"
+
+
 class SimMesh:
     """All processes and the links between them."""
 
@@ -89,16 +116,17 @@ class SimMesh:
             for index, name in enumerate(scenario.nodes)
         }
         self._by_host = {node.host: node.name for node in self.nodes.values()}
-        self._by_host[CONTROLLER_HOST] = CONTROLLER
+        self.controllers = [SimController(number) for number in range(scenario.standbys + 1)]
+        self.store = MemoryEngine(STORE_DELAY_S)  # shared by all controllers, where there are several
+        for place in self.controllers:
+            self._by_host[place.host] = CONTROLLER
+            place.store = MemoryStore(self.store) if scenario.standbys else None
         self._clients: dict[str, str] = {}  # host of a client → its node's host
         self._models: dict[tuple[str, str], LinkModel] = {}
         self._relay_links: dict[tuple[str, str], RelayLink] = {}
         self._folder = scenario.path.parent
         self._access = link_conditions(scenario.access, self._folder)
         self._certificate = Certificate.generate(UNIX_EPOCH)
-        self._controller_scope: trio.CancelScope | None = None
-        self._controller_boots = 0
-        self._apply: Callable[[Topology], None] | None = None  # of the controller that runs now
         self.edits = 0  # topologies that were applied
         self._nursery: trio.Nursery | None = None
         self.network: Network | None = None
@@ -136,6 +164,10 @@ class SimMesh:
             model = LinkModel(conditions, Random(f"{self.seed}:{source}:{target}"))
             self._models[source, target] = model
         return model
+
+    def host_names(self) -> dict[str, str]:
+        """The whole DNS of the run."""
+        return {place.name: place.host for place in self.controllers}
 
     def add_client(self, host: str, node: str) -> None:
         """A client on *host* speaks to *node* only."""
@@ -189,43 +221,55 @@ class SimMesh:
         return self.nodes[name].node
 
     def start_controller(self) -> None:
+        """Start every controller that is dead."""
         network, nursery = self._running()
-        if self._controller_scope is None:
-            self._controller_boots += 1
-            self._controller_scope = trio.CancelScope()
-            with network.on_host(CONTROLLER_HOST):
-                nursery.start_soon(self._run_controller, self._controller_scope, name=CONTROLLER)
+        for place in self.controllers:
+            if place.scope is None:
+                place.boots += 1
+                place.scope = trio.CancelScope()
+                with network.on_host(place.host):
+                    nursery.start_soon(self._run_controller, place, place.scope, name=place.name)
 
-    async def _run_controller(self, scope: trio.CancelScope) -> None:
-        keys = Random(f"{self.seed}:keys:{self._controller_boots}")
+    async def _run_controller(self, place: SimController, scope: trio.CancelScope) -> None:
+        keys = Random(f"{self.seed}:keys:{place.number or ''}{place.boots}")
+        listen = f"{place.host}:{CONTROL_PORT}"
         try:
             with scope:
                 await run_controller(
-                    self._controller_settings,
+                    # Plain WebSockets beyond loopback are refused to real processes only.
+                    self._controller_settings.model_copy(update={"listen": listen, "url": place.url}),
                     key_source=keys.randbytes,
                     unix_time=lambda: UNIX_EPOCH + trio.current_time(),
-                    on_editable=self._take_editor,
+                    on_editable=partial(setattr, place, "apply"),
+                    store=place.store,
                 )
         except* DEATH:
             if not scope.cancel_called:
                 raise
 
-    def _take_editor(self, apply: Callable[[Topology], None]) -> None:
-        self._apply = apply
-
     def apply_topology(self, topology: Topology) -> None:
         """As the operator's ``topology apply`` would; nothing while there is no controller."""
-        if self._apply is not None:
-            self._apply(topology)
+        place = self.leading_controller()
+        if place is not None and place.apply is not None:
+            place.apply(topology)
             self.edits += 1
 
     def crash_controller(self) -> None:
+        """Kill the one that leads, as a process is killed."""
         network, _ = self._running()
-        self._apply = None
-        if self._controller_scope is not None:
-            self._controller_scope.cancel()
-            self._controller_scope = None
-            network.kill_host(CONTROLLER_HOST)
+        place = self.leading_controller()
+        if place is not None and place.scope is not None:
+            place.scope.cancel()
+            place.scope = place.apply = None
+            network.kill_host(place.host)
+
+    def leading_controller(self) -> SimController | None:
+        """The one that leads, as far as the store knows; None: nobody does."""
+        if len(self.controllers) == 1:
+            return self.controllers[0]
+        entry = self.store.entries.get(LEASE_KEY)
+        url = "" if entry is None else decode_record(entry.value).url
+        return next((place for place in self.controllers if place.url == url), None)
 
     def start_node(self, name: str) -> None:
         network, nursery = self._running()
@@ -334,14 +378,12 @@ class SimMesh:
     # --- settings ------------------------------------------------------------------------------
 
     def _make_controller_settings(self, topology_file: Path) -> ControllerSettings:
-        settings = ControllerSettings(
+        return ControllerSettings(
             topology=topology_file,
             join_secret=SecretStr(SECRET),
             api_listen=NO_API,
             **self.scenario.settings.controller(),
         )
-        # Plain WebSockets beyond loopback are refused to real processes only.
-        return settings.model_copy(update={"listen": f"{CONTROLLER_HOST}:{CONTROL_PORT}"})
 
     def _node_settings(self, place: SimNode) -> NodeSettings:
         settings = NodeSettings(
@@ -353,7 +395,7 @@ class SimMesh:
             media=f"{place.host}:{MEDIA_PORT}",
             **self.scenario.settings.node(),
         )
-        return settings.model_copy(update={"controller": f"ws://{CONTROLLER_NAME}:{CONTROL_PORT}"})
+        return settings.model_copy(update={"controller": ",".join(one.url for one in self.controllers)})
 
     # --- counting ------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ import trio
 from relaymesh.netsim.clients import Client, Crowd, track_spec
 from relaymesh.netsim.clock import run_virtual
 from relaymesh.netsim.measure import Measurement
-from relaymesh.netsim.mesh import CONTROLLER_HOST, CONTROLLER_NAME, SimMesh
+from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.plan_changes import PlanChanges
 from relaymesh.netsim.result import Event, Result, conclude
@@ -37,6 +37,7 @@ from relaymesh.netsim.scenario.timeline import (
     DropControlFrames,
     EditTopology,
     SetLink,
+    SetStore,
     SkewClock,
     StartController,
     StartNode,
@@ -95,7 +96,7 @@ class Simulation:
         self.seed = seed
         self.mesh = SimMesh(scenario, seed, topology_file)
         self.crowd = Crowd()
-        self.network = Network(seed, self.mesh.link, {CONTROLLER_NAME: CONTROLLER_HOST}, trace=trace)
+        self.network = Network(seed, self.mesh.link, self.mesh.host_names(), trace=trace)
         self.measurement = Measurement(self.mesh, self.crowd, self.network)
         self.events: list[Event] = []
         self._on_progress = on_progress
@@ -176,6 +177,8 @@ class Simulation:
                 mesh.crash_controller()
             case StartController():
                 mesh.start_controller()
+            case SetStore():
+                mesh.store.down = action.down
             case DropControlFrames():
                 for name in action.nodes:
                     mesh.nodes[name].drop_control = action.fraction

@@ -69,7 +69,7 @@ def test_nodes_join_report_and_get_tables_by_measured_latency() -> None:
     assert mesh.route("c", "a") == ["c", "b", "a"]
     assert {node.active for node in mesh.nodes.values()} == {mesh.nodes["a"].active}
     welcome = mesh.nodes["b"].heard[0]
-    assert welcome == Welcome(1, 50.0, 200.0, 1000.0)
+    assert welcome == Welcome(1, 50.0, 200.0, 1000.0, leader_epoch=1)
 
 
 def test_a_late_node_gets_its_links_and_routes_by_joining() -> None:

@@ -81,16 +81,20 @@ class Mesh:
     secret: str = "0123456789abcdef0123456789abcdef"
     tls: dict[str, Path] | None = None
     media_host: str = "127.0.0.1"
+    store: str | None = None  # shared by all controllers
+    controllers: int = 1
     processes: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.topology.node_list()]
         relay, media = free_ports(len(names)), free_ports(len(names))
-        http = free_ports(len(names) + 2, socket.SOCK_STREAM)
+        http = free_ports(len(names) + 2 * self.controllers, socket.SOCK_STREAM)
         self.relay_ports = dict(zip(names, relay, strict=True))
         self.media_ports = dict(zip(names, media, strict=True))
         self.http_ports = dict(zip(names, http, strict=False))
-        self.control_port, self.api_port = http[-2:]
+        self.control_ports = http[len(names) : len(names) + self.controllers]
+        self.api_ports = http[len(names) + self.controllers :]
+        self.leader = 0  # the number of the controller that is asked for the state
 
     def command(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> Process:
         log = self.directory / f"{name}-{len(list(self.directory.glob(f'{name}-*.log')))}.log"
@@ -104,22 +108,36 @@ class Mesh:
         process = self.processes[name] = Process(name, popen, log)
         return process
 
-    def start_controller(self) -> Process:
+    @property
+    def api_port(self) -> int:
+        return self.api_ports[self.leader]
+
+    def start_controller(self, number: int = 0) -> Process:
         tls = ["--tls-cert", str(self.tls["cert"]), "--tls-key", str(self.tls["key"])] if self.tls else []
         process = self.command(
+            f"controller-{number}" if number else "controller",
             "controller",
-            "controller",
-            *("--listen", f"127.0.0.1:{self.control_port}"),
-            *("--api-listen", f"127.0.0.1:{self.api_port}"),
+            *("--listen", f"127.0.0.1:{self.control_ports[number]}"),
+            *("--api-listen", f"127.0.0.1:{self.api_ports[number]}"),
+            *(("--store", self.store) if self.store else ()),
             *("--topology", str(TOPOLOGIES / f"{self.topology.name}.yaml")),
             *("--log-format", "json", *tls),
             environment={"RELAYMESH_CONTROLLER_JOIN_SECRET": self.secret},
         )
         scheme = "http"
         wait_for(
-            lambda: get_json(f"{scheme}://127.0.0.1:{self.api_port}/v1/state"), what="the controller's start"
+            lambda: get_json(f"{scheme}://127.0.0.1:{self.api_ports[number]}/v1/state"),
+            what="the controller's start",
         )
         return process
+
+    def role(self, number: int) -> str:
+        """leader, standby, lapsed, or dead."""
+        try:
+            role: str = get_json(f"http://127.0.0.1:{self.api_ports[number]}/v1/state")["role"]
+        except OSError:
+            return "dead"
+        return role
 
     def start_node(
         self, name: str, *, process: str | None = None, token: str | None = None, **flags: str
@@ -137,7 +155,9 @@ class Mesh:
         options = {
             "name": name,
             "region": self.topology.node(name).region,
-            "controller": f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.control_port}",
+            "controller": ",".join(
+                f"{'wss' if self.tls else 'ws'}://127.0.0.1:{port}" for port in self.control_ports
+            ),
             "relay": f"127.0.0.1:{self.relay_ports[name]}",
             "media": f"{self.media_host}:{self.media_ports[name]}",
             "http": f"127.0.0.1:{self.http_ports[name]}",
@@ -155,7 +175,8 @@ class Mesh:
         )
 
     def start(self) -> None:
-        self.start_controller()
+        for number in range(self.controllers):
+            self.start_controller(number)
         for node in self.topology.node_list():
             self.start_node(node.name)
         self.wait_until_routed()

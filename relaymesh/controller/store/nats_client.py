@@ -215,7 +215,8 @@ class NatsClient:
                         self._handle(frame)
         finally:
             self._queue = self._broken = None
-            self.connected = trio.Event()
+            if self.connected.is_set():  # otherwise somebody may be waiting for this one
+                self.connected = trio.Event()
             for answer in self._answers.values():
                 answer.close()
 

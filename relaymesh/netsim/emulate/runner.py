@@ -30,7 +30,7 @@ from relaymesh.netsim.emulate.processes import ChildDied, go_along
 from relaymesh.netsim.emulate.world import EmulatorDied, World, open_world
 from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.result import Event, Result, conclude
-from relaymesh.netsim.scenario.model import ApplyTopology, ClockSkew, DropControl, PlanChanges
+from relaymesh.netsim.scenario.model import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import timeline
 from relaymesh.netsim.simulate import DRAIN_S, MAX_JOIN_EVENTS, replay_command
@@ -53,11 +53,16 @@ class Stopped(Exception):
 def cannot_emulate(scenario: Scenario, backend: str = TUN) -> list[str]:
     """What *scenario* asks for that cannot be done to real processes, or not by *backend*."""
     found = [] if backend == TUN else cannot_netem(scenario)
+    if scenario.standbys:
+        found.append(
+            f"{scenario.path}: controller.standbys cannot be emulated: there is no store; simulate it"
+        )
     return found + [
         f"{scenario.path}: faults[{index}]: {fault.kind} cannot be emulated: {why}"
         for index, fault in enumerate(scenario.faults)
         for kind, why in (
             (ClockSkew, "all processes share this machine's clock"),
+            (StoreOutage, "there is no store; simulate it"),
             (DropControl, "control messages travel inside TLS; simulate it"),
             (ApplyTopology | PlanChanges, "only a simulated controller is edited by a scenario"),
         )

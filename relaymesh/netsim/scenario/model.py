@@ -341,6 +341,13 @@ class ControllerCrash(_Fault):
     restart_after_s: Span | None = Field(default=None, description="Default: it stays dead.")
 
 
+class StoreOutage(_Fault):
+    """The store that several controllers share does not answer."""
+
+    kind: Literal["store-outage"]
+    for_s: Span | None = FOR_S
+
+
 class ClockSkew(_Fault):
     """A node's clock is off, and runs at another speed."""
 
@@ -385,6 +392,7 @@ AnyFault = (
     | Partition
     | NodeCrash
     | ControllerCrash
+    | StoreOutage
     | ClockSkew
     | DropControl
     | ApplyTopology
@@ -461,6 +469,11 @@ class ControllerEntry(Strict):
     """Where the controller stands."""
 
     at: Name = Field(description="A node or region; its control channels take the shortest way through it.")
+    standbys: Annotated[int, Field(ge=0, le=4)] = Field(
+        default=0,
+        description="So many more controllers at the same place, which share a store with it; a crash "
+        "is the leader's. In simulate only.",
+    )
 
 
 class UnderlayEntry(Strict):

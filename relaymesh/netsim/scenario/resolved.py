@@ -111,6 +111,11 @@ class Scenario:
         at = self.file.controller
         return self.nodes_at(at.at if at else self.topology.regions[0].name)[0]
 
+    @property
+    def standbys(self) -> int:
+        """How many controllers there are beside the first."""
+        return self.file.controller.standbys if self.file.controller else 0
+
     def controller_delay_ms(self, node: str) -> float:
         """One-way delay between the controller and *node*: the best path through the topology,
         and a local hop, milliseconds."""

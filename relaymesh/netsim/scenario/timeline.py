@@ -32,6 +32,7 @@ from relaymesh.netsim.scenario.model import (
     NodeCrash,
     Partition,
     PlanChanges,
+    StoreOutage,
 )
 from relaymesh.netsim.scenario.resolved import Scenario
 from relaymesh.topology import Topology
@@ -91,6 +92,15 @@ class StartController:
 
 
 @dataclass(frozen=True, slots=True)
+class SetStore:
+    """The controllers' store goes down, or answers again."""
+
+    at_s: float
+    down: bool
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class SkewClock:
     """The node's clock is off by this from now on."""
 
@@ -126,6 +136,7 @@ Action = (
     | StartNode
     | CrashController
     | StartController
+    | SetStore
     | SkewClock
     | DropControlFrames
     | EditTopology
@@ -202,7 +213,7 @@ def describe(fault: Fault) -> str:
     """*fault* in a few words."""
     if isinstance(fault, NodeCrash | ClockSkew):
         return f"{fault.kind} {fault.node}"
-    if isinstance(fault, ControllerCrash):
+    if isinstance(fault, ControllerCrash | StoreOutage):
         return fault.kind
     if isinstance(fault, ApplyTopology):
         pairs = [" – ".join(link.between) for link in fault.links]
@@ -353,6 +364,10 @@ def _process_actions(scenario: Scenario, fault: Fault) -> Iterator[Action]:
         yield CrashController(fault.at_s, what)
         if end != inf:
             yield StartController(end, "controller starts again")
+    elif isinstance(fault, StoreOutage):
+        yield SetStore(fault.at_s, True, what)
+        if end != inf:
+            yield SetStore(end, False, f"{what} ends")
     elif isinstance(fault, ClockSkew):
         for node in scenario.nodes_at(fault.node):
             yield SkewClock(fault.at_s, node, fault.offset_s, fault.drift_ppm, what)
