@@ -63,9 +63,11 @@ class Steps:
 
     def __init__(self) -> None:
         self._links: dict[Direction, _Link] = {}
+        self._departing: dict[Direction, _Link] = {}  # those of them with a departure: few of many
 
     def forget(self, direction: Direction) -> bool:
         """The link is down or gone; whether it was planned with."""
+        self._departing.pop(direction, None)
         return self._links.pop(direction, None) is not None
 
     def update(self, direction: Direction, measured: Measured, now: float) -> bool:
@@ -76,6 +78,10 @@ class Steps:
             return True
         link.latest = measured
         _compare(link, now)
+        if link.departure is None:
+            self._departing.pop(direction, None)
+        else:
+            self._departing[direction] = link
         return False
 
     def shift(self, direction: Direction, by_ms: float) -> None:
@@ -89,13 +95,13 @@ class Steps:
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""
-        dues = (link.departure.due for link in self._links.values() if link.departure is not None)
+        dues = (link.departure.due for link in self._departing.values() if link.departure is not None)
         return min(dues, default=None)
 
     def handle_timeout(self, now: float) -> bool:
         """Take the steps that are confirmed; whether there were any."""
         moved = False
-        for link in self._links.values():
+        for direction, link in list(self._departing.items()):
             departure = link.departure
             if departure is None or now < departure.due:
                 continue
@@ -106,6 +112,8 @@ class Steps:
             link.planned, link.departure = departure.least, None
             # It may have moved on since, and be still now: nothing would say so again.
             _compare(link, now)
+            if link.departure is None:
+                del self._departing[direction]
         return moved
 
     def planned(self) -> dict[Direction, float]:
