@@ -73,11 +73,13 @@ class LoadGauges:
         return {f"{a}>{b}": gauge.level for (a, b), gauge in sorted(self._gauges.items())}
 
     def _share(self, direction: Direction, link: LinkReport) -> float:
+        # What is left out for want of room is wanted all the same.
+        wanted = link.used_kbps + link.shed_kbps
         limits = (link.available_kbps, self._capacity_kbps(direction))
         known = [limit for limit in limits if limit > 0]  # 0 says that nothing is known
         if link.queue_ms >= QUEUE_FULL_MS:
             return LEVELS[-1][0]
-        return link.used_kbps / min(known) if known else 0.0
+        return wanted / min(known) if known else 0.0
 
 
 def _update(gauge: _Gauge, share: float, now: float) -> bool:

@@ -38,6 +38,7 @@ ENDED_STREAM_KEPT = 10.0  # s; players wait so long for a publisher to come back
 RESUBSCRIBE_INTERVAL = 1.0  # s
 MAINTENANCE_INTERVAL = 0.5  # s
 REPORT_PAUSE = 0.1  # s; between reports of links that got better or worse
+REPORT_INTERVAL_SHORT = 0.3  # s; while a link is short: other ways should be found soon
 JOIN_BYTES = messages.MAX_MESSAGE_BYTES - (
     64 << 10
 )  # of streams in a join; the rest is said after the welcome
@@ -164,7 +165,10 @@ class NodeCore:
         for session in self.edge.handle_timeout(now):
             self.end_session(session, session.closed or "closed", now)
         self._ask_for_keyframes(now)
-        if self._next_report is not None and now >= self._next_report:
+        if self._next_report is not None and (
+            now >= self._next_report
+            or (now >= self._reported_at + REPORT_INTERVAL_SHORT and self.relay.short)
+        ):
             self._report(now)
         if now >= self._next_maintenance:
             self._next_maintenance = now + MAINTENANCE_INTERVAL

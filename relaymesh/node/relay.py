@@ -171,6 +171,11 @@ class RelayPort:
     def neighbours(self) -> list[tuple[int, str, Address]]:
         return [(peer, n.name, n.address) for peer, n in self._neighbours.items()]
 
+    @property
+    def short(self) -> bool:
+        """Whether any link is asked for more than it carries."""
+        return any(neighbour.link.short for neighbour in self._neighbours.values())
+
     def reports(self, now: float) -> tuple[LinkReport, ...]:
         """What the controller wants to know of every link."""
         reports = []
@@ -188,6 +193,7 @@ class RelayPort:
                     received_packets=sample.received_packets,
                     available_kbps=min(1e9, sample.available_kbps),
                     used_kbps=min(1e9, sample.used_kbps),
+                    shed_kbps=min(1e9, sample.shed_kbps),
                     queue_ms=sample.queue_ms,
                     burst=min(sample.burst, 1e6),
                     residual_loss=sample.residual_loss,

@@ -54,6 +54,11 @@ class Layers:
         """Bytes per second that all layers offered."""
         return sum(layer.rate for layer in self._layers.values())
 
+    @property
+    def shed_rate(self) -> float:
+        """Bytes per second of the layers that are left out."""
+        return sum(layer.rate for layer in self._layers.values() if layer.shed)
+
     def offer(self, key: bytes, level: int, size: int, *, end: bool, entry: bool, now: float) -> bool:
         """Whether a packet goes. *end*: the last of its picture; *entry*: a decoder can begin with it."""
         if now - self._window_at >= WINDOW:

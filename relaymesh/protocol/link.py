@@ -104,6 +104,7 @@ class LinkSample:
     received_packets: int  # datagrams accepted
     available_kbps: float  # what the way to the peer carries; 0 while it was never seen full
     used_kbps: float  # all that is sent
+    shed_kbps: float  # of enhancement layers left out, since there is no room
     queue_ms: float  # how long a packet waits for others, here and on the way
     burst: float  # mean length of a run of datagrams lost on the way to the peer; 1 while none was
     residual_loss: float  # fraction of the media sent that stayed lost after repair
@@ -480,6 +481,11 @@ class Link:
 
     # --- telling ---------------------------------------------------------------------------------
 
+    @property
+    def short(self) -> bool:
+        """Whether more is to be sent than the way carries, at this moment."""
+        return self._outflow.short
+
     def take_unacknowledged(self) -> list[bytes]:
         """What was sealed lately and is not known to have arrived, oldest first, as frames.
 
@@ -500,6 +506,7 @@ class Link:
             received_packets=self._received_packets,
             available_kbps=self._outflow.available_kbps,
             used_kbps=self._outflow.used / 125,
+            shed_kbps=self._outflow.shed_kbps,
             queue_ms=min(_MAX_RTT_MS, self._outflow.queue_ms),
             burst=self._fates.out.burst,
             residual_loss=self._sender.residual_loss,

@@ -105,6 +105,7 @@ class LinkReport(Struct, frozen=True):
     received_packets: Counter
     available_kbps: Kbps = 0.0  # what the way to the peer carries; 0 = it was never seen full
     used_kbps: Kbps = 0.0  # of it, repair included
+    shed_kbps: Kbps = 0.0  # of enhancement layers left out, since there is no room
     queue_ms: Milliseconds = 0.0  # how long a packet waits for others, here and on the way
     burst: Annotated[float, Meta(ge=1.0, le=1e6)] = 1.0  # mean length of a run of lost datagrams, to the peer
     residual_loss: Fraction = 0.0  # of the media to the peer, after repair

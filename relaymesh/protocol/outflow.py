@@ -153,6 +153,7 @@ class Outflow:
         if was_limited or rate.limited:
             self._pacer.set_rate(rate.rate, now)
             filled, self._fillings = rate.fillings != self._fillings, rate.fillings
+            self._sender.waiting = self._waiting()
             self._layers.fit(rate.rate, self._others, rtt=estimate.rtt, filled=filled, now=now)
 
     def _unwrap(self, ack: Ack) -> float | None:
@@ -180,6 +181,7 @@ class Outflow:
         """The link went down: the path may be another when it is back."""
         self.rate.forget()
         self._layers.forget()
+        self._sender.waiting = 0.0
         self._pacer.set_rate(math.inf, 0.0)
         self._last_ticks = None
 
@@ -193,10 +195,22 @@ class Outflow:
         return self.rate.rate / 125 if self.rate.limited else 0.0
 
     @property
+    def shed_kbps(self) -> float:
+        """Of layers that are left out now."""
+        return self._layers.shed_rate / 125
+
+    @property
+    def short(self) -> bool:
+        """Whether layers are left out or packets wait, because the path is full."""
+        return self.rate.limited and (self._layers.shed_now > 0 or bool(self._pacer))
+
+    @property
     def queue_ms(self) -> float:
         """How long a packet waits: here, and in the path."""
-        here = self._pacer.waiting_bytes / self.rate.rate if self.rate.limited else 0.0
-        return (here + self.rate.queueing) * 1e3
+        return (self._waiting() + self.rate.queueing) * 1e3
+
+    def _waiting(self) -> float:
+        return self._pacer.waiting_bytes / self.rate.rate if self.rate.limited else 0.0
 
     def debug_state(self) -> dict[str, object]:
         return {

@@ -17,7 +17,8 @@ Item = TypeVar("Item")
 
 LANES = 8  # class 0 … 3, each first for media, then for repair
 MAX_BYTES = 1_000_000  # of all lanes
-PATIENCE = (0.4, 0.4, 0.5, 0.5, 0.4, 0.4, 0.15, 0.15)  # seconds an item of each lane may wait
+# Seconds an item of each lane may wait: what cannot be left out long enough for another route to be found.
+PATIENCE = (1.0, 1.0, 1.0, 2.0, 1.0, 2.0, 0.15, 0.15)
 BURST_S = 0.005  # of the rate may leave at once …
 BURST_BYTES = 6_000.0  # … but at least so much
 

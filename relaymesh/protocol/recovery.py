@@ -56,6 +56,7 @@ class Sender:
         self.packets = SentPackets()  # to be told all that is sent
         self.due = math.inf  # when something must be sent
         self.sent_bytes = 0  # of repair, as datagrams
+        self.waiting = 0.0  # seconds that what is sent waits here
         self.given_up = 0  # packets lost whose deadline had passed
         self.refused = 0  # repairs not sent: the bucket was empty
         self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, of late
@@ -159,8 +160,8 @@ class Sender:
 
     def _budget(self, source: bytes) -> float:
         # What waits in the path's queue is late anyway; repaired it is at least complete.
-        budget = self.policy.budget(priority_of(source), self._path) + self.packets.estimate.queueing
-        return min(MAX_HORIZON, budget)
+        budget = self.policy.budget(priority_of(source), self._path)
+        return min(MAX_HORIZON, budget + self.packets.estimate.queueing + self.waiting)
 
     def _close_group(self, now: float) -> None:
         group, self._group = self._group, {}
