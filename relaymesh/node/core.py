@@ -29,7 +29,7 @@ from relaymesh.protocol import messages
 from relaymesh.protocol.bitstring import decode_set, encode_set
 from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.link import LinkDown, LinkStepped, LinkUp
+from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import ControllerMessage, NodeMessage, StreamName
 
 PUBLISHER_SILENT = 5.0  # s; one that sent nothing for so long may be replaced by another

@@ -15,7 +15,8 @@ from random import Random
 from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.datagram import read_header
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.link import Link, LinkDown, LinkStepped, LinkUp
+from relaymesh.protocol.link import Link
+from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import LinkConfig, LinkReport
 
 Address = tuple[str, int]

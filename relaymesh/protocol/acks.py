@@ -260,6 +260,17 @@ class ArrivalTracker:
             tuple(sorted(n - base for n in self._repaired if n <= settled)),
         )
 
+    def forget(self) -> None:
+        """Ask for nothing that is missing, and tell nothing of what came."""
+        self.holes.clear()
+        self._young.clear()
+        self._repaired.clear()
+        self._bases.clear()
+        self._times.clear()
+        self._told = self._floor = self.top
+        self._fresh = 0
+        self.due = math.inf
+
     def _forget_times(self) -> None:
         # Nothing but probes and ACKs came for long: nobody asked when.
         drop = len(self._times) // 2

@@ -18,6 +18,7 @@ Reason = Literal[
     "unknown_key",  # no key of that epoch
     "unauthentic",  # the seal does not open
     "replayed",  # the packet number was seen, or is older than the window
+    "misconduct",  # the link is held down for what the peer did
     "invalid",  # well-formed, but a value is out of its range
 ]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
+from relaymesh.protocol.conduct import Conduct
 from relaymesh.protocol.control import (
     Control,
     ControlAck,
@@ -53,6 +53,7 @@ from relaymesh.protocol.frames import (
     split_frames,
 )
 from relaymesh.protocol.keyring import KeyRing
+from relaymesh.protocol.link_events import LinkDown, LinkSample, LinkStepped, LinkUp
 from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
 from relaymesh.protocol.recovery import Receiver, Sender
@@ -66,48 +67,6 @@ ECHO_PATIENCE = 3  # × dead_after: only for a path that died in one direction, 
 MAX_ECHOES = 60  # queued; they and a probe fit one datagram
 _MAX_RTT_MS = 60_000.0  # what a link report can say
 _LocalFrame = Probe | Echo | Ack | Repair | Retransmission | Control | ControlAck | ControlResetFrame
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """An echo came back: the link works in both directions."""
-
-    peer: int  # node index
-    rtt_ms: float  # of that echo
-
-
-@dataclass(frozen=True, slots=True)
-class LinkDown:
-    """The link works no longer: *silent*: nothing is heard; *unheard*: the peer no longer hears us."""
-
-    peer: int  # node index
-    reason: Literal["silent", "unheard"]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkStepped:
-    """What is measured of the link made a step, so that it is worth telling at once."""
-
-    peer: int  # node index
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSample:
-    """What a link report says of this side of the link."""
-
-    up: bool
-    rtt_ms: float  # median of the recent probes; 0 while nothing was measured
-    jitter_ms: float  # 90th percentile minus median
-    loss_out: float  # fraction of datagrams lost on the way to the peer
-    loss_in: float  # fraction of the peer's probes lost on the way to us
-    sent_packets: int  # datagrams sealed
-    received_packets: int  # datagrams accepted
-    available_kbps: float  # what the way to the peer carries; 0 while it was never seen full
-    used_kbps: float  # all that is sent
-    shed_kbps: float  # of enhancement layers left out, since there is no room
-    queue_ms: float  # how long a packet waits for others, here and on the way
-    burst: float  # mean length of a run of datagrams lost on the way to the peer; 1 while none was
-    residual_loss: float  # fraction of the media sent that stayed lost after repair
 
 
 class Link:
@@ -154,7 +113,9 @@ class Link:
         self._received_packets = 0
         self._unknown_frames = 0
         self._echoes_dropped = 0
-        self._sender = Sender(repair or Adaptive())
+        self._conduct = Conduct()
+        self._policy = repair or Adaptive()
+        self._sender = Sender(self._policy)
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
         self._control = ControlChannels(rng)
@@ -247,6 +208,8 @@ class Link:
         key = self._keys.get(epoch)
         if key is None:
             raise ProtocolError("unknown_key", f"epoch {epoch}")
+        if now < self._conduct.held_until:
+            raise ProtocolError("misconduct", self._conduct.last_offence)
         if not key.window.is_new(number):
             raise ProtocolError("replayed", f"{number}")
         plaintext = sealed.open_sealed(key.opener, datagram)
@@ -444,6 +407,8 @@ class Link:
             if self._fates.handle_probes(self._prober, now):
                 self._events.append(LinkStepped(self.peer_index))
             self._filling.handle_interval(self._media_packets, now)
+            if self._conduct.judge(self._offences(), self._received_packets, now) is not None:
+                self._begin_anew()
             self._next_probe_at += self._probe_interval
             if self._next_probe_at <= now:  # skip what was missed: no burst
                 self._next_probe_at = now + self._probe_interval
@@ -456,6 +421,31 @@ class Link:
                 self._deaf = self._probe_due = True  # the path may have died in one direction only
             elif now >= self._unheard_at():
                 self._go_down("unheard")
+
+    def _offences(self) -> dict[str, int]:
+        """What an honest peer does never or seldom, named as :mod:`~relaymesh.protocol.conduct` does."""
+        receiver = self._receiver
+        return {
+            "acks_invalid": self._sender.packets.acks_invalid,
+            "blocks_invalid": receiver.blocks_invalid,
+            "recovered_malformed": self._recovered_malformed,
+            "retransmissions_useless": receiver.useless,
+            "outages": sum(tracker.outages for tracker in self._keys.trackers),
+            "echoes_unmatched": self._prober.echoes_unmatched,
+            "echoes_dropped": self._echoes_dropped,
+        }
+
+    def _begin_anew(self) -> None:
+        """The peer misbehaved: forget all it told us; keys, packet numbers and replay windows stay."""
+        self._sender = Sender(self._policy)
+        self._outflow = Outflow(self._sender)
+        self._receiver = Receiver()
+        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
+        for tracker in self._keys.trackers:
+            tracker.forget()
+        self._echoes.clear()
+        if self._up:
+            self._go_down("misconduct")
 
     def _was_awake(self, now: float) -> bool:
         due = self._next_probe_at
@@ -470,7 +460,7 @@ class Link:
     def _unheard_at(self) -> float:
         return self._echoed_at + ECHO_PATIENCE * self._dead_after + self._prober.rtt
 
-    def _go_down(self, reason: Literal["silent", "unheard"]) -> None:
+    def _go_down(self, reason: Literal["silent", "unheard", "misconduct"]) -> None:
         self._up = False
         self._prober.forget()
         self._fates.forget()
@@ -529,6 +519,7 @@ class Link:
             "received_packets": self._received_packets,
             "unknown_frames": self._unknown_frames,
             "echoes_dropped": self._echoes_dropped,
+            "conduct": self._conduct.debug_state(),
             "prober": self._prober.debug_state(),
             "fates": self._fates.debug_state(),
             "media_bytes": self._media_bytes,

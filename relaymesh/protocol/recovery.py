@@ -293,6 +293,11 @@ class Receiver:
         self._recovered: dict[int, bytes] = {}
         self._decoder = fec.BlockDecoder(self._source, self._wanted)
 
+    @property
+    def blocks_invalid(self) -> int:
+        """Blocks that contradicted themselves."""
+        return self._decoder.invalid
+
     def hold(self, trackers: dict[int, ArrivalTracker]) -> None:
         """The trackers of the keys held, by the upper part of packet ids."""
         self._trackers = trackers

@@ -18,7 +18,7 @@ from relaymesh.protocol import acks, arq, fec, frames
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack
 from relaymesh.protocol.arq import decode_retransmission
-from relaymesh.protocol.conduct import Conduct
+from relaymesh.protocol.conduct import HOLD_FIRST, Conduct
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fec import Repair, decode_repair
 from relaymesh.protocol.frames import Echo, Probe, decode_echo, decode_probe
@@ -200,7 +200,7 @@ def test_an_attack_gets_bounded_work_and_memory(name: str, solved: list[int]) ->
             held.append(held_bytes(victim.link))
     assert held[1] - held[0] < 1_000_000  # 2,000 datagrams of 1,400 bytes would be 2.8 MB
     assert held[1] < 12_000_000
-    assert victim.refused <= {"malformed", "replayed"}
+    assert victim.refused <= {"malformed", "replayed", "misconduct"}
     # Repair is a share of the media, and a bucket; ACKs and echoes answer what the peer itself sends.
     assert victim.other_bytes <= MAX_RESERVE * victim.media_bytes + 64_000 + 1452 * victim.steps
     sample = victim.link.sample(victim.now)
@@ -313,7 +313,7 @@ def test_whatever_a_peer_sends_the_link_goes_on(sent: list[tuple[int, bytes]]) -
     for gap, plaintext in sent:
         number += gap
         assert victim.suffer(by_peer(number, plaintext)) <= 80
-    assert victim.refused <= {"malformed", "replayed"}
+    assert victim.refused <= {"malformed", "replayed", "misconduct"}
     # And then it is honest.
     assert victim.link.handle_datagram(by_peer(number + 1, media(7)), victim.now) == frames.split_frames(
         media(7)
@@ -340,3 +340,24 @@ def test_a_damaged_frame_is_another_frame_or_a_protocol_error(
         decode(bytes(body))
     except ProtocolError as error:
         assert error.reason in {"truncated", "invalid", "malformed"}  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "name", ["acks_of_what_was_never_sent", "repairs_that_contradict", "probes_without_end"]
+)
+def test_the_link_is_begun_anew_and_its_peer_is_not_heard_for_a_while(name: str) -> None:
+    victim, attack = Victim(), ATTACKS[name](random.Random(name))
+    number = 0
+    while "misconduct" not in victim.refused:
+        number, plaintext = next(attack)
+        victim.suffer(by_peer(number, plaintext))
+        assert victim.steps < 8000
+    before = victim.link.debug_state()
+    for extra in range(100):
+        victim.suffer(by_peer(number + 1 + extra, media(extra)))
+    assert victim.link.sample(victim.now).received_packets == before["received_packets"]
+    assert not victim.link.sample(victim.now).up
+    # Its time is over, and it is honest.
+    victim.now += HOLD_FIRST
+    honest = by_peer(number + 200, media(1))
+    assert victim.link.handle_datagram(honest, victim.now) == frames.split_frames(media(1))

@@ -11,7 +11,8 @@ from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import Echo, KeyframeRequest, MediaFrame, Probe
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.keyring import KEY_GRACE
-from relaymesh.protocol.link import MAX_ECHOES, Link, LinkDown, LinkStepped, LinkUp
+from relaymesh.protocol.link import MAX_ECHOES, Link
+from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.probe import LOSS_WINDOW
 from tests.lossy_link import Conditions, Pair
 
