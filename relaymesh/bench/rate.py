@@ -45,7 +45,7 @@ class Brownout:
     audio_loss: float
     base_loss: float
     queue_p99_ms: float  # of all packets while it was narrow, after two seconds
-    queue_back_s: float  # from the narrowing until the path's queue stayed below 50 ms
+    queue_back_s: float  # from the narrowing until the path's queue was below 50 ms for a second
     recovered_s: float  # from the widening until 90 % of the offer arrived again
     used_narrow: float  # fraction of the narrow path that was used
     unexplained_loss: float  # of enhancement packets: neither arrived nor told by a SKIP
@@ -192,6 +192,9 @@ def _judge(
     narrow = [step for step in steps if NARROW_AT <= step * STEP < WIDE_AT]
     settled = [step for step in narrow if step * STEP >= NARROW_AT + 2.0]
     within = int(1.0 / STEP)
+    back = next(
+        (step for step in narrow if all(queue[t] <= 50.0 for t in range(step, step + within))), narrow[-1]
+    )
     recovered = next(
         (
             step
@@ -208,9 +211,7 @@ def _judge(
         audio_loss=traffic.loss(audio=True, layers=(0,)),
         base_loss=traffic.loss(audio=False, layers=(0,)),
         queue_p99_ms=percentile(sorted(queue[s] for s in settled), 0.99),
-        queue_back_s=round(
-            max(((s + 1) * STEP - NARROW_AT for s in narrow if queue[s] > 50.0), default=0.0), 2
-        ),
+        queue_back_s=round(back * STEP - NARROW_AT, 2),
         recovered_s=round(recovered * STEP - WIDE_AT, 2),
         used_narrow=sum(arrived[s] for s in settled) / len(settled) / (offered_mbps() * share),
         unexplained_loss=traffic.loss(audio=False, layers=(1, 2)),

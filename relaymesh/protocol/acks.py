@@ -33,7 +33,8 @@ ACK_INTERVAL_MIN = 0.005  # … and for the first word of a new hole
 ACK_PACKETS = 256  # so many new ones are told earlier
 OVERLAP_ACKS = 64  # an ACK repeats what this many before it told: some bursts lose dozens in a row
 REORDERING_MIN, REORDERING_MAX = 0.003, 0.1  # seconds a hole may stay open before it is told
-TRANSIT_PERIOD = 10.0  # seconds
+DELAY_PERIOD = 10.0  # seconds
+CLOCK_STEP = 0.5  # seconds
 REORDERING_MEMORY = 10.0  # seconds in which the tolerance forgets
 MAX_JUMP = 1024  # more missing at once is an outage: nothing of it is asked for
 MAX_HOLES = 4096
@@ -312,6 +313,36 @@ def _runs(base: int, end: int, missing: list[int]) -> tuple[int, ...]:
 # --- the sending side ------------------------------------------------------------------------------
 
 
+class Delay:
+    """How far a delay is above its least of late; seconds."""
+
+    __slots__ = ("_at", "_last", "_least", "_least_before", "_period_at", "above")
+
+    def __init__(self) -> None:
+        self.above = 0.0
+        self._last = 0.0
+        self._at = -math.inf  # when that was noted
+        self._least = self._least_before = math.inf  # of this period, of the one before
+        self._period_at = -math.inf
+
+    def note(self, delay: float, now: float) -> None:
+        """One more measurement."""
+        if abs(delay - self._last) > now - self._at + CLOCK_STEP:
+            # No queue fills or empties faster than time passes: a clock was set.
+            self._least = self._least_before = math.inf
+        # Never all forgotten at once, and nothing kept for good, since clocks drift.
+        if now - self._period_at > DELAY_PERIOD:
+            self._period_at, self._least_before, self._least = now, self._least, math.inf
+        self._least = min(self._least, delay)
+        self._last, self._at = delay, now
+        self.above = delay - min(self._least, self._least_before)
+
+    def rebase(self) -> None:
+        """The least is what it is now."""
+        self._least_before, self._least = math.inf, self._last
+        self.above = 0.0
+
+
 class PathEstimate:
     """What the ACKs of the peer say of the way to it: loss, bursts, RTT, delay variation."""
 
@@ -322,9 +353,8 @@ class PathEstimate:
         self.fates = self.fates_lost = self.fates_bursts = 0  # the same, ever
         self.rtt = 0.0  # seconds, smoothed (RFC 6298); 0 before the first
         self.rtt_variation = 0.0  # seconds, mean deviation
-        self._transit = 0.0  # seconds, of arrival less departure, on two clocks: the last
-        self._least = self._least_before = math.inf  # … the least of this period, of the one before
-        self._period_at = -math.inf
+        self._one_way = Delay()  # of arrival less departure, on two clocks
+        self._round_trip = Delay()
         self.queueing = 0.0  # seconds of one-way delay above the least of the last seconds
 
     @property
@@ -355,26 +385,25 @@ class PathEstimate:
             self.rtt += (sample - self.rtt) / 8
         else:
             self.rtt, self.rtt_variation = sample, sample / 2
-        self._note_transit(ack.arrival * TICK - sent_at, now)
+        self._note_transit(ack.arrival * TICK - sent_at, sample, now)
 
-    def _note_transit(self, transit: float, now: float) -> None:
-        # The least of this period and of the one before: never forgotten at once, and never kept for good,
-        # since clocks drift.
-        if now - self._period_at > TRANSIT_PERIOD:
-            self._period_at, self._least_before, self._least = now, self._least, math.inf
-        self._least = min(self._least, transit)
-        self._transit = transit
-        self.queueing = min(60.0, transit - min(self._least, self._least_before))
+    def _note_transit(self, transit: float, rtt: float, now: float) -> None:
+        # A queue shows in both: in one-way delays, which compare clocks by differences only, and in round
+        # trips, which a clock that runs wrong does not change but the way back does.
+        self._one_way.note(transit, now)
+        self._round_trip.note(rtt, now)
+        self.queueing = min(60.0, self._one_way.above, self._round_trip.above)
 
     def rebase(self) -> None:
         """What seemed to be a queue is none: the way takes that long."""
-        self._least_before, self._least = math.inf, self._transit
+        self._one_way.rebase()
+        self._round_trip.rebase()
         self.queueing = 0.0
 
     def forget(self) -> None:
         """The link went down: the path may be another when it is back."""
         self._total = self._lost = self._bursts = self.rtt = self.rtt_variation = self.queueing = 0.0
-        self._least = self._least_before = math.inf
+        self._one_way, self._round_trip = Delay(), Delay()
 
     def debug_state(self) -> dict[str, object]:
         return {

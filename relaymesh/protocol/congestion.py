@@ -6,7 +6,7 @@ a rate in bytes per second, infinite while the path was never seen full.
 
 A path is *full* when packets wait in it: the least queueing delay of the last
 :data:`WATCH` seconds is above :data:`TARGET` (CoDel's test, RFC 8289, which jitter
-does not pass) and grows, or goes with loss; or when it loses far more than it used
+does not pass) and has grown since, or goes with loss; or when it loses far more than it used
 to, as behind a policer. Then what arrives *is* the capacity: the rate goes below it
 until the queue is gone, and grows again, by equal steps near the capacity (so that
 two links that share a bottleneck come to share it fairly, as AIMD does) and by a
@@ -25,7 +25,10 @@ from typing import NamedTuple
 
 TARGET = 0.015  # seconds of standing queue that are too many
 WATCH = 0.12  # seconds for which it must stand
-GROWTH = 0.005  # seconds it must have grown meanwhile
+GROWTH = 0.005  # seconds it must have grown since it began, at least; …
+GROWTH_SHARE = 0.25  # … as a share of what it began with, which may be a step of the delay; …
+WOBBLES = 3.0  # … and in changes from look to look as jitter makes them
+FLAT_S = 1.5  # seconds after which a delay that never grew is the way's own
 RATE_WINDOW = 0.15  # seconds of arrivals that make a delivery rate
 LOSS_FULL = 0.1  # fraction lost that, with a queue, means full …
 LOSS_ALONE = 0.35  # … and without one, when it lasts
@@ -39,6 +42,7 @@ STEP_SHARE = 0.03
 NEAR_LASTS = 1.5  # seconds since the path was full: longer, and it carries more than it did
 GROW = 2.0  # × per second beyond
 HEADROOM = 1.5  # × what is delivered: further the rate does not run ahead
+CLOCK_STEP = 1.0  # seconds between two clocks from ACK to ACK: more than a queue does
 MIN_RATE = 16_000.0  # bytes/s: audio goes on
 CALM = 10.0  # seconds without a full path after which a limit far above the need is none
 
@@ -67,6 +71,8 @@ class RateControl:
         self._drains = 0  # in a row
         self._queue_then = 0.0  # seconds, when draining began
         self._lossy_since: float | None = None
+        self._standing: _Sample | None = None  # the first look at the queue that is there since
+        self._wobble = 0.0  # seconds from look to look, while there is no queue
         self._needed = 0.0
         self._grown_at = 0.0
 
@@ -98,17 +104,21 @@ class RateControl:
         if arrival is None:
             return False
         samples = self._samples
-        if samples and arrival < samples[-1].arrival:
-            samples.clear()  # the peer's clock began anew
+        if samples and abs(arrival - samples[-1].arrival - (now - samples[-1].at)) > CLOCK_STEP:
+            samples.clear()  # a clock was set: nothing before can be compared
         samples.append(_Sample(arrival, self._delivered, self._lost, queueing, now))
         window = max(RATE_WINDOW, min(rtt, 0.3))
         while len(samples) > 2 and (samples[1].at <= now - window or len(samples) > 512):
             samples.popleft()
         self._measure(now)
+        self._watch_standing()
         if self._draining_since is not None:
             return self._drain(rtt, now)
         if self._is_full(now):
             self._fill(now)
+        elif self._is_another_path(now):
+            self._standing = None
+            return True
         elif self.limited:
             self._grow(wanting, now)
         return False
@@ -144,10 +154,31 @@ class RateControl:
             self._lossy_since = now
         if self._lossy_since is not None and now - self._lossy_since >= LOSS_LASTS:
             return True
-        if self.queueing < TARGET:
+        standing = self._standing
+        if standing is None or now - standing.at < WATCH * 0.75:
             return False
-        recent = [s.queueing for s in samples if s.at >= now - WATCH]
-        return recent[-1] - recent[0] >= GROWTH or loss >= LOSS_FULL
+        if self.limited:  # it was full before: less is enough
+            recent = [s.queueing for s in samples if s.at >= now - WATCH]
+            return recent[-1] - recent[0] >= GROWTH or loss >= LOSS_FULL
+        newest = min(samples[-1].queueing, samples[-2].queueing)
+        enough = max(GROWTH, GROWTH_SHARE * standing.queueing, WOBBLES * self._wobble)
+        return newest - standing.queueing >= enough or loss >= LOSS_FULL
+
+    def _watch_standing(self) -> None:
+        """Since when there was a queue at every look, and how it began."""
+        sample = self._samples[-1]
+        if len(self._samples) > 1 and self._standing is None:
+            change = min(TARGET, abs(sample.queueing - self._samples[-2].queueing))
+            self._wobble += (change - self._wobble) / 16
+        if sample.queueing < TARGET:
+            self._standing = None
+        elif self._standing is None:
+            self._standing = sample
+
+    def _is_another_path(self, now: float) -> bool:
+        """Whether a delay that has long stood, and never grew, is no queue but the way itself."""
+        standing = self._standing
+        return standing is not None and now - standing.at >= FLAT_S and self._loss() < LOSS_FULL / 2
 
     # --- what is done ----------------------------------------------------------------------------
 
@@ -161,6 +192,7 @@ class RateControl:
         self._draining_since = now
         self._queue_then = self._samples[-1].queueing
         self._lossy_since = None
+        self._standing = self._samples[-1]
 
     def _drain(self, rtt: float, now: float) -> bool:
         """Below the capacity until the queue is gone; True: it does not go, so it is none of ours."""

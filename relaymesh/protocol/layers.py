@@ -23,6 +23,7 @@ KEPT = 2.0  # seconds a silent layer is known
 FULL_SHARE = 0.97  # of the rate may be asked for; more sheds
 ROOM_SHARE = 0.9  # of the rate may be asked for with the layer that comes back
 BACK_SHARE = 0.07  # of the rate may come back at once, or one layer
+BACK_RTT = 0.1  # seconds; on longer ways less, since a mistake shows later
 BACK_AFTER = 0.2  # seconds between layers that come back, and one round trip
 FAILED_AFTER = 1.5  # seconds without another try when one filled the path
 
@@ -122,7 +123,8 @@ class Layers:
             for layer in out:
                 layer.shed = False
             return
-        room = min(ROOM_SHARE * rate - asked, BACK_SHARE * rate)
+        share = BACK_SHARE * min(1.0, BACK_RTT / rtt) if rtt else BACK_SHARE
+        room = min(ROOM_SHARE * rate - asked, share * rate)
         for layer in sorted(out, key=lambda layer: (layer.level, layer.rate)):
             room -= layer.rate
             if room < 0.0 and (self._returned or asked + layer.rate > ROOM_SHARE * rate):

@@ -207,7 +207,8 @@ class Outflow:
     @property
     def queue_ms(self) -> float:
         """How long a packet waits: here, and in the path."""
-        return (self._waiting() + self.rate.queueing) * 1e3
+        # What seems to be a queue while the path was not found full may be a longer way.
+        return (self._waiting() + self.rate.queueing) * 1e3 if self.rate.limited else 0.0
 
     def _waiting(self) -> float:
         return self._pacer.waiting_bytes / self.rate.rate if self.rate.limited else 0.0

@@ -26,6 +26,7 @@ class Path:
         self.extra = 0.0  # seconds of delay that are no queue
         self.jitter = 0.0  # seconds
         self.loss = 0.0
+        self.skew = 0.0  # seconds that the peer's clock is ahead
         self.rebased = 0
         self.longest = 0.0  # seconds of queue, since it was last set
         self._rng = random.Random(seed)
@@ -43,7 +44,7 @@ class Path:
             if self.control.handle_ack(
                 delivered=int(carried * (1 - self.loss)),
                 lost=int(carried * self.loss),
-                arrival=self.now,
+                arrival=self.now + self.skew,
                 queueing=delay,
                 rtt=self.rtt + delay,
                 wanting=offer > self.control.rate,
@@ -86,12 +87,17 @@ def test_a_freed_path_is_used_within_five_seconds() -> None:
     assert path.control.rate > 0.9e6
 
 
-def test_a_step_of_the_delay_is_no_queue() -> None:
-    path = Path()
-    path.run(2.0, 1e6)
-    path.extra = 0.08
+@pytest.mark.parametrize("jitter", [0.0, 0.002, 0.005])
+@pytest.mark.parametrize("step", [0.02, 0.05, 0.08, 0.2])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_of_the_delay_is_no_queue(step: float, jitter: float, seed: int) -> None:
+    path = Path(seed=seed)
+    path.jitter = jitter
     path.run(5.0, 1e6)
+    path.extra = step
+    path.run(10.0, 1e6)
     assert not path.control.limited
+    assert path.rebased >= 1
 
 
 def test_a_queue_that_is_not_ours_is_accepted_after_some_tries() -> None:
@@ -114,6 +120,16 @@ def test_loss_alone_is_a_full_path_only_when_it_is_heavy_and_lasts() -> None:
     assert not path.control.limited
     path.run(1.0, 1e6)
     assert path.control.limited
+
+
+def test_a_clock_that_is_set_fills_no_path() -> None:
+    path = Path()
+    path.run(2.0, 1e6)
+    path.skew = 1e5
+    path.run(2.0, 1e6)
+    path.skew = -1e5
+    path.run(2.0, 1e6)
+    assert not path.control.limited
 
 
 def test_a_limit_far_above_the_need_is_forgotten() -> None:
