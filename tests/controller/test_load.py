@@ -14,6 +14,7 @@ class Rates:
 
     used_kbps: float
     available_kbps: float = 10_000.0
+    shed_kbps: float = 0.0
     queue_ms: float = 0.0
     peer: int = 1
 
@@ -68,3 +69,9 @@ def test_what_the_operator_says_is_a_limit_too_and_nothing_known_is_no_load() ->
     assert queue.load_ms(LINK) == LEVELS[2][1], "a standing queue says more than rates"
     load.forget(1)
     assert load.debug_state() == {}
+
+
+def test_what_is_left_out_for_want_of_room_counts() -> None:
+    load = gauges()
+    feed(load, *[Rates(9_000.0, shed_kbps=3_000.0)] * 2)
+    assert load.load_ms(LINK) == LEVELS[2][1]
