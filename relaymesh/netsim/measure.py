@@ -162,10 +162,7 @@ class Measurement:
             "delivered": sum(track.packets for track in players),
             "delivered_bytes": sum(track.octets for track in players),
             "late": sum(track.late for track in players),
-            "generation": max(
-                (place.node.core.tables.active for place in self._mesh.nodes.values() if place.node),
-                default=0,
-            ),
+            "generation": self._mesh.active_generation(),
         }
 
     def _rates(self, now: float, since: dict[str, float]) -> None:

@@ -411,6 +411,10 @@ class SimMesh:
                     self.tally.duplicates += encoding.duplicates - place.duplicates.get(encoding, 0)
         place.duplicates = seen
 
+    def active_generation(self) -> int:
+        """The newest generation that a node stamps packets with."""
+        return max((p.node.core.tables.active for p in self.nodes.values() if p.node), default=0)
+
     def totals(self) -> Tally:
         """Everything counted so far, by the living and the dead."""
         dropped = Counter(self.tally.dropped)

@@ -66,7 +66,7 @@ METRICS: dict[str, Metric] = {
         "Bytes on relay links beyond the media's payload bytes on each hop, of those payload bytes.",
     ),
     "route_changes": Metric("count", "Times the path of a stream to an edge changed in the measured time."),
-    "plans": Metric("count", "Plans that became active in the measured time; known to simulate only."),
+    "plans": Metric("count", "Plans that became active in the measured time."),
     "reroute_ms": Metric(
         "ms",
         "Per fault and path that used a faulty link or node: from the fault's begin until the path avoids "

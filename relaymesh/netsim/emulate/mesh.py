@@ -122,6 +122,10 @@ class EmulatedMesh:
         found = self._relay_counters()
         return sum(c.bytes_in for c in found), sum(c.media for c in found), sum(c.media_lost for c in found)
 
+    def active_generation(self) -> int:
+        """The generation that packets are stamped with, as the controller last said."""
+        return int(self.state.get("active_generation", 0))
+
     def totals(self) -> Tally:
         """Everything counted so far, by the living and the dead, as of the last look at them."""
         dropped: Counter[str] = sum(self._dropped.values(), Counter())
