@@ -14,6 +14,8 @@ from tests.e2e.processes import wait_for
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 WATCH_S = 15.0
+LOSSY_WATCH_S = 60.0
+LOSS_SETTLES_S = 5.0  # until links have measured it
 JOINS = 20
 JOIN_BOUND_MS = 250.0  # beyond the path's round trip
 
@@ -101,6 +103,43 @@ def test_a_player_of_nothing_is_told_so(mesh, browsers):
     outcome = page.evaluate("play().then(() => 'played', error => error.message)")
     assert "nobody publishes as nobody in e2e" in outcome
     assert "nobody publishes" in page.inner_text("#status")
+
+
+def test_a_minute_with_5_percent_of_loss_on_each_hop_and_no_freeze(mesh, browsers, capsys):
+    hops = [("a", "t1"), ("t1", "c"), ("a", "t2"), ("t2", "c")]
+    camera = publish(mesh, browsers[0], "lossy", "VP8")
+    time.sleep(2)
+    player, _ = play(mesh, browsers[1], "lossy")
+    try:
+        for hop in hops:
+            mesh.set_link(*hop, loss=0.05)
+        time.sleep(LOSS_SETTLES_S)
+        sent_before, seen_before, at_before = video(camera, "outbound"), video(player, "inbound"), edge(mesh)
+        time.sleep(LOSSY_WATCH_S)
+        sent, seen, at = video(camera, "outbound"), video(player, "inbound"), edge(mesh)
+    finally:
+        for hop in hops:
+            mesh.set_link(*hop, loss=0.0)
+    encoded = sent["framesEncoded"] - sent_before["framesEncoded"]
+    decoded = seen["framesDecoded"] - seen_before["framesDecoded"]
+    freezes = seen["freezeCount"] - seen_before["freezeCount"]
+    received, lost = (at[key] - at_before[key] for key in ("packets", "lost"))
+    with capsys.disabled():
+        print(
+            f"\n  5 % of loss on each of two hops: {decoded} of {encoded} frames decoded in "
+            f"{LOSSY_WATCH_S:.0f} s, freezes {freezes}, lost at the egress {lost} of {received + lost} packets"
+        )
+    assert decoded >= 0.95 * encoded
+    assert freezes == 0
+    assert received > 10 * LOSSY_WATCH_S
+    assert lost <= 0.001 * received
+
+
+def edge(mesh) -> dict:
+    """The player's edge: what it received of the video, and what never came."""
+    [stream] = [s for s in mesh.status("c")["streams"] if s["participant"] == "lossy"]
+    [track] = [t for t in stream["tracks"] if t["kind"] == "video"]
+    return track
 
 
 def test_media_comes_back_when_the_transit_node_is_killed(mesh, browsers, capsys):
