@@ -127,7 +127,7 @@ def test_a_minute_with_5_percent_of_loss_on_each_hop_and_no_freeze(mesh, browser
     with capsys.disabled():
         print(
             f"\n  5 % of loss on each of two hops: {decoded} of {encoded} frames decoded in "
-            f"{LOSSY_WATCH_S:.0f} s, freezes {freezes}, lost at the egress {lost} of {received + lost} packets"
+            f"{LOSSY_WATCH_S:.0f} s, freezes {freezes}, lost at the egress {lost} of {received + lost}"
         )
     assert decoded >= 0.95 * encoded
     assert freezes == 0
