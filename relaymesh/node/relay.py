@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from random import Random
 
 from relaymesh.protocol.control import ControlEvent
@@ -37,6 +38,10 @@ class RelayPort:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._neighbours: dict[int, Neighbour] = {}
+        # When each link is to be called, and whose that may have changed: a node has many links, and
+        # between two timeouts few of them are touched.
+        self._due: dict[int, float] = {}
+        self._touched: set[int] = set()
         self._outbox: list[tuple[bytes, Address]] = []
         self._events: list[tuple[int, LinkUp | LinkDown | LinkStepped]] = []
         self._control_events: list[tuple[int, ControlEvent]] = []
@@ -67,13 +72,16 @@ class RelayPort:
         neighbour.name = config.name
         neighbour.address = address
         self._neighbours[config.peer] = neighbour
+        self._touched.add(config.peer)
 
     def remove_link(self, peer: int) -> None:
         self._neighbours.pop(peer, None)
+        self._due.pop(peer, None)
 
     def clear(self) -> None:
         """Forget all links: our own index changed, and with it what every datagram says."""
         self._neighbours.clear()
+        self._due.clear()
 
     # --- datagrams -----------------------------------------------------------------------------
 
@@ -100,6 +108,7 @@ class RelayPort:
             datagram = neighbour.link.send(frame, now)
         except ProtocolError:
             return False
+        self._touched.add(peer)
         if datagram is not None:
             self._outbox.append((datagram, neighbour.address))
         if neighbour.link.send_due <= now:
@@ -128,7 +137,10 @@ class RelayPort:
     def take_unacknowledged(self, peer: int) -> list[bytes]:
         """What was sent to the neighbour and is not known to have arrived, as frames, oldest first."""
         neighbour = self._neighbours.get(peer)
-        return [] if neighbour is None else neighbour.link.take_unacknowledged()
+        if neighbour is None:
+            return []
+        self._touched.add(peer)
+        return neighbour.link.take_unacknowledged()
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         outbox, self._outbox = self._outbox, []
@@ -142,16 +154,26 @@ class RelayPort:
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        times = (n.link.next_timeout() for n in self._neighbours.values())
-        return min((t for t in times if t is not None), default=None)
+        due = self._due
+        for peer in self._touched:
+            neighbour = self._neighbours.get(peer)
+            if neighbour is not None:
+                at = neighbour.link.next_timeout()
+                due[peer] = inf if at is None else at
+        self._touched.clear()
+        first = min(due.values(), default=inf)
+        return None if first == inf else first
 
     def handle_timeout(self, now: float) -> None:
-        for peer, neighbour in self._neighbours.items():
+        self.next_timeout()
+        for peer in sorted(peer for peer, at in self._due.items() if at <= now):
+            neighbour = self._neighbours[peer]
             neighbour.link.handle_timeout(now)
             self._collect(peer, neighbour, now)
 
     def _collect(self, peer: int, neighbour: Neighbour, now: float) -> None:
         """What one link wants sent and told; only the link that was touched is asked."""
+        self._touched.add(peer)
         for event in neighbour.link.poll_events():
             self._events.append((peer, event))
         if told := neighbour.link.poll_control():

@@ -60,14 +60,15 @@ class Outflow:
     @property
     def due(self) -> float:
         """When :meth:`poll` has something."""
-        return min(self._sender.due, self._pacer.next_timeout())
+        pacer = self._pacer
+        return min(self._sender.due, pacer.next_timeout()) if pacer.waiting_bytes else self._sender.due
 
     def passes(self, frame: bytes, now: float) -> bool:
         """Whether a routed *frame* is to be sent at once; else it waits, or is left out."""
         enhancement = frames.is_enhancement(frame)
         if enhancement and not self._admit(frame, now):
             return False
-        if not self.rate.limited and not self._pacer:
+        if self.rate.rate == math.inf and not self._pacer.waiting_bytes:
             return True
         if not self._pacer and self._pacer.may_send(now):
             return True
@@ -78,9 +79,9 @@ class Outflow:
         """*frame* was sealed into a datagram of *size* bytes."""
         self._sender.packets.add_datagram(packet_id, size)
         self._sent_bytes += size
-        if self.rate.limited:
+        if self.rate.rate != math.inf:
             self._pacer.spend(size)
-        if frames.is_enhancement(frame):
+        if frame[0] == frames.MEDIA and frames.is_enhancement(frame):
             self._enhancement_bytes += size
 
     def poll(self, now: float) -> list[_Waiting]:
