@@ -21,7 +21,6 @@ from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import HOP_LIMIT, ClockFrame, KeyframeRequest, MediaFrame
 from relaymesh.protocol.ids import TrackId
 
-LINK_LOCAL_LIMIT = 0x10  # frame types from here on are routed
 # Not a CLOCK, which says what time it is, nor a DETOUR, whose hops are strict: nothing is repaired twice.
 _SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST))
 
