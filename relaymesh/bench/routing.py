@@ -43,6 +43,7 @@ from relaymesh.protocol.messages import (
     TrackInfo,
     encode_message,
 )
+from relaymesh.runtime.process import settle_heap
 
 _SECRET = "a join secret that only a benchmark uses"
 _STEPS = 1_000_000  # more than any run takes
@@ -229,6 +230,15 @@ class _Mesh:
 
 def measure(size: Size, say: Callable[[str], None] = lambda _: None) -> Findings:
     """Everything; *say* is told what is being done."""
+    thresholds = gc.get_threshold()
+    try:
+        return _measure_all(size, say)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def _measure_all(size: Size, say: Callable[[str], None]) -> Findings:
     findings = Findings()
     say(f"drawing {size.nodes} nodes, {size.links} links")
     rng = random.Random(size.seed)
@@ -247,7 +257,7 @@ def _measure_plans(size: Size, pairs: dict[Pair, float], rng: random.Random, fin
     for node in range(size.nodes):
         mesh.join(node)
     mesh.rest(1.0)
-    _freeze()
+    settle_heap()  # as the process does after its start
     mesh.reset()
     for node in range(size.nodes):
         mesh.say(node, _report(node, pairs, set()))
@@ -355,7 +365,7 @@ def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> No
         stream = StreamInfo(f"room-{number // in_room}", f"p{number % in_room}", tracks)
         mesh.say(number % nodes, Publish(number, stream))
     findings.metrics["publish_us"] = (time.thread_time() - started) * 1e6 / streams
-    _freeze()
+    settle_heap()  # as the process does after its start
     times: list[float] = []
     forwards = 0
     for number in range(size.joins):
@@ -374,12 +384,6 @@ def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> No
         "join_forward_ms_max": times[-1],
     }
     findings.checks.append(Check("join to forward command, p99", times[int(len(times) * 0.99)], 50.0, "ms"))
-
-
-def _freeze() -> None:
-    # As the process does after its start: the collector need not walk what stays.
-    gc.collect()
-    gc.freeze()
 
 
 def table(findings: Findings) -> str:

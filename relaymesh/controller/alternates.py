@@ -15,16 +15,16 @@ nodes that were looked at for it, which is what makes it cheap to keep up to dat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
 
 from relaymesh.controller.paths import TIE_MS
-from relaymesh.controller.routes import NO_HOP, Change, Flags, HopMatrix, Indexes, Moves, RouteMatrix
+from relaymesh.controller.routes import NO_HOP, Changes, Costs, Flags, HopMatrix, Indexes, Moves, RouteMatrix
 from relaymesh.protocol.messages import MAX_DETOUR_HOPS
 
 # What an alternate is, where it is no neighbour's index.
@@ -42,6 +42,13 @@ class Alternates:
 
     ways: HopMatrix  # [destination, node] → neighbour, or one of the codes
     paths: Paths = field(default_factory=dict)
+
+    def repathed(self, base: Alternates, size: int) -> Flags:
+        """For which of *size* destinations anything in ``paths`` may differ from *base*."""
+        flags = np.zeros(size, np.bool_)
+        for destination in self.paths.keys() | base.paths.keys():
+            flags[destination] = self.paths.get(destination) is not base.paths.get(destination)
+        return flags
 
     def path(self, node: int, destination: int, hop: int) -> Path:
         """The hops *node* sends by when its next *hop* towards *destination* is out of reach; () for none."""
@@ -64,16 +71,18 @@ class AlternateMatrix:
         self._paths: Paths = {}
         self._looked: Flags = np.empty((0, 0), np.bool_)  # [destination, node]: its links were looked at
         self._stale: Flags = np.empty(0, np.bool_)
-        self._altered: Flags = np.empty(0, np.bool_)
+        # What may differ, next hop or alternate, from when it was last asked for.
+        self._altered: Flags = np.empty(0, np.bool_)  # by destination
+        self._differs: Flags = np.empty(0, np.bool_)  # by node
 
-    def handle_changes(self, changes: Sequence[Change], touched: Indexes) -> None:
+    def handle_changes(self, changes: Changes, touched: Indexes) -> None:
         """The links changed like this, and the trees of the *touched* destinations will."""
         if len(self._stale) < self._routes.size:
             self._grow(self._routes.size)
         self._stale[touched] = True
-        if self._stale.all() and len(touched) == len(self._stale):
+        if changes is None:
             self._ways[:] = NONE
-            self._altered[:] = True
+            self._altered[:] = self._differs[:] = True
             return
         for sender, receiver, before, after in changes:
             used = self._ways[:, sender] == receiver
@@ -83,6 +92,7 @@ class AlternateMatrix:
             elif after == np.inf:
                 self._ways[used, sender] = NONE
                 self._altered |= used
+                self._differs[sender] |= used.any()
                 self._drop_paths_over(sender, receiver)
 
     def handle_moves(self, moves: Moves) -> None:
@@ -97,11 +107,14 @@ class AlternateMatrix:
             (ways >= 0) & np.take_along_axis(moves.farther, np.maximum(ways, 0).astype(np.int64), axis=1)
         )
         wrong[(moves.rerouted & ~moves.farther).any(axis=1)] = True
-        for row, node in zip(*np.nonzero((ways == EXPLICIT) & ~wrong), strict=True):
-            path = self._paths[int(rows[row])][int(node)]
-            wrong[row, node] = moves.farther[row, list(path)].any()
+        for row, destination in enumerate(rows.tolist()):
+            paths = self._paths.get(destination)
+            if paths:
+                farther = set(np.flatnonzero(moves.farther[row]).tolist())
+                over = [node for node, path in paths.items() if not farther.isdisjoint(path)]
+                wrong[row, over] |= ways[row, over] == EXPLICIT
         self._ways[rows] = np.where(wrong, NONE, ways)
-        self._altered[rows] = True
+        self._note(rows, moves.rerouted | (wrong & (ways != NONE)))
 
     def stale(self) -> Indexes:
         """The destinations whose alternates are to be computed again, rising."""
@@ -109,20 +122,36 @@ class AlternateMatrix:
 
     def compute(self, destinations: Indexes) -> None:
         """Compute the alternates for these *destinations*."""
-        for destination in destinations.tolist():
+        before = self._ways[destinations]
+        others = np.zeros(before.shape, np.bool_)
+        for row, destination in enumerate(destinations.tolist()):
+            old = self._paths.get(destination, {})
             _Column(self._routes, destination).fill(self._ways, self._looked, self._paths)
+            new = self._paths.get(destination, {})
+            if old == new:
+                if new:
+                    self._paths[destination] = old  # one object for what is the same is soon compared
+            else:
+                others[row, [node for node in old.keys() | new.keys() if old.get(node) != new.get(node)]] = (
+                    True
+                )
         self._stale[destinations] = False
-        self._altered[destinations] = True
+        self._note(destinations, others | (self._ways[destinations] != before))
 
     def frozen(self) -> Alternates:
         """All that hold."""
         return Alternates(self._ways.copy(), dict(self._paths))
 
-    def poll_altered(self) -> Indexes:
-        """The destinations with which anything, tree or alternate, may differ since the last call."""
-        altered = np.flatnonzero(self._altered)
-        self._altered[:] = False
-        return altered
+    def poll_altered(self) -> tuple[Indexes, Flags]:
+        """Where anything may differ since the last call: destinations, and flags of nodes."""
+        altered, differs = np.flatnonzero(self._altered), self._differs.copy()
+        self._altered[:] = self._differs[:] = False
+        return altered, differs
+
+    def _note(self, destinations: Indexes, others: Flags) -> None:
+        """With these *destinations*, other ways than before are where it is so flagged."""
+        self._altered[destinations[others.any(axis=1)]] = True
+        self._differs |= others.any(axis=0)
 
     def _might_be_better(self, sender: int, receiver: int, cost: float) -> Flags:
         """For which destinations *receiver* may become the alternate of *sender*."""
@@ -144,7 +173,7 @@ class AlternateMatrix:
             for node, path in self._paths.get(destination, {}).items():
                 if (sender, receiver) in pairwise((node, *path)):
                     self._ways[destination, node] = NONE
-                    self._altered[destination] = True
+                    self._altered[destination] = self._differs[node] = True
 
     def _grow(self, size: int) -> None:
         old = len(self._stale)
@@ -155,7 +184,7 @@ class AlternateMatrix:
         stale = np.ones(size, np.bool_)
         stale[:old] = self._stale
         self._ways, self._looked, self._stale = ways, looked, stale
-        self._altered = np.ones(size, np.bool_)
+        self._altered, self._differs = np.ones(size, np.bool_), np.ones(size, np.bool_)
 
 
 class _Column:
@@ -238,32 +267,35 @@ class _Column:
 
         From *avoided* itself (*start*): around its link to the destination.
         """
-        heap: list[tuple[float, bool, int, Path]] = [(0.0, False, start, ())]
-        done: set[int] = set()
-        within = self._leads_through(avoided)
-        while heap:
-            cost, outside, node, path = heappop(heap)
-            if outside:
-                return path
-            if node in done:
-                continue
-            done.add(node)
-            looked[node] = True
-            for receiver, more in self._links.costs_of(node).items():
-                if receiver == avoided or receiver in done or self._to_go[receiver] == np.inf:
-                    continue
-                if node == avoided and receiver == self._destination:
-                    continue
-                inside = within[receiver]
-                # What leads out costs its own path too: the first popped is the cheapest whole way.
-                beyond = 0.0 if inside else float(self._to_go[receiver])
-                heappush(heap, (cost + more + beyond, not inside, receiver, (*path, receiver)))
-        return ()
+        within, links = self._leads_through(avoided), self._links
+        usable = within[links.senders] & np.isfinite(self._to_go[links.receivers])
+        if start == avoided:
+            usable &= (links.senders != avoided) | (links.receivers != self._destination)
+        else:
+            usable &= links.senders != avoided
+        usable &= links.receivers != avoided
+        senders, receivers, costs = links.senders[usable], links.receivers[usable], links.costs[usable]
+        inside = within[receivers]
+        graph = csr_array((costs[inside], (senders[inside], receivers[inside])), shape=2 * (len(within),))
+        costs_here: Costs = dijkstra(graph, indices=start)
+        # What leads out costs its own path too.
+        whole = np.where(inside, np.inf, costs_here[senders] + costs + self._to_go[receivers])
+        least = whole.min(initial=np.inf)
+        looked |= np.isfinite(costs_here) & (costs_here <= least)
+        if least == np.inf:
+            return ()
+        # Of equal ways the one over the lowest indexes, whatever the search met first.
+        out = min(np.flatnonzero(whole == least).tolist(), key=lambda link: (receivers[link], senders[link]))
+        path, node = [int(receivers[out])], int(senders[out])
+        while node != start:
+            path.append(node)
+            before = inside & (receivers == node) & (costs_here[senders] + costs == costs_here[node])
+            node = int(senders[before].min())
+        return tuple(reversed(path))
 
-    def _leads_through(self, avoided: int) -> list[bool]:
+    def _leads_through(self, avoided: int) -> Flags:
         """For each node that can reach the destination, whether its path does so."""
         nodes = np.flatnonzero(np.isfinite(self._to_go))
         through = np.zeros(len(self._hops), np.bool_)
         through[nodes] = self._pass(nodes, np.full(len(nodes), avoided))
-        flags: list[bool] = through.tolist()
-        return flags
+        return through

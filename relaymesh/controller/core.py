@@ -13,7 +13,7 @@ are given. Whatever a node says, nothing is raised here.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -44,6 +44,7 @@ from relaymesh.controller.rooms import Rooms
 from relaymesh.controller.settling import Settling
 from relaymesh.controller.state import Json, MeshView
 from relaymesh.controller.tokens import verify_join_token
+from relaymesh.controller.weights import Weights
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.messages import (
     CONTROL_VERSION,
@@ -135,10 +136,10 @@ class ControllerCore:
         self._pricing = Pricing(options.objective, self._price_per_gb, self._region_of)
         self._now = 0.0  # of the last call, for questions that come without a time
         self._retiring = Retiring()
+        self._weights = Weights(self._unpriced_ms, self._pricing.weigh_sender)
         self._editor = TopologyEditor(
             self._policy, self._registry, self._adjacency, self._costs, self._retiring
         )
-        self._probation_due: float | None = None
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
         if remembered.generation:
@@ -213,8 +214,7 @@ class ControllerCore:
                 self._edges.pending.handle_sessions(index, message.sessions, now)
                 self._settling.handle_report(index, message, self._connected(), now)
                 accepted = self._intake.handle_report(index, message, now)
-                if self._load.handle_report(index, accepted, now):
-                    self._plan_soon(now)
+                self._reweigh(self._load.handle_report(index, accepted, now), now)
                 self._handle_changes(self._lsdb.handle_report(index, accepted, now), now)
                 if accepted and message.detoured:
                     self._renew_soon(now)
@@ -265,7 +265,7 @@ class ControllerCore:
             self._settling.next_timeout(),
             self._retiring.next_timeout(),
             self._plan_due if self._may_plan() else None,
-            self._probation_due,
+            self._damping.next_timeout(),
             self._sweep_due,
         ]
         return min((due for due in dues if due is not None), default=None)
@@ -280,11 +280,8 @@ class ControllerCore:
         self._tell(self._publisher.handle_timeout(now))
         self._tell(self._rooms.handle_timeout(now))
         self._handle_changes(self._lsdb.handle_timeout(now), now)
-        if self._costs.handle_timeout(now):
-            self._plan_soon(now)
-        if self._probation_due is not None and now >= self._probation_due:
-            self._probation_due = self._damping.next_timeout(now)
-            self._plan_soon(now)
+        self._reweigh(self._costs.handle_timeout(now), now)
+        self._reweigh(self._damping.handle_timeout(now), now)
         if self._settling.handle_timeout(now):
             self._tell(self._rooms.release())
         if self._sweep_due is not None and now >= self._sweep_due:
@@ -376,14 +373,14 @@ class ControllerCore:
 
     def explain(self, start: str, end: str) -> Json | None:
         """Why packets between two nodes go as they go; None when they do not arrive."""
-        costs, now = self._weighed(self._now), self._now
+        costs, now = self._weights.costs_ms, self._now
 
         def added(link: Direction) -> dict[str, float]:
             return {
                 "load_ms": self._load.load_ms(link),
                 "price_ms": self._pricing.price_ms(link),
                 "door_ms": self._pricing.door_ms(link),
-                "probation_ms": self._damping.weigh({link: 0.0}, now)[link],
+                "probation_ms": self._damping.added_ms(link, now),
             }
 
         found = self._view.explain(start, end, costs, added)
@@ -420,7 +417,7 @@ class ControllerCore:
                 for member in self._registry.members()
                 for peer in self._adjacency.neighbours(member.index)
             ),
-            self._unpriced(self._now),
+            self._weights.unpriced_ms(),
             self._pricing.objective,
             self._damping.on_probation(self._now),
             {} if active is None else active.tables,
@@ -437,6 +434,8 @@ class ControllerCore:
         """
         edited = self._editor.apply(topology, expected, now)
         self._tell(edited.told)
+        self._weights.update(edited.reweighed, now)
+        self._weights.reprice()
         self._plan_soon(now)
         self.counters["topology-applied"] += 1
         self._applied_text = topology_text(topology)
@@ -549,6 +548,9 @@ class ControllerCore:
                 for removed in told.remove:
                     changes |= self._lsdb.forget_link(index, removed)
         self._handle_changes(changes, now)
+        if fresh:
+            # It may be in another region than before, and prices with it.
+            self._weights.reprice((member.index, *self._adjacency.neighbours(member.index)))
         if not self._planner.is_outrun:
             # Otherwise it holds newer tables than ours: it is told with the next plan, which outruns them.
             self._tell(self._publisher.handle_join(member.index))
@@ -576,20 +578,31 @@ class ControllerCore:
     # --- planning ----------------------------------------------------------------------------
 
     def _handle_changes(self, changes: Iterable[Direction], now: float) -> None:
-        moved = False
+        moved: list[Direction] = []
         down: list[Direction] = []
         up: list[Direction] = []
         for direction in sorted(changes):
             was_up = self._costs.planned_ms(direction) is not None
-            moved |= self._costs.update(direction, self._lsdb.state(direction), now)
+            if self._costs.update(direction, self._lsdb.state(direction), now):
+                moved.append(direction)
             if was_up != (self._costs.planned_ms(direction) is not None):
                 (down if was_up else up).append(direction)
         self._damping.handle_down(down, now)
         self._damping.handle_up(up, now)
-        if up:
-            self._probation_due = self._damping.next_timeout(now)
-        if moved:
+        self._reweigh(moved, now)
+
+    def _reweigh(self, links: Collection[Direction], now: float) -> None:
+        """What the planner counts for these *links* may be another."""
+        if links:
+            self._weights.update(links, now)
             self._plan_soon(now)
+
+    def _unpriced_ms(self, link: Direction, now: float) -> float | None:
+        """What the stages say *link* costs, but for money; None when no plan may be made with it."""
+        planned = self._costs.planned_ms(link)
+        if planned is None or self._retiring.holds(link):
+            return None
+        return planned + self._damping.added_ms(link, now) + self._load.load_ms(link)
 
     def _plan_soon(self, now: float) -> None:
         if self._plan_due is None:
@@ -613,22 +626,16 @@ class ControllerCore:
     def _replan(self, now: float) -> None:
         self._plan_due = None
         nodes = self._editor.nodes()
-        costs = self._weighed(now)
+        costs, changed = self._weights.costs_ms, self._weights.poll_changed()
         # A pair on its way out may be in no table, but in paths that are made from a plan.
         renew = self._renewal_wanted or self._retiring.unplanned
         self._renewal_wanted = False
         self._retiring.handle_begun()
         pins = Pins(stages(self._policy.now, nodes), self._damping.on_probation(now))
         indexes = [node.index for node in nodes]
-        self._tell_plan(self._planning.begin(indexes, costs, now, renew=renew, pins=pins), now)
-
-    def _weighed(self, now: float) -> dict[Direction, float]:
-        """What the planner counts for every link that is up."""
-        return self._pricing.weigh(self._unpriced(now))
-
-    def _unpriced(self, now: float) -> dict[Direction, float]:
-        costs = self._retiring.without(self._damping.weigh(self._costs.planned(), now))
-        return self._load.weigh(costs)
+        self._tell_plan(
+            self._planning.begin(indexes, costs, now, changed=changed, renew=renew, pins=pins), now
+        )
 
     def _tell_plan(self, told: Told, now: float) -> None:
         made = self._planning.poll_made()

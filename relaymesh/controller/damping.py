@@ -1,6 +1,6 @@
 """Damping: a link that comes back is used with care, and one that flaps with more.
 
-In: links that go down and come up. Out: what is added to the cost of a link on
+In: links that go down and come up, and time. Out: what is added to the cost of a link on
 probation, so that it is used only where there is no other way. Probation begins
 when a link is up again. After one death it is short (:data:`HOLD_S`); a link that
 dies again flaps, and waits for :data:`FLAP_HOLD_S`, twice as long each time,
@@ -11,7 +11,7 @@ never down has none: a new node is used at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relaymesh.controller.lsdb import Direction
@@ -30,6 +30,9 @@ class _Record:
     deaths: int = 0
     until: float | None = None  # of the probation; None while down
 
+    def holds(self, now: float) -> bool:
+        return self.until is None or now < self.until
+
 
 def hold_s(deaths: int) -> float:
     """How long the probation after so many deaths lasts, seconds."""
@@ -41,6 +44,7 @@ class Damping:
 
     def __init__(self) -> None:
         self._records: dict[Pair, _Record] = {}
+        self._ends: dict[Pair, float] = {}  # of probations under way
 
     def handle_down(self, directions: Iterable[Direction], now: float) -> None:
         """These links were up until now."""
@@ -51,42 +55,45 @@ class Damping:
             if record.until is not None or not record.deaths:
                 record.deaths += 1
                 record.until = None
+                self._ends.pop(pair, None)
 
     def handle_up(self, directions: Iterable[Direction], now: float) -> None:
         """These links are up from now on."""
         for pair in {_pair(direction) for direction in directions}:
             record = self._records.get(pair)
             if record is not None and record.until is None:
-                record.until = now + hold_s(record.deaths)
+                self._ends[pair] = record.until = now + hold_s(record.deaths)
 
     def forget(self, index: int) -> None:
         """The node is gone for good."""
-        self._records = {pair: record for pair, record in self._records.items() if index not in pair}
+        for pair in [pair for pair in self._records if index in pair]:
+            self.forget_pair(*pair)
 
     def forget_pair(self, one: int, other: int) -> None:
         """The two are no neighbours any more, by no fault of their link."""
         self._records.pop(_pair((one, other)), None)
+        self._ends.pop(_pair((one, other)), None)
 
-    def weigh(self, costs_ms: Mapping[Direction, float], now: float) -> dict[Direction, float]:
-        """*costs_ms* with what probation adds."""
-        weighed = dict(costs_ms)
-        for (low, high), record in self._records.items():
-            if record.until is None or now < record.until:
-                for direction in ((low, high), (high, low)):
-                    if direction in weighed:
-                        weighed[direction] += PROBATION_MS
-        return weighed
+    def added_ms(self, direction: Direction, now: float) -> float:
+        """What probation adds to the cost of *direction*, milliseconds."""
+        record = self._records.get(_pair(direction))
+        return PROBATION_MS if record is not None and record.holds(now) else 0.0
 
     def on_probation(self, now: float) -> frozenset[Direction]:
-        """The links that :meth:`weigh` adds to now, and those that are down."""
-        held = [p for p, r in self._records.items() if r.until is None or now < r.until]
-        return frozenset((*held, *((high, low) for low, high in held)))
+        """The links whose cost is added to now, and those that are down."""
+        held = [pair for pair, record in self._records.items() if record.holds(now)]
+        return frozenset(_both_ways(held))
 
-    def next_timeout(self, now: float) -> float | None:
-        """When the next probation after *now* ends."""
-        return min(
-            (r.until for r in self._records.values() if r.until is not None and r.until > now), default=None
-        )
+    def next_timeout(self) -> float | None:
+        """When the next probation ends."""
+        return min(self._ends.values(), default=None)
+
+    def handle_timeout(self, now: float) -> list[Direction]:
+        """The links whose probation has ended since the last call."""
+        ended = [pair for pair, end in self._ends.items() if now >= end]
+        for pair in ended:
+            del self._ends[pair]
+        return _both_ways(ended)
 
     def debug_state(self) -> dict[str, object]:
         return {
@@ -98,3 +105,7 @@ class Damping:
 def _pair(direction: Direction) -> Pair:
     one, other = direction
     return (one, other) if one < other else (other, one)
+
+
+def _both_ways(pairs: Iterable[Pair]) -> list[Direction]:
+    return [direction for low, high in pairs for direction in ((low, high), (high, low))]

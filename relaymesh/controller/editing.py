@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass
 
 from relaymesh.controller.adjacency import Adjacency, Told
+from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.policy import CurrentPolicy, TopologyPolicy
 from relaymesh.controller.preview import NodeAt, conflicts_with
@@ -43,6 +44,7 @@ class Edited:
     told: Told
     gained: int  # pairs of nodes
     retiring: int
+    reweighed: tuple[Direction, ...]  # links whose costs and prices may be others now
 
 
 def version_of(topology: Topology | None) -> str:
@@ -94,8 +96,7 @@ class TopologyEditor:
         unwanted = self._adjacency.unwanted()
         self._retiring.keep_only(frozenset(unwanted))
         self._retiring.begin(unwanted, now)
-        self._costs.handle_policy()
-        return Edited(self.version, changes, told, gained, len(unwanted))
+        return Edited(self.version, changes, told, gained, len(unwanted), tuple(self._costs.handle_policy()))
 
     def retire(self, active: int, now: float) -> tuple[list[Pair], Told]:
         """Take away the links whose time has come: the pairs, and what their ends are told."""

@@ -38,9 +38,9 @@ class LoadGauges:
         self._capacity_kbps = capacity_kbps
         self._gauges: dict[Direction, _Gauge] = {}
 
-    def handle_report(self, sender: int, links: Iterable[LinkReport], now: float) -> bool:
-        """What *sender* says of its links; whether a level changed."""
-        changed = False
+    def handle_report(self, sender: int, links: Iterable[LinkReport], now: float) -> list[Direction]:
+        """What *sender* says of its links; those whose level changed."""
+        changed: list[Direction] = []
         for link in links:
             direction = sender, link.peer
             share = self._share(direction, link)
@@ -48,7 +48,8 @@ class LoadGauges:
             if known is None and share < LEVELS[0][0]:
                 continue
             gauge = self._gauges.setdefault(direction, _Gauge())
-            changed |= _update(gauge, share, now)
+            if _update(gauge, share, now):
+                changed.append(direction)
             if gauge.level == 0 and gauge.seen == 0:
                 del self._gauges[direction]
         return changed
@@ -57,13 +58,6 @@ class LoadGauges:
         """What load adds to the cost of *direction*."""
         gauge = self._gauges.get(direction)
         return 0.0 if gauge is None or not gauge.level else LEVELS[gauge.level - 1][1]
-
-    def weigh(self, costs_ms: dict[Direction, float]) -> dict[Direction, float]:
-        """*costs_ms*, changed in place, with what load adds."""
-        for direction in self._gauges:
-            if direction in costs_ms:
-                costs_ms[direction] += self.load_ms(direction)
-        return costs_ms
 
     def forget(self, index: int) -> None:
         """The node is gone for good."""

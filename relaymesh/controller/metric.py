@@ -68,19 +68,23 @@ class CostBook:
         terms = self._terms[direction] = cost_of(state, self._extra_cost_ms(direction))
         return self._steps.update(direction, Measured(terms.total_ms, terms.loss_ms, terms.jitter_ms), now)
 
-    def handle_policy(self) -> None:
-        """What the operator adds may be another: planned costs follow at once, it is no noise."""
+    def handle_policy(self) -> list[Direction]:
+        """What the operator adds may be another: planned costs follow at once, it is no noise.
+
+        All directions that are up: the planner must know of any of them.
+        """
         for direction, terms in self._terms.items():
             extra_ms = max(0.0, self._extra_cost_ms(direction))
             self._steps.shift(direction, extra_ms - terms.extra_ms)
             self._terms[direction] = replace(terms, extra_ms=extra_ms)
+        return list(self._terms)
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""
         return self._steps.next_timeout()
 
-    def handle_timeout(self, now: float) -> bool:
-        """Take the steps that are confirmed; whether the planner must know."""
+    def handle_timeout(self, now: float) -> list[Direction]:
+        """Take the steps that are confirmed; the directions the planner must know of."""
         return self._steps.handle_timeout(now)
 
     def planned(self) -> dict[Direction, float]:

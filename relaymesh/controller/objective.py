@@ -10,7 +10,7 @@ many edges of a region crosses the border once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 from relaymesh.controller.lsdb import Direction
@@ -35,7 +35,7 @@ class Pricing:
         self.objective: Objective = objective
         self._price_per_gb = price_per_gb
         self._region = region
-        self._second: frozenset[Direction] = frozenset()  # doors, when costs were last weighed
+        self._second: dict[int, frozenset[int]] = {}  # sender → doors beside its cheapest
 
     def price_ms(self, direction: Direction) -> float:
         """What the price of *direction* weighs."""
@@ -44,30 +44,41 @@ class Pricing:
 
     def door_ms(self, direction: Direction) -> float:
         """What *direction* costs more because another link leads into that region, as last weighed."""
-        return SECOND_DOOR_MS if direction in self._second else 0.0
+        return SECOND_DOOR_MS if direction[1] in self._second.get(direction[0], ()) else 0.0
 
-    def weigh(self, costs_ms: dict[Direction, float]) -> dict[Direction, float]:
-        """*costs_ms*, changed in place, with the weight of money."""
-        if self.objective == "latency":
-            return costs_ms
-        for direction in costs_ms:
-            costs_ms[direction] += self.price_ms(direction)
-        if self.objective == "cost":
-            self._second = frozenset(self._second_doors(costs_ms))
-            for direction in self._second:
-                costs_ms[direction] += SECOND_DOOR_MS
-        return costs_ms
-
-    def _second_doors(self, costs_ms: dict[Direction, float]) -> list[Direction]:
-        """Of each node's links into another region, all but the cheapest."""
-        best: dict[tuple[int, str], tuple[float, Direction]] = {}
-        crossing: list[tuple[tuple[int, str], Direction]] = []
+    def weigh(self, costs_ms: Mapping[Direction, float]) -> dict[Direction, float]:
+        """*costs_ms* with the weight of money; a copy."""
+        by_sender: dict[int, dict[int, float]] = {}
         for (sender, receiver), cost in costs_ms.items():
+            by_sender.setdefault(sender, {})[receiver] = cost
+        return {
+            (sender, receiver): cost
+            for sender, own in by_sender.items()
+            for receiver, cost in self.weigh_sender(sender, own).items()
+        }
+
+    def weigh_sender(self, sender: int, costs_ms: Mapping[int, float]) -> dict[int, float]:
+        """The same for all links of one *sender*: receiver → cost."""
+        weighed = dict(costs_ms)
+        if self.objective == "latency":
+            return weighed
+        for receiver in weighed:
+            weighed[receiver] += self.price_ms((sender, receiver))
+        if self.objective == "cost":
+            second = self._second_doors(sender, weighed)
+            for receiver in second:
+                weighed[receiver] += SECOND_DOOR_MS
+            self._second[sender] = second
+        return weighed
+
+    def _second_doors(self, sender: int, costs_ms: Mapping[int, float]) -> frozenset[int]:
+        """Of the *sender*'s links into another region, all but the cheapest."""
+        home, best = self._region(sender), dict[str, tuple[float, int]]()
+        crossing: list[tuple[str, int]] = []
+        for receiver, cost in costs_ms.items():
             region = self._region(receiver)
-            if region == self._region(sender):
+            if region == home:
                 continue
-            door, choice = (sender, region), (cost, (sender, receiver))
-            crossing.append((door, (sender, receiver)))
-            if door not in best or choice < best[door]:
-                best[door] = choice
-        return [direction for door, direction in crossing if best[door][1] != direction]
+            crossing.append((region, receiver))
+            best[region] = min(best.get(region, (cost, receiver)), (cost, receiver))
+        return frozenset(receiver for region, receiver in crossing if best[region][1] != receiver)

@@ -9,7 +9,7 @@ unless there is news to plan for: then with the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.pins import NO_PINS, Pins
@@ -53,13 +53,17 @@ class Planning:
         now: float,
         *,
         renew: bool,
+        changed: Collection[Direction] | None = None,
         pins: Pins = NO_PINS,
     ) -> Told:
-        """Make a plan of these costs, or a *renewed* one though nothing changed. Only when idle."""
+        """Make a plan of these costs, or a *renewed* one though nothing changed. Only when idle.
+
+        *changed*: the only links that may cost something else than in the last call; None: any may.
+        """
         assert self.idle, "one plan is under way at a time"
         self._renew, self._for_tables, self._held = renew, True, None
         self._costs = costs_ms
-        self._routing.begin(nodes, costs_ms, pins)
+        self._routing.begin(nodes, costs_ms, changed=changed, pins=pins)
         return self._slice(now, None if self._routing.is_small else SEND_EFFORT)
 
     def next_timeout(self) -> float | None:

@@ -1,7 +1,7 @@
 """Pairs that may not be neighbours any more, while packets may still be under way between them.
 
 In: pairs the operator forbade, which plans were made since, which one is active.
-Out: the costs without those pairs, so that every plan from now on avoids them,
+Out: which links no plan may be made with from now on,
 and, a grace after such a plan is active, the pairs whose links may be taken
 away. That order is what makes forbidding a pair cost no packet: make before break.
 This module knows no keys, no messages and no policy.
@@ -9,7 +9,7 @@ This module knows no keys, no messages and no policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from relaymesh.controller.lsdb import Direction
@@ -48,11 +48,9 @@ class Retiring:
         """All others stay neighbours after all."""
         self._entries = {pair: entry for pair, entry in self._entries.items() if pair in pairs}
 
-    def without(self, costs_ms: Mapping[Direction, float]) -> dict[Direction, float]:
-        """*costs_ms* without the pairs on their way out; a copy."""
-        return {
-            (a, b): cost for (a, b), cost in costs_ms.items() if (min(a, b), max(a, b)) not in self._entries
-        }
+    def holds(self, link: Direction) -> bool:
+        """Whether *link* is on its way out: no plan may be made with it."""
+        return bool(self._entries) and (min(link), max(link)) in self._entries
 
     @property
     def unplanned(self) -> bool:

@@ -12,7 +12,7 @@ scipy holds the interpreter for as long as a call takes, so whoever calls
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
@@ -26,7 +26,8 @@ from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.paths import TIE_MS
 
 NO_HOP = -1
-_MANY = 48  # changes, of which most destinations are touched by one; each takes as long to look at as a tree
+MANY = 48  # changes, of which most destinations are touched by one; each takes as long to look at as a tree
+_ROWS = 256  # made ready at a turn
 _GROWTH = 64  # indexes are given out from the lowest: the matrices grow by this many
 
 Costs: TypeAlias = npt.NDArray[np.float64]
@@ -34,6 +35,7 @@ Indexes: TypeAlias = npt.NDArray[np.int64]
 HopMatrix: TypeAlias = npt.NDArray[np.int16]  # [destination, node] → next hop
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Change: TypeAlias = tuple[int, int, float, float]  # sender, receiver, cost before and after; inf: no link
+Changes: TypeAlias = list[Change] | None  # None: more than MANY, by which any tree may be touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,25 @@ class LinkArrays:
         # Where each sender's links begin.
         self.starts: Indexes = np.flatnonzero(np.r_[True, self.senders[1:] != self.senders[:-1]][:count])
         self.origins: Indexes = self.senders[self.starts]
+        self._leaving: tuple[Indexes, Indexes] | None = None
+        self._entering: tuple[Indexes, Indexes] | None = None
 
     def __len__(self) -> int:
         return len(self.costs)
+
+    def leaving(self, size: int) -> tuple[Indexes, Indexes]:
+        """Where the links of each of *size* senders begin, and those links."""
+        if self._leaving is None:
+            first = np.searchsorted(self.senders, np.arange(size + 1))
+            self._leaving = first, np.arange(len(self))
+        return self._leaving
+
+    def entering(self, size: int) -> tuple[Indexes, Indexes]:
+        """The same by receivers."""
+        if self._entering is None:
+            order = np.argsort(self.receivers, kind="stable")
+            self._entering = np.searchsorted(self.receivers[order], np.arange(size + 1)), order
+        return self._entering
 
     def costs_of(self, sender: int) -> dict[int, float]:
         """The links of *sender*: receiver → cost, rising."""
@@ -90,25 +108,50 @@ class RouteMatrix:
         self._costs: dict[Direction, float] = {}
         self._graph: Any = None
 
-    def differences(self, costs_ms: Mapping[Direction, float]) -> list[Change]:
-        """What differs in *costs_ms*, which are all costs, from those taken before."""
+    def differences(
+        self, costs_ms: Mapping[Direction, float], among: Collection[Direction] | None = None
+    ) -> Changes:
+        """What differs in *costs_ms*, which are all costs, from those taken before.
+
+        *among*: nothing but these can differ; None: anything may.
+        """
         old = self._costs
-        changes = [(*link, old.get(link, np.inf), c) for link, c in costs_ms.items() if old.get(link) != c]
-        if len(old) + sum(before == np.inf for *_, before, _ in changes) != len(costs_ms):
-            changes += [(*link, cost, np.inf) for link, cost in old.items() if link not in costs_ms]
-        return changes
+        if among is None:
+            among = () if costs_ms == old else costs_ms.keys() | old.keys()
+        found: list[Change] = []
+        for link in among:
+            before, after = old.get(link, np.inf), costs_ms.get(link, np.inf)
+            if before != after:
+                found.append((*link, before, after))
+                if len(found) > MANY:
+                    return None
+        return sorted(found)
+
+    def grow(self, width: int) -> Iterator[None]:
+        """Make room for indexes below *width*, a part at each turn: new memory comes page by page."""
+        if width <= self.size:
+            return
+        old, size = self.size, -(-width // _GROWTH) * _GROWTH
+        to_go, hops = np.empty((size, size)), np.empty((size, size), np.int16)
+        for start in range(0, size, _ROWS):
+            part, kept = slice(start, start + _ROWS), slice(start, min(start + _ROWS, old))
+            to_go[part], hops[part] = np.inf, NO_HOP
+            to_go[kept, :old], hops[kept, :old] = self.to_go[kept], self.hops[kept]
+            yield
+        np.fill_diagonal(to_go, 0.0)
+        self.to_go, self.hops, self.size = to_go, hops, size
 
     def take(self, costs_ms: dict[Direction, float]) -> None:
         """These are the costs from now on; the dictionary is kept."""
         self._costs = costs_ms
         self.links = LinkArrays(costs_ms)
-        if self.links.width > self.size:
-            self._grow(-(-self.links.width // _GROWTH) * _GROWTH)
+        for _ in self.grow(self.links.width):
+            pass
         self._graph = self.links.reversed_graph(self.size)
 
-    def touched(self, changes: list[Change]) -> Indexes:
+    def touched(self, changes: Changes) -> Indexes:
         """The destinations whose trees these *changes*, just taken, can touch, rising."""
-        if len(changes) > _MANY:
+        if changes is None:
             return np.arange(self.size)
         touched = np.zeros(self.size, np.bool_)
         for sender, receiver, before, after in changes:
@@ -139,11 +182,3 @@ class RouteMatrix:
         self.to_go[destinations] = to_go
         self.hops[destinations] = hops
         return moves
-
-    def _grow(self, size: int) -> None:
-        to_go = np.full((size, size), np.inf)
-        np.fill_diagonal(to_go, 0.0)
-        to_go[: self.size, : self.size] = self.to_go
-        hops = np.full((size, size), NO_HOP, np.int16)
-        hops[: self.size, : self.size] = self.hops
-        self.to_go, self.hops, self.size = to_go, hops, size

@@ -13,8 +13,9 @@ mesh the tables come first, with those detours that hold as before; the others f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.paths import shortest_paths
 from relaymesh.controller.pins import NO_PINS, Pins, apply_pins
 from relaymesh.controller.plan import Detours, Tables
-from relaymesh.controller.routes import Indexes, RouteMatrix
+from relaymesh.controller.ripples import spread
+from relaymesh.controller.routes import Changes, Indexes, Moves, RouteMatrix
 from relaymesh.controller.tables import MatrixDetours, MatrixTables
 
 SMALL = 12  # nodes; up to here the plain way takes less than a slice, in a full mesh too
@@ -70,9 +72,17 @@ class Routing:
         """Whether the last routes lacked detours; :meth:`begin_detours` computes them."""
         return not self._complete
 
-    def begin(self, nodes: Sequence[int], costs_ms: dict[Direction, float], pins: Pins = NO_PINS) -> None:
+    def begin(
+        self,
+        nodes: Sequence[int],
+        costs_ms: dict[Direction, float],
+        *,
+        changed: Collection[Direction] | None = None,
+        pins: Pins = NO_PINS,
+    ) -> None:
         """Compute routes among the *nodes*, which have these costs; the dictionary is kept.
 
+        *changed*: the only links whose costs may differ from those of the last call; None: any may.
         With *pins* a big mesh is computed at once, too: the compiled way knows no ways but the best.
         """
         if len(nodes) <= self._small or pins:
@@ -83,7 +93,8 @@ class Routing:
                 matrix = RouteMatrix()
                 self._big = matrix, AlternateMatrix(matrix)
                 self._last, self._members = None, frozenset()
-            self._slices = self._in_slices(nodes, costs_ms)
+                changed = None
+            self._slices = self._in_slices(nodes, costs_ms, changed)
 
     def begin_detours(self) -> None:
         """Compute the detours that are owed."""
@@ -107,30 +118,42 @@ class Routing:
             paths = apply_pins(paths, costs_ms, pins).paths
         yield Routes(paths.next_hops, find_detours(paths.next_hops, costs_ms), True)
 
-    def _in_slices(self, nodes: Sequence[int], costs_ms: dict[Direction, float]) -> Iterator[Routes | None]:
+    def _in_slices(
+        self, nodes: Sequence[int], costs_ms: dict[Direction, float], changed: Collection[Direction] | None
+    ) -> Iterator[Routes | None]:
         assert self._big is not None, "begin() made them"
         matrix, alternates = self._big
         members = frozenset(nodes)
-        changes = matrix.differences(costs_ms)
-        if not self._members <= members or any(not members.issuperset(change[:2]) for change in changes):
-            costs_ms = {link: cost for link, cost in costs_ms.items() if members.issuperset(link)}
-            changes = matrix.differences(costs_ms)
-        self._members = members
-        touched = np.empty(0, np.int64)
-        if changes:
+        if changed is None or members != self._members:
+            changed = None
+            if not all(map(members.issuperset, costs_ms)):
+                costs_ms = {link: cost for link, cost in costs_ms.items() if members.issuperset(link)}
+            self._members = members
             yield None
+        changes = matrix.differences(costs_ms, changed)
+        touched = np.empty(0, np.int64)
+        if changes != []:
+            yield None
+            yield from matrix.grow(max(chain.from_iterable(costs_ms), default=-1) + 1)
             matrix.take(costs_ms)
             yield None
             touched = matrix.touched(changes)
             alternates.handle_changes(changes, touched)
             yield None
-        for part in _parts(touched, self._slice_work / max(1, len(matrix.links))):
-            alternates.handle_moves(matrix.compute(part))
+        for moves in self._trees(matrix, changes, touched):
+            alternates.handle_moves(moves)
             yield None
         if len(nodes) <= self._together:
             yield from self._detours_in_slices(matrix, alternates)
         else:
             yield self._routes(matrix, alternates)
+
+    def _trees(self, matrix: RouteMatrix, changes: Changes, touched: Indexes) -> Iterator[Moves]:
+        if changes is not None:
+            yield from spread(matrix, changes, touched, self._slice_work)
+            return
+        for part in _parts(touched, self._slice_work / max(1, len(matrix.links))):
+            yield matrix.compute(part)
 
     def _detours_in_slices(self, matrix: RouteMatrix, alternates: AlternateMatrix) -> Iterator[Routes | None]:
         work = _DETOUR_SHARE * self._slice_work
@@ -140,13 +163,11 @@ class Routing:
         yield self._routes(matrix, alternates)
 
     def _routes(self, matrix: RouteMatrix, alternates: AlternateMatrix) -> Routes:
-        tables = MatrixTables(
-            matrix.hops.copy(),
-            alternates.frozen(),
-            previous=self._last,
-            altered=alternates.poll_altered(),
-        )
-        self._last = tables
+        altered = alternates.poll_altered()
+        tables = self._last
+        if tables is None or len(altered[0]) or tables.size != matrix.size:
+            tables = MatrixTables(matrix.hops.copy(), alternates.frozen(), previous=tables, altered=altered)
+            self._last = tables
         return Routes(tables, MatrixDetours(tables), not len(alternates.stale()))
 
 

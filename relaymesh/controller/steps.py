@@ -98,14 +98,14 @@ class Steps:
         dues = (link.departure.due for link in self._departing.values() if link.departure is not None)
         return min(dues, default=None)
 
-    def handle_timeout(self, now: float) -> bool:
-        """Take the steps that are confirmed; whether there were any."""
-        moved = False
+    def handle_timeout(self, now: float) -> list[Direction]:
+        """Take the steps that are confirmed; whose they were."""
+        moved: list[Direction] = []
         for direction, link in list(self._departing.items()):
             departure = link.departure
             if departure is None or now < departure.due:
                 continue
-            moved = True
+            moved.append(direction)
             if departure.least.total_ms > link.planned.total_ms:
                 link.rises = 1 if now - link.moved_at > RISE_MEMORY_S else link.rises + 1
             link.moved_at = now

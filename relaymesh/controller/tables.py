@@ -15,8 +15,9 @@ from weakref import ref
 import numpy as np
 import numpy.typing as npt
 
-from relaymesh.controller.alternates import AROUND_LINK, EXPLICIT, NONE, Alternates, Path
+from relaymesh.controller.alternates import AROUND_LINK, EXPLICIT, Alternates, Path
 from relaymesh.controller.detours import Ways
+from relaymesh.controller.differences import Differences
 from relaymesh.controller.routes import NO_HOP, Flags, HopMatrix, Indexes
 from relaymesh.protocol.bitstring import decode_set, members
 from relaymesh.protocol.messages import Detour, Route
@@ -28,7 +29,7 @@ class TableChanges:
 
     moved: tuple[Route, ...]
     lost: bytes
-    detours: tuple[Detour, ...] | None
+    detours: tuple[Detour, ...]
     redone: bytes
 
 
@@ -60,15 +61,19 @@ class MatrixTables(Mapping[int, TableRow]):
         alternates: Alternates,
         *,
         previous: MatrixTables | None = None,
-        altered: Indexes | None = None,
+        altered: tuple[Indexes, Flags] | None = None,
     ) -> None:
-        """*altered*: the only destinations with which anything may differ from the *previous* tables."""
+        """*altered*: the only destinations and (flagged) nodes where anything may differ from *previous*."""
         self._hops = hops
         self._alternates = alternates
         self._previous = None if previous is None else ref(previous)
         self._altered = altered
-        self._base: MatrixTables | None = None  # the plan that differences were last asked for
-        self._differs: Flags = np.empty(0, np.bool_)  # by node
+        self._since: tuple[MatrixTables, Differences] | None = None  # as differences were last asked for
+
+    @property
+    def size(self) -> int:
+        """Indexes are below this."""
+        return len(self._hops)
 
     def __getitem__(self, node: int) -> TableRow:
         if not 0 <= node < len(self._hops) or not (self._hops[:, node] != NO_HOP).any():
@@ -105,56 +110,39 @@ class MatrixTables(Mapping[int, TableRow]):
 
     def changes_since(self, base: MatrixTables, node: int) -> TableChanges | None:
         """What *node* must be told if it has its part of *base*; None for nothing."""
-        size = max(len(self._hops), len(base._hops))
-        if self._base is not base:
-            self._base, self._differs = base, self._nodes_that_differ(base)
-        if node >= size or not self._differs[node]:
+        if base is self:
             return None
-        old, new = base._column(node, size), self._column(node, size)
-        moved = np.where(new != old, new, NO_HOP)
-        redone = self._redone(base, node, new != old)
-        known = redone & (new != NO_HOP)
+        if self._since is None or self._since[0] is not base:
+            same_size = len(self._hops) == len(base._hops)
+            altered = self._altered if same_size and self._follows(base) else None
+            sides = (base._hops, base._alternates), (self._hops, self._alternates)
+            self._since = base, Differences(*sides, altered)
+            base._since = None  # or every plan would keep all before it
+        differences = self._since[1]
+        changes = differences.at(node)
+        if changes is None:
+            return None
+        column = np.full(differences.size, NO_HOP, np.int16)
+        redone, old, new = changes.redone, changes.old, changes.new
+        column[redone] = np.where(new != old, new, NO_HOP)
         return TableChanges(
-            _routes(moved),
-            _bits((old != NO_HOP) & (new == NO_HOP)),
-            self._detours(node, np.flatnonzero(known)) if redone.any() else None,
-            _bits(redone),
+            _routes(column),
+            _bits_of(redone[(old != NO_HOP) & (new == NO_HOP)], differences.size),
+            self._detours(node, redone[new != NO_HOP]),
+            _bits_of(redone, differences.size),
         )
 
-    def _column(self, node: int, size: int = 0) -> HopMatrix:
-        """The next hops of *node* by destination, at least *size* of them."""
-        return _padded(self._hops, node, size)
-
-    def _nodes_that_differ(self, base: MatrixTables) -> Flags:
-        size, old = len(self._hops), len(base._hops)
-        if size != old:
-            return np.ones(max(size, old), np.bool_)
-        rows = self._rows_to_compare(base)
-        mine, theirs = self._alternates, base._alternates
-        differs: Flags = (self._hops[rows] != base._hops[rows]).any(axis=0)
-        differs |= (mine.ways[rows] != theirs.ways[rows]).any(axis=0)
-        for destination in rows.tolist():
-            one, other = mine.paths.get(destination, {}), theirs.paths.get(destination, {})
-            if one is not other:
-                for node in one.keys() | other.keys():
-                    differs[node] |= one.get(node) != other.get(node)
-        return differs
+    def _column(self, node: int) -> HopMatrix:
+        """The next hops of *node* by destination."""
+        return self._hops[:, node] if node < len(self._hops) else np.empty(0, np.int16)
 
     def _rows_to_compare(self, base: MatrixTables) -> Indexes:
-        if self._altered is not None and self._previous is not None and self._previous() is base:
-            return self._altered
+        if self._altered is not None and self._follows(base):
+            return self._altered[0]
         return np.arange(len(self._hops))
 
-    def _redone(self, base: MatrixTables, node: int, moved: Flags) -> Flags:
-        """The destinations whose detours at *node* differ."""
-        size = len(moved)
-        now, before = self._alternates, base._alternates
-        ways, old_ways = _padded(now.ways, node, size), _padded(before.ways, node, size)
-        redone: Flags = moved | (ways != old_ways)
-        for destination in np.flatnonzero(~redone & (ways < NONE)).tolist():
-            hop = int(self._hops[destination, node])
-            redone[destination] = now.path(node, destination, hop) != before.path(node, destination, hop)
-        return redone
+    def _follows(self, base: MatrixTables) -> bool:
+        return self._previous is not None and self._previous() is base
 
     def _detours(self, node: int, destinations: Indexes) -> tuple[Detour, ...]:
         size = len(self._hops)
@@ -215,21 +203,13 @@ class MatrixDetours(Mapping[int, dict[int, Ways]]):
 def _same(one: HopMatrix, other: HopMatrix, rows: Indexes) -> bool:
     """Whether two matrices say the same; where only one is of that size, nothing may be in it."""
     if len(one) == len(other):
-        return bool(np.array_equal(one[rows], other[rows]))
+        # Row by row: where anything differs, the first of them mostly does.
+        return all(np.array_equal(one[row], other[row]) for row in rows.tolist())
     small, large = sorted((one, other), key=len)
     inner = large[: len(small), : len(small)]
     return bool(np.array_equal(small, inner)) and not (
         (large[len(small) :] != NO_HOP).any() or (large[:, len(small) :] != NO_HOP).any()
     )
-
-
-def _padded(matrix: HopMatrix, node: int, size: int = 0) -> HopMatrix:
-    """The column of *node*, at least *size* long; both codes for nothing are -1."""
-    assert NO_HOP == NONE, "what is not there fills both kinds"
-    column = matrix[:, node] if node < len(matrix) else np.full(len(matrix), NO_HOP, np.int16)
-    if len(column) < size:
-        column = np.r_[column, np.full(size - len(column), NO_HOP, np.int16)]
-    return column
 
 
 def _routes(column: HopMatrix) -> tuple[Route, ...]:
@@ -240,3 +220,9 @@ def _routes(column: HopMatrix) -> tuple[Route, ...]:
 def _bits(flags: npt.NDArray[np.bool_]) -> bytes:
     """The set of the indexes flagged, as on the wire."""
     return np.packbits(flags, bitorder="little").tobytes().rstrip(b"\0")
+
+
+def _bits_of(indexes: Indexes, size: int) -> bytes:
+    flags = np.zeros(size, np.bool_)
+    flags[indexes] = True
+    return _bits(flags)

@@ -7,6 +7,8 @@ import signal
 
 import trio
 
+_RARELY = 100  # collections of the middle generation, each of 7,000 new objects, for one of all
+
 
 async def wait_for_stop() -> str:
     """Wait for SIGTERM or SIGINT; the name of the one that came."""
@@ -20,7 +22,12 @@ def settle_heap() -> None:
     """After start-up: what is alive now stays alive, so the collector need not walk it again.
 
     A full collection over the imports of a node takes tens of milliseconds,
-    which a packet would wait for.
+    which a packet would wait for. So does one over what a controller learns
+    of a thousand nodes: from here on there is one for every 700,000 new objects
+    that stay, instead of whenever their number has grown by a quarter. Young
+    cycles are found as soon as ever.
     """
     gc.collect()
     gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _RARELY)

@@ -5,21 +5,21 @@ import pytest
 from relaymesh.controller.damping import FLAP_HOLD_S, FORGIVE_S, HOLD_S, MAX_HOLD_S, PROBATION_MS, Damping
 
 LINK = [(1, 2), (2, 1)]
-COSTS = {(1, 2): 5.0, (2, 1): 6.0, (1, 3): 7.0}
 
 
 def held(damping: Damping, now: float) -> bool:
-    weighed = damping.weigh(COSTS, now)
-    assert weighed[1, 3] == 7.0
-    assert (weighed[1, 2] > PROBATION_MS) == (weighed[2, 1] > PROBATION_MS)
-    return weighed[1, 2] > PROBATION_MS
+    assert damping.added_ms((1, 3), now) == 0.0
+    added = {damping.added_ms(direction, now) for direction in LINK}
+    assert added in ({0.0}, {PROBATION_MS})
+    assert damping.on_probation(now) == (set() if added == {0.0} else set(LINK))
+    return added != {0.0}
 
 
 def test_a_new_link_is_used_at_once() -> None:
     damping = Damping()
     damping.handle_up(LINK, 0.0)
     assert not held(damping, 0.0)
-    assert damping.next_timeout(0.0) is None
+    assert damping.next_timeout() is None
 
 
 def test_a_link_that_returns_waits_and_one_that_flaps_waits_longer() -> None:
@@ -28,8 +28,10 @@ def test_a_link_that_returns_waits_and_one_that_flaps_waits_longer() -> None:
     for _ in range(8):
         damping.handle_down(LINK, now)
         damping.handle_up(LINK, now + 1.0)
-        until = damping.next_timeout(now + 1.0)
+        until = damping.next_timeout()
         assert until is not None
+        assert damping.handle_timeout(until - 0.01) == []
+        assert damping.handle_timeout(until) == LINK and damping.next_timeout() is None
         assert held(damping, until - 0.01) and not held(damping, until)
         waits.append(until - now - 1.0)
         now = until + 1.0
@@ -45,7 +47,7 @@ def test_a_link_that_returns_waits_and_one_that_flaps_waits_longer() -> None:
     ]
     damping.handle_down(LINK, now + FORGIVE_S + MAX_HOLD_S)
     damping.handle_up(LINK, now + FORGIVE_S + MAX_HOLD_S)
-    assert damping.next_timeout(now + FORGIVE_S + MAX_HOLD_S) == now + FORGIVE_S + MAX_HOLD_S + HOLD_S
+    assert damping.next_timeout() == now + FORGIVE_S + MAX_HOLD_S + HOLD_S
 
 
 @pytest.mark.parametrize("up_s", [0.5, 3.5, 5.0, 10.0, 28.0, 61.0, 90.0, 119.0, 123.0, 125.0, 250.0, 400.0])
@@ -57,7 +59,7 @@ def test_whatever_the_rhythm_of_a_flapping_link_paths_change_once_a_minute(up_s:
         changes += used  # away from it
         now += down_s
         damping.handle_up(LINK, now)
-        until = damping.next_timeout(now)
+        until = damping.next_timeout()
         used = until is not None and until < now + up_s
         changes += used  # back to it
         now += up_s
@@ -69,3 +71,7 @@ def test_a_node_that_is_gone_leaves_nothing() -> None:
     damping.handle_down(LINK, 0.0)
     damping.forget(2)
     assert damping.debug_state() == {}
+    damping.handle_down(LINK, 1.0)
+    damping.handle_up(LINK, 2.0)
+    damping.forget_pair(2, 1)
+    assert damping.debug_state() == {} and damping.next_timeout() is None

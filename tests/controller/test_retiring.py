@@ -43,10 +43,10 @@ def test_a_pair_stays_while_an_end_cannot_be_told() -> None:
     assert gone(retiring, 8, 62.0, 1.0) == [(62.0, PAIR)]
 
 
-def test_costs_are_without_it_in_both_directions_until_it_is_allowed_again() -> None:
+def test_no_plan_has_it_in_either_direction_until_it_is_allowed_again() -> None:
     retiring = Retiring()
-    costs = {(1, 2): 5.0, (2, 1): 6.0, (1, 3): 7.0}
+    links = [(1, 2), (2, 1), (1, 3)]
     retiring.begin([PAIR], 0.0)
-    assert retiring.without(costs) == {(1, 3): 7.0} and len(costs) == 3
+    assert [retiring.holds(link) for link in links] == [True, True, False]
     retiring.keep_only([])
-    assert retiring.without(costs) == costs
+    assert not any(retiring.holds(link) for link in links)

@@ -6,12 +6,14 @@ import itertools
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.controller.alternates import AlternateMatrix
 from relaymesh.controller.paths import shortest_paths
 from relaymesh.controller.plan import Plan, delta_for, snapshot_for
+from relaymesh.controller.ripples import spread
 from relaymesh.controller.routes import NO_HOP, RouteMatrix
 from relaymesh.controller.routing import Routes, Routing
 from relaymesh.node.tables import ForwardingTables
@@ -42,15 +44,21 @@ def histories(draw: st.DrawFn) -> list[Costs]:
     return history
 
 
-def take(matrix: RouteMatrix, costs: Costs, alternates: AlternateMatrix | None = None) -> None:
+def take(
+    matrix: RouteMatrix, costs: Costs, alternates: AlternateMatrix | None = None, *, ripple: bool = True
+) -> None:
     changes = matrix.differences(costs)
     matrix.take(costs)
     touched = matrix.touched(changes)
     if alternates is not None:
         alternates.handle_changes(changes, touched)
-    moves = matrix.compute(touched)
+    # Few changes ripple, many are computed as whole trees; so small a slice does one destination at a time.
+    whole = changes is None or not ripple
+    trees = [matrix.compute(touched)] if whole else spread(matrix, changes, touched, slice_work=1.0)
+    for moves in trees:
+        if alternates is not None:
+            alternates.handle_moves(moves)
     if alternates is not None:
-        alternates.handle_moves(moves)
         alternates.compute(alternates.stale())
 
 
@@ -98,6 +106,37 @@ def test_only_trees_that_a_change_can_touch_are_computed_again() -> None:
     matrix.take(shorter)
     # By the ring 0 is 5, 6, 7, 8, 9, 10 hops from these; by the chord less.
     assert matrix.touched(changes).tolist() == [5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("slice_work", [1.0, 5e3, 1e9])
+@pytest.mark.parametrize("seed", range(4))
+def test_ripples_leave_what_whole_trees_would(seed: int, slice_work: float) -> None:
+    rng, nodes = random.Random(seed), 80
+    ways = [(a, b) for a in range(nodes) for b in rng.sample(range(nodes), 5) if a != b]
+    # Half of all costs are small whole numbers: many equal ways.
+    costs: Costs = {way: rng.choice([rng.uniform(1, 30), float(rng.randrange(1, 6))]) for way in ways}
+    matrix, whole = RouteMatrix(), RouteMatrix()
+    take(matrix, costs)
+    for _ in range(25):
+        costs = dict(costs)
+        for way in rng.sample(ways, rng.randrange(1, 12)):
+            if rng.random() < 0.4:
+                costs.pop(way, None)
+            else:
+                costs[way] = rng.choice([rng.uniform(1, 30), float(rng.randrange(1, 6)), 1e4])
+        changes = matrix.differences(costs)
+        assert changes is not None
+        matrix.take(costs)
+        to_go, hops = matrix.to_go.copy(), matrix.hops.copy()
+        seen: list[int] = []
+        for moves in spread(matrix, changes, matrix.touched(changes), slice_work):
+            rows = moves.destinations
+            seen += rows.tolist()
+            assert np.array_equal(moves.farther, matrix.to_go[rows] != to_go[rows])
+            assert np.array_equal(moves.rerouted, matrix.hops[rows] != hops[rows])
+        assert len(seen) == len(set(seen))
+        take(whole, costs, ripple=False)
+        assert np.array_equal(matrix.to_go, whole.to_go) and np.array_equal(matrix.hops, whole.hops)
 
 
 def compute(routing: Routing, nodes: list[int], costs: Costs) -> list[Routes]:
