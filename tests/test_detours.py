@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaymesh.controller.pins import NO_PINS, Pins, Stages
 from relaymesh.controller.plan import Plan, snapshot_for
 from relaymesh.controller.routing import Routes, Routing
 from relaymesh.node.forwarder import Forwarder
@@ -40,9 +41,25 @@ def meshes(draw: st.DrawFn, *, ring: bool) -> Costs:
     return {way: draw(cost) for a, b in sorted(chosen) for way in ((a, b), (b, a))}
 
 
-def routes_of(nodes: list[int], costs: Costs, small: int) -> Routes:
+@st.composite
+def pins_in(draw: st.DrawFn, costs: Costs) -> Pins:
+    """Up to three pins; half of them along links that are there, up to two nodes at a station."""
+    nodes = sorted({node for way in costs for node in way})
+    drawn: list[Stages] = []
+    for _ in range(draw(st.integers(1, 3))):
+        way = [draw(st.sampled_from(nodes))]
+        for _ in range(draw(st.integers(1, 3))):
+            onward = [b for a, b in sorted(costs) if a == way[-1] and b not in way]
+            way.append(draw(st.sampled_from(onward or nodes)))
+        drawn.append(
+            tuple(frozenset({node, *draw(st.sets(st.sampled_from(nodes), max_size=1))}) for node in way)
+        )
+    return Pins(tuple(drawn), draw(st.frozensets(st.sampled_from(sorted(costs)), max_size=2)))
+
+
+def routes_of(nodes: list[int], costs: Costs, small: int, pins: Pins = NO_PINS) -> Routes:
     routing = Routing(small=small)
-    routing.begin(nodes, dict(costs))
+    routing.begin(nodes, dict(costs), pins=pins)
     for _ in range(1000):
         routes = routing.step()
         if routes is not None:
@@ -53,9 +70,9 @@ def routes_of(nodes: list[int], costs: Costs, small: int) -> Routes:
 class Fabric:
     """Forwarders with the tables and detours of one plan; what is sent to the dead is gone."""
 
-    def __init__(self, costs: Costs, small: int, generation: int = 1) -> None:
+    def __init__(self, costs: Costs, small: int, pins: Pins = NO_PINS, generation: int = 1) -> None:
         self.nodes = sorted({node for way in costs for node in way})
-        routes = routes_of(self.nodes, costs, small)
+        routes = routes_of(self.nodes, costs, small, pins)
         plan = Plan(generation, routes.tables, routes.detours)
         self.links = set(costs)
         self.queue: list[tuple[int, int, bytes]] = []
@@ -119,9 +136,9 @@ def failures(costs: Costs) -> list[tuple[int | None, set[tuple[int, int]]]]:
     return single + [(node, {way for way in costs if node in way}) for node in nodes]
 
 
-def check_everybody_reachable_is_reached_once(costs: Costs, small: int) -> None:
+def check_everybody_reachable_is_reached_once(costs: Costs, small: int, pins: Pins = NO_PINS) -> None:
     for dead, lost in failures(costs):
-        fabric = Fabric(costs, small)
+        fabric = Fabric(costs, small, pins)
         fabric.fail(lost)
         graph = nx.DiGraph(list(fabric.links))
         graph.add_nodes_from(fabric.nodes)
@@ -146,6 +163,13 @@ def test_single_failures_of_a_2_connected_mesh_are_all_repaired(small: int, cost
 @given(meshes(ring=False).filter(bool))
 def test_in_any_mesh_what_the_failure_leaves_reachable_is_reached(small: int, costs: Costs) -> None:
     check_everybody_reachable_is_reached_once(costs, small)
+
+
+@WAYS
+@settings(max_examples=40, deadline=None)
+@given(meshes(ring=True), st.data())
+def test_pinned_ways_are_repaired_like_any(small: int, costs: Costs, data: st.DataObject) -> None:
+    check_everybody_reachable_is_reached_once(costs, small, data.draw(pins_in(costs)))
 
 
 @WAYS

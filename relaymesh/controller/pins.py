@@ -14,7 +14,7 @@ pin that would give a node a second next hop is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -47,24 +47,53 @@ class Pinned:
     followed: frozenset[int]
 
 
+class PinBook:
+    """Pins, by the destinations they lead to."""
+
+    def __init__(self, pins: Pins = NO_PINS) -> None:
+        self.pins = pins
+        self._by_destination: dict[int, list[tuple[int, Stages]]] = {}
+        for number, stages in enumerate(pins.stages):
+            if _is_clear(stages):
+                for destination in stages[-1]:
+                    self._by_destination.setdefault(destination, []).append((number, stages[:-1]))
+
+    @property
+    def destinations(self) -> list[int]:
+        """Where pins lead to, rising."""
+        return sorted(self._by_destination)
+
+    def towards(
+        self, destination: int, costs_ms: Mapping[Direction, float]
+    ) -> tuple[dict[int, int], frozenset[int]]:
+        """The pinned nodes' next hops towards *destination*; and by which pins, as numbers.
+
+        *costs_ms* are those of all links that are up.
+        """
+        laid: dict[int, int] = {}
+        followed: set[int] = set()
+        for number, stages in self._by_destination.get(destination, ()):
+            chain = _chain(stages, destination, costs_ms, self.pins.barred)
+            if chain and all(laid.get(node, hop) == hop for node, hop in chain.items()):
+                laid |= chain
+                followed.add(number)
+        return laid, frozenset(followed)
+
+
 def apply_pins(
     paths: Paths,
     costs_ms: Mapping[Direction, float],
     pins: Pins,
 ) -> Pinned:
     """*paths* with *pins* laid over them. *paths* is not changed; what differs is copied."""
-    usable = {direction: cost for direction, cost in costs_ms.items() if direction not in pins.barred}
     laid: dict[int, dict[int, int]] = {}  # destination → node → next hop
     followed: set[int] = set()
-    for number, stages in enumerate(pins.stages):
-        if not _is_clear(stages):
-            continue
-        for destination in sorted(stages[-1]):
-            chain = _chain(stages[:-1], destination, usable)
-            known = laid.get(destination, {})
-            if chain and all(known.get(node, hop) == hop for node, hop in chain.items()):
-                laid.setdefault(destination, {}).update(chain)
-                followed.add(number)
+    book = PinBook(pins)
+    for destination in book.destinations:
+        chain, by = book.towards(destination, costs_ms)
+        if chain:
+            laid[destination] = chain
+            followed |= by
     return Pinned(_laid_over(paths, laid, costs_ms) if laid else paths, frozenset(followed))
 
 
@@ -74,7 +103,10 @@ def _is_clear(stages: Stages) -> bool:
 
 
 def _chain(
-    stages: tuple[frozenset[int], ...], destination: int, costs_ms: Mapping[Direction, float]
+    stages: tuple[frozenset[int], ...],
+    destination: int,
+    costs_ms: Mapping[Direction, float],
+    barred: Collection[Direction],
 ) -> dict[int, int]:
     """Node → next hop from every node of the first stage that reaches *destination* by all stages."""
     to_go: dict[int, float] = {destination: 0.0}
@@ -84,7 +116,9 @@ def _chain(
         hop_of: dict[int, int] = {}
         for node in sorted(stage):
             choices = [
-                (costs_ms[node, hop] + rest, hop) for hop, rest in to_go.items() if (node, hop) in costs_ms
+                (costs_ms[node, hop] + rest, hop)
+                for hop, rest in to_go.items()
+                if (node, hop) in costs_ms and (node, hop) not in barred
             ]
             if choices:
                 nearer[node], hop_of[node] = min(choices)

@@ -60,7 +60,7 @@ class _Ripples:
         self._falls = [change for change in changes if change[3] < change[2]]
         self._senders: Indexes = np.unique([change[0] for change in changes])
         # The way to a changed link does not lead over it, but may over another one that is brought up before.
-        self._way_to = {sender: matrix.to_go[sender].copy() for sender in self._senders.tolist()}
+        self._way_to = {sender: matrix.shortest_to(sender).copy() for sender in self._senders.tolist()}
 
     def reach(self, destinations: Indexes) -> Indexes:
         """For each destination, about how many nodes' costs change."""

@@ -8,6 +8,10 @@ can touch, and only those are computed again.
 
 scipy holds the interpreter for as long as a call takes, so whoever calls
 :meth:`RouteMatrix.compute` chooses how many destinations one call is for.
+
+Pins are laid over the trees of the destinations they lead to; the cost to go of
+a node whose way they change is that of the way it goes, so that on every way
+it falls with each hop, as detours rely on.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.paths import TIE_MS
+from relaymesh.controller.pins import PinBook, Pins
 
 NO_HOP = -1
 MANY = 48  # changes, of which most destinations are touched by one; each takes as long to look at as a tree
@@ -87,6 +92,11 @@ class LinkArrays:
         own = slice(*np.searchsorted(self.senders, (sender, sender + 1)))
         return dict(zip(self.receivers[own].tolist(), self.costs[own].tolist(), strict=True))
 
+    def costs_between(self, senders: Indexes, receivers: Indexes) -> Costs:
+        """The costs of these links, which are all there."""
+        keys = self.senders << 16 | self.receivers
+        return self.costs[np.searchsorted(keys, senders << 16 | receivers)]
+
     def reversed_graph(self, size: int) -> Any:
         """For searches from a destination: an edge from each link's receiver to its sender."""
         return csr_array((self.costs, (self.receivers, self.senders)), shape=(size, size))
@@ -107,6 +117,8 @@ class RouteMatrix:
         self.hops: HopMatrix = np.empty((0, 0), np.int16)
         self._costs: dict[Direction, float] = {}
         self._graph: Any = None
+        self._pins = PinBook()
+        self._unpinned: dict[int, Costs] = {}  # destination → costs to go without its pins
 
     def differences(
         self, costs_ms: Mapping[Direction, float], among: Collection[Direction] | None = None
@@ -149,6 +161,21 @@ class RouteMatrix:
             pass
         self._graph = self.links.reversed_graph(self.size)
 
+    def pin(self, pins: Pins) -> Indexes:
+        """Lay these *pins* over what is computed from now on; the destinations to compute, whatever changed.
+
+        Those that had pins are among them.
+        """
+        if pins or self._unpinned:
+            self._pins = PinBook(pins)
+        ends = [end for end in {*self._pins.destinations, *self._unpinned} if end < self.size]
+        return np.array(sorted(ends), np.int64)
+
+    def shortest_to(self, destination: int) -> Costs:
+        """The costs to go to *destination* on shortest paths, whatever is pinned."""
+        unpinned = self._unpinned.get(destination)
+        return self.to_go[destination] if unpinned is None else unpinned
+
     def touched(self, changes: Changes) -> Indexes:
         """The destinations whose trees these *changes*, just taken, can touch, rising."""
         if changes is None:
@@ -178,7 +205,36 @@ class RouteMatrix:
             good = links.costs + to_go[:, links.receivers] <= most[:, links.senders]
             chosen = links.least(np.where(good, links.receivers, self.size))
             hops[:, links.origins] = np.where(chosen < self.size, chosen, NO_HOP)
+        if self._pins.pins or self._unpinned:
+            self._lay_pins(destinations, to_go, hops)
         moves = Moves(destinations, to_go != self.to_go[destinations], hops != self.hops[destinations])
         self.to_go[destinations] = to_go
         self.hops[destinations] = hops
         return moves
+
+    def _lay_pins(self, destinations: Indexes, to_go: Costs, hops: HopMatrix) -> None:
+        for row, destination in enumerate(destinations.tolist()):
+            laid, _ = self._pins.towards(destination, self._costs)
+            self._unpinned.pop(destination, None)
+            if not laid:
+                continue
+            self._unpinned[destination] = to_go[row].copy()
+            hops[row, list(laid)] = list(laid.values())
+            to_go[row] = self._along(destination, to_go[row], hops[row], list(laid))
+
+    def _along(self, destination: int, to_go: Costs, hops: HopMatrix, pinned: list[int]) -> Costs:
+        """*to_go* with the cost of their actual way for all whose *hops* lead over a *pinned* node."""
+        there = np.isfinite(to_go)
+        there[destination] = False
+        following = np.where(there, hops, np.arange(self.size))
+        costs = np.zeros(self.size)
+        ends = np.flatnonzero(there)
+        costs[ends] = self.links.costs_between(ends, hops[ends].astype(np.int64))
+        passes = np.zeros(self.size, np.bool_)
+        passes[pinned] = True
+        # Each turn looks twice as far ahead as the last.
+        for _ in range(self.size.bit_length()):
+            costs = costs + costs[following]
+            passes = passes | passes[following]
+            following = following[following]
+        return np.where(passes & there, costs, to_go)

@@ -83,9 +83,8 @@ class Routing:
         """Compute routes among the *nodes*, which have these costs; the dictionary is kept.
 
         *changed*: the only links whose costs may differ from those of the last call; None: any may.
-        With *pins* a big mesh is computed at once, too: the compiled way knows no ways but the best.
         """
-        if len(nodes) <= self._small or pins:
+        if len(nodes) <= self._small:
             self._big = None
             self._slices = self._at_once(nodes, costs_ms, pins)
         else:
@@ -94,7 +93,7 @@ class Routing:
                 self._big = matrix, AlternateMatrix(matrix)
                 self._last, self._members = None, frozenset()
                 changed = None
-            self._slices = self._in_slices(nodes, costs_ms, changed)
+            self._slices = self._in_slices(nodes, costs_ms, changed, pins)
 
     def begin_detours(self) -> None:
         """Compute the detours that are owed."""
@@ -119,7 +118,11 @@ class Routing:
         yield Routes(paths.next_hops, find_detours(paths.next_hops, costs_ms), True)
 
     def _in_slices(
-        self, nodes: Sequence[int], costs_ms: dict[Direction, float], changed: Collection[Direction] | None
+        self,
+        nodes: Sequence[int],
+        costs_ms: dict[Direction, float],
+        changed: Collection[Direction] | None,
+        pins: Pins,
     ) -> Iterator[Routes | None]:
         assert self._big is not None, "begin() made them"
         matrix, alternates = self._big
@@ -131,28 +134,34 @@ class Routing:
             self._members = members
             yield None
         changes = matrix.differences(costs_ms, changed)
-        touched = np.empty(0, np.int64)
         if changes != []:
             yield None
             yield from matrix.grow(max(chain.from_iterable(costs_ms), default=-1) + 1)
             matrix.take(costs_ms)
             yield None
-            touched = matrix.touched(changes)
+        pinned = matrix.pin(pins)
+        if changes != [] or len(pinned):
+            touched = np.union1d(matrix.touched(changes), pinned)
             alternates.handle_changes(changes, touched)
             yield None
-        for moves in self._trees(matrix, changes, touched):
-            alternates.handle_moves(moves)
-            yield None
+            for moves in self._trees(matrix, changes, touched, pinned):
+                alternates.handle_moves(moves)
+                yield None
         if len(nodes) <= self._together:
             yield from self._detours_in_slices(matrix, alternates)
         else:
             yield self._routes(matrix, alternates)
 
-    def _trees(self, matrix: RouteMatrix, changes: Changes, touched: Indexes) -> Iterator[Moves]:
-        if changes is not None:
-            yield from spread(matrix, changes, touched, self._slice_work)
-            return
-        for part in _parts(touched, self._slice_work / max(1, len(matrix.links))):
+    def _trees(
+        self, matrix: RouteMatrix, changes: Changes, touched: Indexes, pinned: Indexes
+    ) -> Iterator[Moves]:
+        if changes is None:
+            whole = touched
+        else:
+            whole = pinned
+            if changes:
+                yield from spread(matrix, changes, np.setdiff1d(touched, pinned), self._slice_work)
+        for part in _parts(whole, self._slice_work / max(1, len(matrix.links))):
             yield matrix.compute(part)
 
     def _detours_in_slices(self, matrix: RouteMatrix, alternates: AlternateMatrix) -> Iterator[Routes | None]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relaymesh.controller.alternates import AlternateMatrix
 from relaymesh.controller.paths import shortest_paths
+from relaymesh.controller.pins import NO_PINS, Pins, Stages
 from relaymesh.controller.plan import Plan, delta_for, snapshot_for
 from relaymesh.controller.ripples import spread
 from relaymesh.controller.routes import NO_HOP, RouteMatrix
@@ -139,10 +140,52 @@ def test_ripples_leave_what_whole_trees_would(seed: int, slice_work: float) -> N
         assert np.array_equal(matrix.to_go, whole.to_go) and np.array_equal(matrix.hops, whole.hops)
 
 
-def compute(routing: Routing, nodes: list[int], costs: Costs) -> list[Routes]:
+def random_pins(nodes: int, ways: list[tuple[int, int]], rng: random.Random) -> Pins:
+    stages: list[Stages] = []
+    for _ in range(rng.randrange(4)):
+        station = rng.randrange(nodes)
+        stages.append((frozenset({station}),))
+        for _ in range(rng.randrange(1, 4)):
+            onward = [b for a, b in ways if a in stages[-1][-1]]
+            stages[-1] += (frozenset(rng.sample(onward, min(len(onward), rng.randrange(1, 3)))),)
+    return Pins(tuple(stages), frozenset(rng.sample(ways, 5)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pins_give_a_big_mesh_the_hops_they_give_a_small_one(seed: int) -> None:
+    rng, nodes = random.Random(seed), list(range(40))
+    ways = [(a, b) for a in nodes for b in rng.sample(nodes, 5) if a != b]
+    costs = {way: rng.uniform(1, 30) for way in ways}
+    small, big = Routing(small=100), Routing(small=0, together=rng.choice([0, 100]))
+    for _ in range(15):
+        costs = dict(costs)
+        changed = rng.sample(ways, rng.choice([0, 1, 3, 80]))
+        for way in changed:
+            costs[way] = rng.uniform(1, 30)
+            if rng.random() < 0.3:
+                del costs[way]
+        pins = random_pins(40, ways, rng)
+        expected = compute(small, nodes, costs, pins=pins)[-1].tables
+        found = compute(big, nodes, costs, changed=changed, pins=pins)[-1]
+        assert {node: dict(table) for node, table in found.tables.items()} == {
+            node: table for node, table in expected.items() if table
+        }
+        # Detours are those of a mesh that never had other pins or costs.
+        fresh = compute(Routing(small=0, together=100), nodes, costs, pins=pins)[-1]
+        assert found.detours == fresh.detours and found.tables == fresh.tables
+
+
+def compute(
+    routing: Routing,
+    nodes: list[int],
+    costs: Costs,
+    *,
+    changed: list[tuple[int, int]] | None = None,
+    pins: Pins = NO_PINS,
+) -> list[Routes]:
     """All that comes of one change: tables, and the detours where they come later."""
     found: list[Routes] = []
-    routing.begin(nodes, dict(costs))
+    routing.begin(nodes, dict(costs), changed=changed, pins=pins)
     for _ in range(10_000):
         routes = routing.step()
         if routes is None:
