@@ -108,8 +108,9 @@ def _explained(answer: dict[str, Any]) -> list[str]:
         "",
         *_way("path", path),
     ]
-    if not answer["is_cheapest_now"]:
-        lines.append("  not the cheapest at this moment: a plan is on its way, or a pin holds it")
+    lines += [f"  pinned: {pin}" for pin in answer["pins"]]
+    if not answer["is_cheapest_now"] and not answer["pins"]:
+        lines.append("  not the cheapest at this moment: a plan is on its way, or a pin holds a part of it")
     if len(path["nodes"]) > 2:
         lines.append(f"  the direct link: {_direct(answer)}")
     for key, title in (("runner_up", "by another next hop"), ("disjoint", "with nothing in common")):

@@ -58,10 +58,10 @@ def make_api(
         start, end = (request.query_params.get(key, "") for key in ("from", "to"))
         if not start or not end:
             raise HTTPException(400, "give two node names: /v1/routes/explain?from=NODE&to=NODE")
-        found = core.explain(start, end)
-        if found is None:
+        work_out = core.explanation(start, end)
+        if work_out is None:
             raise HTTPException(404, f"there is no path from {start!r} to {end!r}")
-        return JSONResponse(found)
+        return JSONResponse(await trio.to_thread.run_sync(work_out))
 
     async def routes(request: Request) -> Response:
         start = request.query_params.get("from", "")

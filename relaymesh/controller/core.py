@@ -371,8 +371,11 @@ class ControllerCore:
         """The path between two nodes, by name, as the API shows it; None when there is none."""
         return self._view.path(start, end)
 
-    def explain(self, start: str, end: str) -> Json | None:
-        """Why packets between two nodes go as they go; None when they do not arrive."""
+    def explanation(self, start: str, end: str) -> Callable[[], Json] | None:
+        """Why packets between two nodes go as they go; None when they do not arrive.
+
+        What is returned works it out, and may be called in a thread.
+        """
         costs, now = self._weights.costs_ms, self._now
 
         def added(link: Direction) -> dict[str, float]:
@@ -383,8 +386,9 @@ class ControllerCore:
                 "probation_ms": self._damping.added_ms(link, now),
             }
 
-        found = self._view.explain(start, end, costs, added)
-        return None if found is None else {**found, "objective": self._pricing.objective}
+        work_out = self._view.explanation(start, end, costs, added)
+        objective = self._pricing.objective
+        return None if work_out is None else lambda: {**work_out(), "objective": objective}
 
     def routes(self, start: str) -> list[Json] | None:
         """The table of a node, by name; None when there is no such node."""

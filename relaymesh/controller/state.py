@@ -65,30 +65,51 @@ class MeshView:
         cost_ms = round(sum(known), 3) if len(known) == len(costs) else None
         return {"path": self._names(path), "cost_ms": cost_ms}
 
-    def explain(
+    def explanation(
         self,
         start: str,
         end: str,
         costs_ms: Mapping[Direction, float],
         added: Callable[[Direction], Mapping[str, float]],
-    ) -> Json | None:
-        """Why packets from node *start* to node *end* go as they go; None when they do not arrive."""
+    ) -> Callable[[], Json] | None:
+        """Why packets from node *start* to node *end* go as they go; None when they do not arrive.
+
+        What is returned works it out, and may be called in a thread.
+        """
         ends = [self.registry.by_name(name) for name in (start, end)]
         if ends[0] is None or ends[1] is None or ends[0] is ends[1]:
             return None
         path = self._follow(ends[0].index, ends[1].index)
         if path is None:
             return None
-        explainer = Explainer(costs_ms, terms=self.costs.terms, added=added, name=self._name)
         active = self.publisher.active
-        return {
+        known = {
             "from": start,
             "to": end,
             "generation": 0 if active is None else active.generation,
             "may_peer": self.policy.may_peer(ends[0], ends[1]),
             "are_neighbours": self.adjacency.are_neighbours(ends[0].index, ends[1].index),
-            **explainer.explain(path),
+            "pins": self._pins_followed(path),
         }
+
+        def work_out() -> Json:
+            explainer = Explainer(costs_ms, terms=self.costs.terms, added=added, name=self._name)
+            return {**known, **explainer.explain(path)}
+
+        return work_out
+
+    def _pins_followed(self, path: list[int]) -> list[str]:
+        """The pins that say of *path*, or of its end, what it does."""
+        followed = []
+        on_it = [self.registry.by_index(index) for index in path]
+        for pin in self.policy.pins():
+            last = on_it[-len(pin.stations) :]
+            if len(last) == len(pin.stations) and all(
+                node is not None and self.policy.stands_at(node, station)
+                for node, station in zip(last, pin.stations, strict=True)
+            ):
+                followed.append(" → ".join(pin.stations))
+        return followed
 
     def routes(self, start: str) -> list[Json] | None:
         """Where packets of node *start* go, for each destination; None when there is no such node."""

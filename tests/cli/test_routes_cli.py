@@ -29,8 +29,8 @@ def controller() -> Iterator[str]:
             elif url.path == "/v1/routes":
                 status, body = 200, {"from": query["from"], "routes": mesh.core.routes(query["from"])}
             else:
-                found = mesh.core.explain(query["from"], query["to"])
-                status, body = (404, {"error": "there is no path"}) if found is None else (200, found)
+                found = mesh.core.explanation(query["from"], query["to"])
+                status, body = (404, {"error": "there is no path"}) if found is None else (200, found())
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))

@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from relaymesh.controller.api import make_api
+from relaymesh.controller.policy import TopologyPolicy
+from relaymesh.topology import parse_topology
 from tests.controller.fake_mesh import FakeMesh
 
 
@@ -27,9 +29,9 @@ def square() -> FakeMesh:
 
 
 def explain(mesh: FakeMesh, start: str = "a", end: str = "d") -> Any:
-    found = mesh.core.explain(start, end)
-    assert found is not None
-    return found
+    work_out = mesh.core.explanation(start, end)
+    assert work_out is not None
+    return work_out()
 
 
 def test_each_hop_says_its_terms_and_they_sum_up() -> None:
@@ -77,7 +79,7 @@ def test_a_way_without_a_rival_says_so() -> None:
     mesh.run(3.0)
     found = explain(mesh, "a", "b")
     assert found["runner_up"] is None and found["disjoint"] is None
-    assert mesh.core.explain("a", "nobody") is None and mesh.core.explain("a", "a") is None
+    assert mesh.core.explanation("a", "nobody") is None and mesh.core.explanation("a", "a") is None
 
 
 def test_a_table_is_shown_with_paths_and_detours() -> None:
@@ -102,3 +104,27 @@ async def test_the_api_answers() -> None:
         assert (await http.get("/v1/routes")).status_code == 404
         assert (await http.get("/v1/routes/explain?from=a")).status_code == 400
         assert (await http.get("/v1/routes/explain?from=a&to=x")).status_code == 404
+
+
+def test_pins_that_a_path_follows_are_named() -> None:
+    text = """version: 1
+name: mesh
+regions: [{name: a}, {name: b}, {name: c}, {name: d}]
+links:
+  - {between: [a, b], delay_ms: 10}
+  - {between: [b, d], delay_ms: 10}
+  - {between: [a, c], delay_ms: 15}
+  - {between: [c, d], delay_ms: 15}
+pins:
+  - {from: a, to: d, via: [c]}
+"""
+    mesh = FakeMesh(policy=TopologyPolicy(parse_topology(text)))
+    for name in "abcd":
+        mesh.add(name, name)
+    for one, other, rtt_ms in (("a", "b", 20.0), ("b", "d", 20.0), ("a", "c", 30.0), ("c", "d", 30.0)):
+        mesh.wire(one, other, rtt_ms)
+    mesh.run(3.0)
+    found = explain(mesh)
+    assert found["path"]["nodes"] == ["a", "c", "d"]
+    assert found["pins"] == ["a → c → d"] and not found["is_cheapest_now"]
+    assert explain(mesh, "d", "a")["pins"] == [], "a pin holds in its direction only"
