@@ -3,8 +3,9 @@
 In: the true state of every link, which may change, and a seed. Out: by how much
 the paths planned from reports cost more, by the true state, than the paths that
 one who knew it would choose. Smoothing, hysteresis and step detection are those
-of the controller; time is virtual. Reports are as noisy as a node's: an RTT that is
-the median of some probes, a jitter of as few, losses counted out of a thousand.
+of nodes and the controller; time is virtual. Reports are as noisy as a node's: an RTT that is
+the median of some probes, a jitter of as few, and what a node makes of the losses
+among a link's datagrams (of probes alone, or of media) so far.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from relaymesh.controller.metric import CostBook, cost_of
 from relaymesh.controller.paths import follow
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.routing import Routing
+from relaymesh.protocol.lossiness import Lossiness
 
-# The losses of one report are counted among these: some seconds of a link that carries a few streams,
-# where acknowledgements tell of every datagram. Among a hundred (an idle link's probes) the mean
-# excess is 1 to 3 %.
-DATAGRAMS = 1000
-SETTLED_S = 20.0  # after a change: the step is confirmed and planned long since
 CHANGED = 0.1  # of all links
 States = dict[Direction, LinkState]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """How links are watched."""
+
+    datagrams: int  # a second and direction, whose fate is known
+    settled_s: float  # after a change, until paths are looked at: what shows among so many is planned by then
+
+
+IDLE = Watched(20, 60.0)  # probes alone
+BUSY = Watched(140, 20.0)  # and the packets of one voice and one camera, of which acknowledgements tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +69,19 @@ def changed(states: States, rng: random.Random) -> States:
     return after
 
 
-def follow_changes(states: States, rng: random.Random, changes: int = 3) -> list[Quality]:
+def follow_changes(
+    states: States, rng: random.Random, changes: int = 3, watched: Watched = IDLE
+) -> list[Quality]:
     """The quality of paths after each of some *changes*, once they settled."""
     book = CostBook(lambda direction: 0.0)
+    losses = {direction: Lossiness() for direction in states}
     routing, now, found = Routing(), 0.0, []
     for _ in range(changes + 1):
-        for _ in range(int(SETTLED_S)):
+        for _ in range(int(watched.settled_s)):
             now += 1.0
             book.handle_timeout(now)
             for direction, state in states.items():
-                book.update(direction, _measured(state, rng), now)
+                book.update(direction, _measured(state, losses[direction], watched.datagrams, rng), now)
         found.append(_quality(_tables(routing, book.planned()), states))
         states = changed(states, rng)
     return found
@@ -80,13 +92,15 @@ def quality_of_costs(costs_ms: dict[Direction, float], states: States) -> Qualit
     return _quality(_tables(Routing(), costs_ms), states)
 
 
-def _measured(state: LinkState, rng: random.Random) -> LinkState:
-    lost = sum(rng.random() < state.loss for _ in range(DATAGRAMS)) if state.loss else 0
+def _measured(state: LinkState, losses: Lossiness, datagrams: int, rng: random.Random) -> LinkState:
+    """One second's report."""
+    lost = sum(rng.random() < state.loss for _ in range(datagrams)) if state.loss else 0
+    losses.note(datagrams, lost, lost)
     return LinkState(
         True,
         state.rtt_ms * rng.gauss(1.0, 0.02) + abs(rng.gauss(0.0, 0.2)),
         state.jitter_ms * rng.uniform(0.7, 1.3),
-        lost / DATAGRAMS,
+        losses.loss,
     )
 
 

@@ -10,12 +10,17 @@ on what speaks for it:
 - a smaller one takes three reports;
 - a fall, which is only good news, takes longer, and the longer the more often the link got worse lately.
 
+A link that is new is planned with at once, by its first report, which knows little of its jitter. That first
+impression is put right once, some seconds later, by the middle one of the reports since
+(the lower of two).
+
 Loss is known less well than latency: it takes half as much again, or half as much, to move its part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from relaymesh.controller.lsdb import Direction
 
@@ -24,11 +29,16 @@ HYSTERESIS_FRACTION = 0.10
 HYSTERESIS_LOSS = 0.5  # of what loss costs, planned or now
 CLEAR_MS = 8.0  # a rise of more than this …
 CLEAR_FRACTION = 0.2  # … and of more than this part of the planned cost …
+CLEAR_LOSS_MS = 4.0  # or a rise of this much for loss alone, which is 1 % …
 CLEAR_CONFIRM_S = 0.1  # … needs no second report, only that none says otherwise
 CONFIRM_S = 2.5  # three reports
 BETTER_CONFIRM_S = 5.0  # a fall; twice as long after each rise of late …
 MAX_BETTER_CONFIRM_S = 60.0  # … at most
 RISE_MEMORY_S = 60.0  # a link that made no step for so long begins anew
+IMPRESSION_S = 5.0  # after its first report
+IMPRESSION_MS = 1.0  # what a first impression may be wrong by …
+IMPRESSION_FRACTION = 0.05  # … or by this part of it
+_IMPRESSIONS = 256  # put right in one call: half a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,14 @@ class _Departure:
 
 
 @dataclass(slots=True)
+class _Impression:
+    """What was measured of a link since its first report."""
+
+    due: float  # seconds
+    reports: list[Measured] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Link:
     planned: Measured
     latest: Measured
@@ -64,10 +82,12 @@ class Steps:
     def __init__(self) -> None:
         self._links: dict[Direction, _Link] = {}
         self._departing: dict[Direction, _Link] = {}  # those of them with a departure: few of many
+        self._new: dict[Direction, _Impression] = {}  # the oldest first
 
     def forget(self, direction: Direction) -> bool:
         """The link is down or gone; whether it was planned with."""
         self._departing.pop(direction, None)
+        self._new.pop(direction, None)
         return self._links.pop(direction, None) is not None
 
     def update(self, direction: Direction, measured: Measured, now: float) -> bool:
@@ -75,13 +95,12 @@ class Steps:
         link = self._links.get(direction)
         if link is None:
             self._links[direction] = _Link(measured, measured)
+            self._new[direction] = _Impression(now + IMPRESSION_S)
             return True
         link.latest = measured
-        _compare(link, now)
-        if link.departure is None:
-            self._departing.pop(direction, None)
-        else:
-            self._departing[direction] = link
+        if direction in self._new:
+            self._new[direction].reports.append(measured)
+        self._recompare(direction, link, now)
         return False
 
     def shift(self, direction: Direction, by_ms: float) -> None:
@@ -92,29 +111,57 @@ class Steps:
         if link.departure is not None:
             least = link.departure.least
             link.departure.least = replace(least, total_ms=least.total_ms + by_ms)
+        if direction in self._new:
+            impression = self._new[direction]
+            impression.reports = [replace(one, total_ms=one.total_ms + by_ms) for one in impression.reports]
 
     def next_timeout(self) -> float | None:
-        """When the next departure is old enough to be a step."""
-        dues = (link.departure.due for link in self._departing.values() if link.departure is not None)
+        """When the next departure is old enough to be a step, or first impression to be put right."""
+        dues = [link.departure.due for link in self._departing.values() if link.departure is not None]
+        dues += [impression.due for impression in islice(self._new.values(), 1)]
         return min(dues, default=None)
 
     def handle_timeout(self, now: float) -> list[Direction]:
         """Take the steps that are confirmed; whose they were."""
-        moved: list[Direction] = []
+        moved = self._put_right(now)
         for direction, link in list(self._departing.items()):
             departure = link.departure
             if departure is None or now < departure.due:
                 continue
             moved.append(direction)
+            self._new.pop(direction, None)  # a step is no impression any more
             if departure.least.total_ms > link.planned.total_ms:
                 link.rises = 1 if now - link.moved_at > RISE_MEMORY_S else link.rises + 1
             link.moved_at = now
             link.planned, link.departure = departure.least, None
             # It may have moved on since, and be still now: nothing would say so again.
-            _compare(link, now)
-            if link.departure is None:
-                del self._departing[direction]
+            self._recompare(direction, link, now)
         return moved
+
+    def _put_right(self, now: float) -> list[Direction]:
+        moved: list[Direction] = []
+        for direction, impression in list(islice(self._new.items(), _IMPRESSIONS)):
+            if now < impression.due:
+                break
+            del self._new[direction]
+            link = self._links[direction]
+            if not impression.reports:
+                continue
+            rising = sorted(impression.reports, key=lambda one: one.total_ms)
+            middle = rising[(len(rising) - 1) // 2]
+            wrong = abs(middle.total_ms - link.planned.total_ms)
+            if wrong > max(IMPRESSION_MS, IMPRESSION_FRACTION * link.planned.total_ms):
+                link.planned, link.departure = middle, None
+                moved.append(direction)
+                self._recompare(direction, link, now)
+        return moved
+
+    def _recompare(self, direction: Direction, link: _Link, now: float) -> None:
+        _compare(link, now)
+        if link.departure is None:
+            self._departing.pop(direction, None)
+        else:
+            self._departing[direction] = link
 
     def planned(self) -> dict[Direction, float]:
         """Milliseconds per direction that is up; a copy."""
@@ -152,4 +199,5 @@ def _confirm_s(link: _Link, measured: Measured, now: float) -> float:
         return min(MAX_BETTER_CONFIRM_S, BETTER_CONFIRM_S * 2.0 ** min(often, 10))
     steady = measured.total_ms - measured.jitter_ms - (planned.total_ms - planned.jitter_ms)
     clear = steady > max(CLEAR_MS, CLEAR_FRACTION * planned.total_ms)
+    clear |= measured.loss_ms - planned.loss_ms > CLEAR_LOSS_MS
     return CLEAR_CONFIRM_S if clear else CONFIRM_S

@@ -368,14 +368,14 @@ class PathEstimate:
         return max(1.0, self._lost / self._bursts) if self._bursts > 1e-6 else 1.0
 
     def note_fate(self, total: int, lost: int, bursts: int) -> None:
-        """Of *total* packets *lost* were lost, in so many *bursts*."""
+        """Of *total* packets *lost* were lost, in so many *bursts*; negative: late after all."""
         self.fates += total
         self.fates_lost += lost
         self.fates_bursts += bursts
         keep = math.exp(-total / self.MEMORY)
         self._total = self._total * keep + total
-        self._lost = self._lost * keep + lost
-        self._bursts = self._bursts * keep + bursts
+        self._lost = max(0.0, self._lost * keep + lost)
+        self._bursts = max(0.0, self._bursts * keep + bursts)
 
     def note_newest(self, sent_at: float, ack: Ack, now: float) -> None:
         """The newest packet of *ack* was sent at *sent_at*."""

@@ -14,8 +14,10 @@ Knows no policy and no keys; packet ids are those of :mod:`relaymesh.protocol.fe
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack, PathEstimate
@@ -26,6 +28,7 @@ from relaymesh.protocol.frames import RETRANSMISSION
 STORE_BYTES = 4_000_000  # of sources that are neither acknowledged nor lost: 320 ms at 100 Mbit/s
 MAX_SIZES = 65_536  # datagrams whose fate is not known
 MAX_LOST = 4096  # packets waiting for their retransmission to be acknowledged
+MAX_TOLD_LOST = 1024  # packets that may prove to have been late
 _NUMBER_MASK = 0xFFFFFFFF
 
 _FRAME = struct.Struct("!BH")
@@ -83,6 +86,7 @@ class SentPackets:
         self._sizes: deque[int] = deque()  # of datagrams whose fate is not known, by packet id …
         self._sizes_from = 0  # … from this one on
         self._fate_bytes = [0, 0]  # arrived, lost: of datagrams, since they were last taken
+        self._told_lost: dict[int, None] = {}  # packet ids that the next ACKs, which overlap, may take back
 
     def add(self, packet_id: int, source: bytes, now: float) -> None:
         """*source* was sent as *packet_id*."""
@@ -156,7 +160,9 @@ class SentPackets:
     def _read_runs(self, ack: Ack, prefix: int, start: int, now: float) -> list[int]:
         repaired = {ack.base + offset for offset in ack.repaired}
         found: list[int] = []
-        total = lost = bursts = 0
+        total = 0
+        late, late_bursts = self._take_back(ack, prefix, repaired)
+        lost, bursts = -late, -late_bursts
         at = ack.base
         for index, length in enumerate(ack.runs):
             first, at = max(at, start), at + length
@@ -168,11 +174,28 @@ class SentPackets:
                 lost += at - first
                 bursts += first == at - length
                 for number in range(first, at):
+                    self._told_lost[prefix | number] = None
                     self._note_lost(prefix | number, number in repaired, found)
             else:
                 self._note_received(prefix, first, at, now if ack.delay != DELAY_UNKNOWN else None, ack)
         self.estimate.note_fate(total, lost, bursts)
         return found
+
+    def _take_back(self, ack: Ack, prefix: int, repaired: set[int]) -> tuple[int, int]:
+        """(packets, runs of them) that were told lost, and now to have arrived unrepaired: they were late."""
+        if not self._told_lost:
+            return 0, 0
+        ends = list(accumulate(ack.runs, initial=ack.base))[1:]
+        late: list[int] = []
+        for packet_id in list(self._told_lost):
+            number = packet_id - prefix
+            if number < ack.base or number in repaired or len(self._told_lost) > MAX_TOLD_LOST:
+                del self._told_lost[packet_id]
+            elif number < ends[-1] and not bisect_right(ends, number) & 1:
+                del self._told_lost[packet_id]
+                self.lost.pop(packet_id, None)
+                late.append(packet_id)
+        return len(late), sum(packet_id - 1 not in late for packet_id in late)
 
     def _note_received(self, prefix: int, first: int, end: int, now: float | None, ack: Ack) -> None:
         sent = self._sent

@@ -17,7 +17,7 @@ CLEAN = 0.0005  # bursts a datagram that a clean link may have
 LOSSY = 0.03  # what a clean link is suspected of; of one that loses already: MORE times as much
 MORE = 3.0
 LESS = 0.25
-PROOF = 8.5  # e^8.5 ≈ 5000 to one: three losses within a hundred datagrams of a clean link
+PROOF = 9.5  # e^9.5 ≈ 13,000 to one: three losses within ninety datagrams of a clean link
 STRONGER_PROOF = 12.5  # where losses are usual
 PRIOR = 200.0  # datagrams without loss are taken for granted at first
 MEMORY = 3000.0  # datagrams
@@ -26,7 +26,7 @@ MEMORY = 3000.0  # datagrams
 class Lossiness:
     """One direction. Counts may be fractions, and negative to take back what was only late."""
 
-    __slots__ = ("_bursts", "_less", "_lost", "_more", "_prior", "_since", "_total", "steps")
+    __slots__ = ("_bursts", "_less", "_lost", "_more", "_prior", "_since", "_total", "_usual", "steps")
 
     def __init__(self) -> None:
         self.steps = 0  # ever
@@ -38,6 +38,7 @@ class Lossiness:
         self._prior = PRIOR
         self._more = self._less = 0.0  # log-likelihoods
         self._since = (0.0, 0.0, 0.0)  # datagrams, lost, bursts: since more was first suspected
+        self._usual = CLEAN  # bursts a datagram, before that
 
     @property
     def loss(self) -> float:
@@ -51,11 +52,13 @@ class Lossiness:
 
     def note(self, total: float, lost: float, bursts: float) -> bool:
         """Of *total* datagrams *lost* were lost in so many *bursts*; whether that is a step."""
+        rate = max(CLEAN, self._bursts / (self._total + self._prior) if self._total else 0.0)
         if total <= 0:  # nothing new, or what was late after all
             self._lost += lost
             self._bursts += bursts
+            if self._more and bursts < 0:
+                self._suspect_more(rate, 0.0, lost, bursts)
             return False
-        rate = max(CLEAN, self._bursts / (self._total + self._prior) if self._total else 0.0)
         if self._suspect_more(rate, total, lost, bursts):
             total, lost, bursts = self._since
             # What made us suspicious is no evidence of how often: the first burst is left out.
@@ -74,14 +77,19 @@ class Lossiness:
         return False
 
     def _suspect_more(self, rate: float, total: float, lost: float, bursts: float) -> bool:
-        more = min(0.5, max(LOSSY, MORE * rate))
-        if more <= rate:
-            return False
         if not self._more:
             if bursts <= 0:
                 return False
-            total = 1.0  # how long it was clean before does not matter
+            # How long it was clean before does not matter: about so much comes after the first of the bursts.
+            total *= bursts / (bursts + 1.0)
             self._since = (0.0, 0.0, 0.0)
+            self._usual = rate
+        if self._usual <= CLEAN:
+            # What is suspect must not become what is usual. Where losses are usual already it may.
+            rate = CLEAN
+        more = min(0.5, max(LOSSY, MORE * rate))
+        if more <= rate:
+            return False
         since = self._since
         self._since = (since[0] + max(total, lost), since[1] + lost, since[2] + bursts)
         self._more = max(0.0, self._more + bursts * math.log(more / rate) - total * (more - rate))

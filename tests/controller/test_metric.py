@@ -13,6 +13,7 @@ from relaymesh.controller.steps import (
     BETTER_CONFIRM_S,
     CLEAR_CONFIRM_S,
     CONFIRM_S,
+    IMPRESSION_S,
     MAX_BETTER_CONFIRM_S,
     RISE_MEMORY_S,
 )
@@ -43,6 +44,14 @@ def test_whatever_is_reported_the_cost_is_positive_and_finite(
     assert HOP_MS <= total < 2e6
 
 
+def known(first: LinkState) -> CostBook:
+    """The link is up for so long that what is known of it is no first impression."""
+    costs = book()
+    costs.update(LINK, first, -IMPRESSION_S)
+    costs.handle_timeout(0.0)
+    return costs
+
+
 def feed(costs: CostBook, measurements: Iterable[LinkState], *, start: float = 0.0) -> list[int]:
     """One measurement each second; the seconds in which the planned cost moved."""
     moved = []
@@ -56,8 +65,8 @@ def feed(costs: CostBook, measurements: Iterable[LinkState], *, start: float = 0
 
 def test_twenty_percent_noise_around_a_measurement_never_moves_the_plan() -> None:
     rng = random.Random(7)
-    noisy = [state(20.0)] + [state(20.0 * rng.uniform(0.8, 1.2)) for _ in range(3600)]
-    assert feed(book(), noisy) == [0]
+    noisy = [state(20.0 * rng.uniform(0.8, 1.2)) for _ in range(3600)]
+    assert feed(known(state(20.0)), noisy) == []
 
 
 def test_a_step_moves_the_plan_once_it_lasts() -> None:
@@ -69,10 +78,9 @@ def test_a_step_moves_the_plan_once_it_lasts() -> None:
     assert terms.latency_ms == 46.5
 
 
-@pytest.mark.parametrize("worse", [state(240.0), state(80.0, loss=0.05)])
+@pytest.mark.parametrize("worse", [state(240.0), state(80.0, loss=0.05), state(80.0, loss=0.013)])
 def test_a_clear_step_needs_no_second_report(worse: LinkState) -> None:
-    costs = book()
-    costs.update(LINK, state(80.0), 0.0)
+    costs = known(state(80.0))
     costs.update(LINK, worse, 10.0)
     assert costs.next_timeout() == 10.0 + CLEAR_CONFIRM_S
     assert not costs.handle_timeout(10.0)
@@ -81,8 +89,7 @@ def test_a_clear_step_needs_no_second_report(worse: LinkState) -> None:
 
 
 def test_a_clear_step_that_is_taken_back_at_once_is_none() -> None:
-    costs = book()
-    costs.update(LINK, state(80.0), 0.0)
+    costs = known(state(80.0))
     costs.update(LINK, state(240.0), 10.0)
     costs.update(LINK, state(80.0), 10.0 + CLEAR_CONFIRM_S / 2)
     assert costs.next_timeout() is None
@@ -90,15 +97,13 @@ def test_a_clear_step_that_is_taken_back_at_once_is_none() -> None:
 
 
 def test_jitter_alone_makes_no_step_clear() -> None:
-    costs = book()
-    costs.update(LINK, state(10.0), 0.0)
+    costs = known(state(10.0))
     costs.update(LINK, state(10.0, jitter_ms=50.0), 10.0)
     assert costs.next_timeout() == 10.0 + CONFIRM_S
 
 
 def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
-    costs = book()
-    costs.update(LINK, state(20.0), 0.0)
+    costs = known(state(20.0))
     costs.update(LINK, state(30.0), 10.0)
     assert costs.next_timeout() == 10.0 + CONFIRM_S
     assert not costs.handle_timeout(12.0)
@@ -108,8 +113,7 @@ def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
 
 
 def test_good_news_waits_the_longer_the_more_often_the_link_got_worse() -> None:
-    costs = book()
-    costs.update(LINK, state(80.0), 0.0)
+    costs = known(state(80.0))
     now, waits = 0.0, []
     for _ in range(6):
         costs.update(LINK, state(240.0), now)
@@ -134,9 +138,8 @@ def test_good_news_waits_the_longer_the_more_often_the_link_got_worse() -> None:
 
 def test_a_lossy_link_whose_loss_wanders_by_a_third_stays_as_it_is() -> None:
     rng = random.Random(5)
-    wandering = [state(100.0, loss=0.05)]
-    wandering += [state(100.0, loss=0.05 * rng.uniform(0.67, 1.4)) for _ in range(3600)]
-    assert feed(book(), wandering) == [0]
+    wandering = [state(100.0, loss=0.05 * rng.uniform(0.67, 1.4)) for _ in range(3600)]
+    assert feed(known(state(100.0, loss=0.05)), wandering) == []
 
 
 def test_small_drifts_add_up_to_a_step() -> None:
@@ -151,6 +154,41 @@ def test_spikes_of_a_busy_host_move_nothing() -> None:
         busy = second % 5 < 2  # two reports in a row are bad, then it is quiet again
         spikes.append(state(10.0, jitter_ms=rng.uniform(5, 60) if busy else rng.uniform(0, 1)))
     assert feed(book(), spikes) == [0]
+
+
+def test_a_first_impression_is_put_right_once() -> None:
+    """The first report knows little of the jitter; without this it would be planned with until a step."""
+    costs = book()
+    costs.update(LINK, state(80.0), 0.0)
+    for second, jitter_ms in enumerate((9.0, 8.5, 90.0, 8.5), 1):
+        costs.update(LINK, state(80.0, jitter_ms=jitter_ms), float(second))
+    assert costs.handle_timeout(4.9) == [LINK], "three reports make a step, by the least of them"
+    assert costs.planned_ms(LINK) == 44.25 + HOP_MS
+    costs = book()
+    costs.update(LINK, state(80.0), 0.0)
+    for second, jitter_ms in enumerate((4.0, 7.0, 90.0, 7.0), 1):
+        costs.update(LINK, state(80.0, jitter_ms=jitter_ms), float(second))
+    assert costs.planned_ms(LINK) == 40 + HOP_MS
+    assert costs.handle_timeout(IMPRESSION_S) == [LINK]
+    assert costs.planned_ms(LINK) == 43.5 + HOP_MS, "the middle one: a spike says little"
+    assert costs.next_timeout() is None
+
+
+def test_first_impressions_of_many_links_are_put_right_a_few_at_a_time() -> None:
+    costs = book()
+    links = [(a, b) for a in range(30) for b in range(30) if a != b]
+    for way in links:
+        costs.update(way, state(80.0), 0.0)
+        costs.update(way, state(80.0, jitter_ms=7.0), 1.0)
+    moved: list[tuple[int, int]] = []
+    for _ in range(10):
+        due = costs.next_timeout()
+        if due is None:
+            break
+        some = costs.handle_timeout(IMPRESSION_S)
+        assert due == IMPRESSION_S and 0 < len(some) < len(links) / 3
+        moved += some
+    assert moved == links
 
 
 def test_up_and_down_count_at_once() -> None:

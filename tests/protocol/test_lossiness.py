@@ -34,13 +34,14 @@ def datagrams_until_step(tracker: Lossiness, chain: Chain, at_most: int, lot: in
     return None
 
 
+@pytest.mark.parametrize("lot", [1, 10, 150])  # datagrams an ACK tells of; the last on a busy link
 @pytest.mark.parametrize("seed", range(20))
-def test_five_percent_after_a_clean_time_are_noticed_within_a_few_losses(seed: int) -> None:
+def test_five_percent_after_a_clean_time_are_noticed_within_a_few_losses(seed: int, lot: int) -> None:
     tracker = Lossiness()
-    assert datagrams_until_step(tracker, Chain(seed, 0.0), 20_000) is None
-    found = datagrams_until_step(tracker, Chain(seed, 0.05), 1000)
-    assert found is not None and found <= 250
-    assert 0.01 < tracker.loss < 0.3
+    assert datagrams_until_step(tracker, Chain(seed, 0.0), 20_000, lot) is None
+    found = datagrams_until_step(tracker, Chain(seed, 0.05), 1000, lot)
+    assert found is not None and found <= 250 + lot
+    assert 0.01 < tracker.loss < 0.2
 
 
 @pytest.mark.parametrize("seed", range(5))
