@@ -6,13 +6,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo check lint types test scenarios e2e clean
+.PHONY: help demo check lint types test scenarios outage e2e clean
 
 help:
 	@echo "make demo    run a whole mesh on this machine and watch it at http://localhost:8080"
 	@echo "make check   lint, types and all tests, as CI runs them"
 	@echo "make lint | types | test | e2e   one part of 'make check'"
 	@echo "make scenarios   every scenario on 20 seeds in virtual time (hours); SEEDS=1..3 for fewer"
+	@echo "make outage   two controllers, real nodes and media, and a NATS server that is away for a minute"
 	@echo "make clean   remove the virtual environment and caches"
 
 # One stamp for each set of extras, renewed when the package's metadata changes.
@@ -43,6 +44,11 @@ SEEDS ?= 1..20
 scenarios: $(VENV)/dev.stamp
 	@mkdir -p build
 	$(BIN)/relaymesh simulate simulations --seeds $(SEEDS) --summary build/scenarios.md $(ARGS)
+
+# What `make e2e` does in seconds, for as long as an outage may last.
+outage: $(VENV)/dev.stamp
+	@sh scripts/nats.sh "$(VENV)"
+	RELAYMESH_OUTAGE_S=60 $(BIN)/pytest tests/e2e/test_controllers.py -k store $(ARGS)
 
 # Everything in real time, one after the other: real encoders and decoders, emulated networks, whole meshes of
 # real processes, several controllers where there is a nats-server, and real
