@@ -7,11 +7,20 @@ import random
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 
+from relaymesh.controller.lease import MAX_BELIEVED_EPOCH
 from relaymesh.controller.tokens import make_join_token
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.messages import LinkReport, Refused, Report, decode_node_message
+from relaymesh.protocol.messages import (
+    LinkReport,
+    Refused,
+    Report,
+    SnapshotWanted,
+    TablesHeld,
+    decode_node_message,
+)
 from tests.controller.fake_mesh import SECRET, FakeMesh
 from tests.controller.reports import down, up
 
@@ -149,3 +158,59 @@ def test_a_stolen_name_gets_nothing() -> None:
     assert routes(mesh) == before
     assert mesh.nodes["a"].links == keys and mesh.nodes["a"].conn_id is not None
     assert not any(isinstance(message, Refused) for message in mesh.nodes["a"].heard)
+
+
+def test_old_and_unheard_of_generations_move_nothing() -> None:
+    """Words about tables that are not in flight; the mesh goes on planning, and numbers never go back."""
+    mesh = mesh_with_mallory()
+    before, active = routes(mesh), mesh.core.active_generation
+    for generation in (0, active - 1, active + 1, 1 << 31, (1 << 32) - 1):
+        mesh.tell("mallory", TablesHeld(generation))
+        mesh.tell("mallory", SnapshotWanted())
+        mesh.run(0.2)
+    assert routes(mesh) == before and mesh.core.active_generation == active
+    assert mesh.core.counters["snapshot-wanted"] == 5
+    mesh.nodes["mallory"].answers = False  # nor does it hold up the next plan
+    mesh.wire("a", "b", None)
+    mesh.run(3.0)
+    assert mesh.route("a", "b") == ["a", "d", "c", "b"]
+    assert mesh.core.active_generation > active
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 6, 1 << 31, (1 << 32) - 1])
+def test_an_old_or_absurd_epoch_of_a_node_moves_nothing(claimed: int) -> None:
+    """Of a node that joins again: what was long ago is no news, and what is beyond belief is none either."""
+    mesh = mesh_with_mallory()
+    mesh.core.reign.renew(7, math.inf)
+    before, active = routes(mesh), mesh.core.active_generation
+    mallory = mesh.nodes["mallory"]
+    for _ in range(3):
+        if mallory.conn_id is not None:  # beyond belief: it was refused
+            mesh.disconnect("mallory")
+        token = make_join_token(SECRET, name="mallory")
+        mallory.conn_id = mesh.channel()
+        forged = msgspec.structs.replace(mallory.join(token), leader_epoch=claimed, generation=claimed)
+        mesh.say(mallory.conn_id, forged)
+        mesh.run(12.0)
+        assert routes(mesh) == before
+    assert 7 <= mesh.core.reign.epoch <= MAX_BELIEVED_EPOCH
+    assert active <= mesh.core.active_generation < 1 << 32
+    assert all(mesh.nodes[name].conn_id is not None for name in HONEST)
+    mesh.wire("a", "b", None)
+    mesh.run(12.0)
+    assert mesh.route("a", "b") == ["a", "d", "c", "b"]
+
+
+def test_what_comes_on_a_channel_that_was_replaced_counts_for_nothing() -> None:
+    """The old life of a node that came back: its words are not its own any more."""
+    mesh = mesh_with_mallory()
+    old = mesh.nodes["a"].conn_id
+    assert old is not None
+    mesh.connect("a")
+    mesh.run(3.0)
+    before, plans = routes(mesh), mesh.core.counters["plans"]
+    for _ in range(20):
+        mesh.say(old, Report(tuple(down(index(mesh, name)) for name in HONEST if name != "a")))
+        mesh.run(0.2)
+    assert routes(mesh) == before and mesh.core.counters["plans"] == plans
+    assert old in mesh.closed
