@@ -23,6 +23,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
+from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.paths import TIE_MS
 from relaymesh.controller.routes import NO_HOP, Changes, Costs, Flags, HopMatrix, Indexes, Moves, RouteMatrix
 from relaymesh.protocol.messages import MAX_DETOUR_HOPS
@@ -93,7 +94,9 @@ class AlternateMatrix:
                 self._ways[used, sender] = NONE
                 self._altered |= used
                 self._differs[sender] |= used.any()
-                self._drop_paths_over(sender, receiver)
+        self._drop_paths_over(
+            {(sender, receiver) for sender, receiver, _, after in changes if after == np.inf}
+        )
 
     def handle_moves(self, moves: Moves) -> None:
         """Trees were computed again: until the alternates are, only those that certainly hold stay.
@@ -167,11 +170,12 @@ class AlternateMatrix:
         better &= (hops != NO_HOP) & (hops != receiver)
         return better
 
-    def _drop_paths_over(self, sender: int, receiver: int) -> None:
-        """The link is gone, and with it what led over it as a list of hops."""
-        for destination in np.flatnonzero(self._looked[:, sender]).tolist():
+    def _drop_paths_over(self, gone: set[Direction]) -> None:
+        """The links are gone, and with them what led over them as lists of hops."""
+        senders = sorted({sender for sender, _ in gone})
+        for destination in np.flatnonzero(self._looked[:, senders].any(axis=1)).tolist():
             for node, path in self._paths.get(destination, {}).items():
-                if (sender, receiver) in pairwise((node, *path)):
+                if not gone.isdisjoint(pairwise((node, *path))):
                     self._ways[destination, node] = NONE
                     self._altered[destination] = self._differs[node] = True
 

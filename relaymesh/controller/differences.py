@@ -28,6 +28,7 @@ class NodeChanges:
     redone: Indexes  # destinations whose next hop or way around it is another; rising
     old: HopMatrix  # their next hops before
     new: HopMatrix  # and now
+    ways: HopMatrix  # their alternates now
 
 
 class Differences:
@@ -64,7 +65,7 @@ class Differences:
             redone[row] = before != self._now[1].path(node, destination, hop)
         if not redone.any():
             return None
-        return NodeChanges(self._rows[redone], old[redone], new[redone])
+        return NodeChanges(self._rows[redone], old[redone], new[redone], ways[redone])
 
     def _turned(self, matrix: HopMatrix) -> HopMatrix:
         """The columns of the block's nodes, as rows; what is beyond the *matrix* is empty."""

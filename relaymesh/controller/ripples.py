@@ -6,16 +6,19 @@ of the whole trees would leave them, to the bit, some destinations at a time.
 
 For a destination, a link that got dearer concerns the nodes with a shortest
 path over it: those whose way to its sender, over it, and on is no longer than
-their best. They forget their costs, and take the best that their neighbours
-offer. Whoever is nearer by that, or by a link that got cheaper, offers it on,
-until nobody is nearer any more (Bellman and Ford's relaxation, in waves). Costs
-are positive and floating-point addition is monotone, so there is one such
-result, which is Dijkstra's. All destinations of a part go through the waves
-together, as one array of (destination, node) pairs: interpreted code runs per wave, not per node.
+their best. (Where a node lost several links, it is simpler to ask whose path
+leads over that node.) They forget their costs, and take the best that their
+neighbours offer. Whoever is nearer by that, or by a link that got cheaper,
+offers it on, until nobody is nearer any more (Bellman and Ford's relaxation, in
+waves). Costs are positive and floating-point addition is monotone, so there is
+one such result, which is Dijkstra's. All destinations of a part go through the
+waves together, as one array of (destination, node) pairs: interpreted code runs
+per wave, not per node.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,7 +26,8 @@ import numpy as np
 from relaymesh.controller.paths import TIE_MS
 from relaymesh.controller.routes import NO_HOP, Change, Costs, Flags, HopMatrix, Indexes, Moves, RouteMatrix
 
-_LOOKS = 100_000  # (destination, node, change) looked at together: half a millisecond
+_LOOKS = 50_000  # (destination, node, question) looked at together
+_SEVERAL = 3  # links of one node that got dearer
 _PAIR_WORK = 40  # links × destinations of a whole tree that take as long as one pair here
 _WHOLE = 0.25  # of all nodes behind a change: from here on the whole tree is computed as quickly
 
@@ -36,7 +40,7 @@ def spread(
     *slice_work*: links × destinations of whole trees that would take as long.
     """
     ripples = _Ripples(matrix, changes)
-    rows = max(1, _LOOKS // max(1, matrix.size * len(changes)))
+    rows = max(1, _LOOKS // max(1, matrix.size * ripples.questions))
     pairs = slice_work / _PAIR_WORK
     trees = max(1, int(slice_work / max(1, len(matrix.links))))
     for start in range(0, len(touched), rows):
@@ -56,19 +60,28 @@ class _Ripples:
     def __init__(self, matrix: RouteMatrix, changes: Sequence[Change]) -> None:
         self._matrix = matrix
         self._links = matrix.links
-        self._rises = [change for change in changes if change[3] > change[2]]
+        rises = [change for change in changes if change[3] > change[2]]
+        ends = Counter(end for sender, receiver, *_ in rises for end in (sender, receiver))
+        self._passed = sorted(end for end, count in ends.items() if count >= _SEVERAL)
+        self._rises = [rise for rise in rises if rise[0] not in self._passed and rise[1] not in self._passed]
         self._falls = [change for change in changes if change[3] < change[2]]
         self._senders: Indexes = np.unique([change[0] for change in changes])
         # The way to a changed link does not lead over it, but may over another one that is brought up before.
-        self._way_to = {sender: matrix.shortest_to(sender).copy() for sender in self._senders.tolist()}
+        ends_of_ways = {*self._senders.tolist(), *self._passed}
+        self._way_to = {end: matrix.shortest_to(end).copy() for end in ends_of_ways}
+
+    @property
+    def questions(self) -> int:
+        """How many things are asked of each node to find who is behind the changes."""
+        return len(self._passed) + len(self._rises) + len(self._falls)
 
     def reach(self, destinations: Indexes) -> Indexes:
         """For each destination, about how many nodes' costs change."""
         costs = self._matrix.to_go[destinations]
         most = costs + TIE_MS
-        behind = np.zeros(costs.shape, np.bool_)
-        for sender, receiver, before, after in (*self._rises, *self._falls):
-            beyond = min(before, after) + costs[:, receiver]
+        behind = self._behind_rises(costs, _most(costs))
+        for sender, receiver, _, after in self._falls:
+            beyond = after + costs[:, receiver]
             behind |= (self._way_to[sender] + beyond[:, None] <= most) & np.isfinite(beyond)[:, None]
         counts: Indexes = np.count_nonzero(behind, axis=1)
         return counts
@@ -107,6 +120,8 @@ class _Ripples:
         behind = np.zeros(costs.shape, np.bool_)
         for sender, receiver, before, _ in self._rises:
             behind |= self._way_to[sender] + (before + costs[:, receiver])[:, None] <= most
+        for node in self._passed:
+            behind |= self._way_to[node] + costs[:, node][:, None] <= most
         return behind
 
     def _settle(self, costs: Costs, doubtful: Indexes) -> None:

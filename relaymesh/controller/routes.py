@@ -31,7 +31,7 @@ from relaymesh.controller.paths import TIE_MS
 from relaymesh.controller.pins import PinBook, Pins
 
 NO_HOP = -1
-MANY = 48  # changes, of which most destinations are touched by one; each takes as long to look at as a tree
+MANY = 96  # changes: all links of a node with many; more are as soon computed as looked at
 _ROWS = 256  # made ready at a turn
 _GROWTH = 64  # indexes are given out from the lowest: the matrices grow by this many
 

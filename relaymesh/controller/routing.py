@@ -142,6 +142,7 @@ class Routing:
         pinned = matrix.pin(pins)
         if changes != [] or len(pinned):
             touched = np.union1d(matrix.touched(changes), pinned)
+            yield None
             alternates.handle_changes(changes, touched)
             yield None
             for moves in self._trees(matrix, changes, touched, pinned):

@@ -19,6 +19,7 @@ Loss is known less well than latency: it takes half as much again, or half as mu
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -82,11 +83,15 @@ class Steps:
     def __init__(self) -> None:
         self._links: dict[Direction, _Link] = {}
         self._departing: dict[Direction, _Link] = {}  # those of them with a departure: few of many
-        self._new: dict[Direction, _Impression] = {}  # the oldest first
+        # The oldest first. A plain dict would walk over all that went before to find its first.
+        self._new: OrderedDict[Direction, _Impression] = OrderedDict()
+        self._next: float | None = None  # when the first departure is confirmed, if …
+        self._next_known = True
 
     def forget(self, direction: Direction) -> bool:
         """The link is down or gone; whether it was planned with."""
-        self._departing.pop(direction, None)
+        if self._departing.pop(direction, None) is not None:
+            self._next_known = False
         self._new.pop(direction, None)
         return self._links.pop(direction, None) is not None
 
@@ -117,9 +122,13 @@ class Steps:
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step, or first impression to be put right."""
-        dues = [link.departure.due for link in self._departing.values() if link.departure is not None]
-        dues += [impression.due for impression in islice(self._new.values(), 1)]
-        return min(dues, default=None)
+        if not self._next_known:
+            dues = (link.departure.due for link in self._departing.values() if link.departure is not None)
+            self._next, self._next_known = min(dues, default=None), True
+        first = next(iter(self._new.values()), None)
+        if first is None or self._next is None:
+            return self._next if first is None else first.due
+        return min(first.due, self._next)
 
     def handle_timeout(self, now: float) -> list[Direction]:
         """Take the steps that are confirmed; whose they were."""
@@ -158,10 +167,11 @@ class Steps:
 
     def _recompare(self, direction: Direction, link: _Link, now: float) -> None:
         _compare(link, now)
-        if link.departure is None:
-            self._departing.pop(direction, None)
-        else:
+        if link.departure is not None:
             self._departing[direction] = link
+        elif self._departing.pop(direction, None) is None:
+            return
+        self._next_known = False
 
     def planned(self) -> dict[Direction, float]:
         """Milliseconds per direction that is up; a copy."""

@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from relaymesh.controller.alternates import AROUND_LINK, EXPLICIT, Alternates, Path
 from relaymesh.controller.detours import Ways
-from relaymesh.controller.differences import Differences
+from relaymesh.controller.differences import Differences, NodeChanges
 from relaymesh.controller.routes import NO_HOP, Flags, HopMatrix, Indexes
-from relaymesh.protocol.bitstring import decode_set, members
+from relaymesh.protocol.bitstring import decode_set, encode_set, members
 from relaymesh.protocol.messages import Detour, Route
+
+_FEW = 48  # destinations
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class MatrixTables(Mapping[int, TableRow]):
         changes = differences.at(node)
         if changes is None:
             return None
+        if len(changes.redone) <= _FEW:
+            return self._few_changes(node, changes)
         column = np.full(differences.size, NO_HOP, np.int16)
         redone, old, new = changes.redone, changes.old, changes.new
         column[redone] = np.where(new != old, new, NO_HOP)
@@ -130,6 +134,30 @@ class MatrixTables(Mapping[int, TableRow]):
             _bits_of(redone[(old != NO_HOP) & (new == NO_HOP)], differences.size),
             self._detours(node, redone[new != NO_HOP]),
             _bits_of(redone, differences.size),
+        )
+
+    def _few_changes(self, node: int, changes: NodeChanges) -> TableChanges:
+        """The same as for many, one by one: for few, arrays take longer."""
+        redone = lost = 0
+        routes: dict[int, int] = {}  # next hop → set of destinations
+        detours: dict[tuple[int, Path], int] = {}
+        columns = (changes.redone, changes.old, changes.new, changes.ways)
+        for destination, old, new, way in zip(*(column.tolist() for column in columns), strict=True):
+            one = 1 << destination
+            redone |= one
+            if new == NO_HOP:
+                lost |= one
+                continue
+            if new != old:
+                routes[new] = routes.get(new, 0) | one
+            path = (way,) if way >= 0 else self._alternates.path(node, destination, new)
+            if path:
+                detours[new, path] = detours.get((new, path), 0) | one
+        return TableChanges(
+            tuple(Route(hop, encode_set(routes[hop])) for hop in sorted(routes)),
+            encode_set(lost),
+            tuple(Detour(hop, path, encode_set(ends)) for (hop, path), ends in detours.items()),
+            encode_set(redone),
         )
 
     def _column(self, node: int) -> HopMatrix:

@@ -125,6 +125,12 @@ def test_ripples_leave_what_whole_trees_would(seed: int, slice_work: float) -> N
                 costs.pop(way, None)
             else:
                 costs[way] = rng.choice([rng.uniform(1, 30), float(rng.randrange(1, 6)), 1e4])
+        if rng.random() < 0.3:  # a node dies, or all that it sends goes a longer way
+            node, dies = rng.randrange(nodes), rng.random() < 0.7
+            for way in [way for way in costs if way[0] == node or (dies and way[1] == node)]:
+                costs[way] += 50.0
+                if dies:
+                    del costs[way]
         changes = matrix.differences(costs)
         assert changes is not None
         matrix.take(costs)
@@ -206,9 +212,18 @@ def ways_by_destination(tables: ForwardingTables, generation: int) -> dict[tuple
     }
 
 
+@pytest.mark.parametrize("few", [0, 48], ids=["in arrays", "one by one"])
 @settings(max_examples=40, deadline=None)
-@given(histories(), st.sampled_from([0, 100]))
-def test_a_node_that_is_told_deltas_holds_what_a_snapshot_says(history: list[Costs], together: int) -> None:
+@given(history=histories(), together=st.sampled_from([0, 100]))
+def test_a_node_that_is_told_deltas_holds_what_a_snapshot_says(
+    few: int, history: list[Costs], together: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("relaymesh.controller.tables._FEW", few)
+        check_deltas(history, together)
+
+
+def check_deltas(history: list[Costs], together: int) -> None:
     routing = Routing(small=0, together=together)
     held = {node: ForwardingTables() for node in INDEXES}
     base: Plan | None = None
