@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -136,7 +135,7 @@ class Routing:
         changes = matrix.differences(costs_ms, changed)
         if changes != []:
             yield None
-            yield from matrix.grow(max(chain.from_iterable(costs_ms), default=-1) + 1)
+            yield from matrix.grow(max(members, default=-1) + 1)
             matrix.take(costs_ms)
             yield None
         pinned = matrix.pin(pins)
