@@ -11,7 +11,7 @@ Errors are ``{"error": "…"}``.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from relaymesh.controller.core import ControllerCore
 from relaymesh.controller.edges_api import EdgesApi, Locate
+from relaymesh.controller.parts import encode_json, in_turns
 from relaymesh.controller.topology_api import Applied, Endpoint, TopologyApi
 
 
@@ -43,7 +44,7 @@ def make_api(
         return JSONResponse({"ok": True})
 
     async def state(request: Request) -> Response:
-        return JSONResponse(core.state())
+        return await _long(await in_turns(core.state_in_parts()))
 
     async def path(request: Request) -> Response:
         start, end = (request.query_params.get(key, "") for key in ("from", "to"))
@@ -65,10 +66,10 @@ def make_api(
 
     async def routes(request: Request) -> Response:
         start = request.query_params.get("from", "")
-        found = core.routes(start)
+        found = await in_turns(core.routes_in_parts(start))
         if found is None:
             raise HTTPException(404, f"there is no node {start!r}: /v1/routes?from=NODE")
-        return JSONResponse({"from": start, "routes": found})
+        return await _long({"from": start, "routes": found})
 
     async def debug(request: Request) -> Response:
         return JSONResponse(core.debug_state() | more_debug())
@@ -99,6 +100,10 @@ def make_api(
         ],
         exception_handlers={HTTPException: _error},
     )
+
+
+async def _long(answer: Mapping[str, object]) -> Response:
+    return Response(await in_turns(encode_json(answer)), media_type="application/json")
 
 
 def is_admitted(request: Request, admin_token: str | None) -> bool:

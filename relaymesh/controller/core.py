@@ -27,6 +27,7 @@ from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.parts import Parts, at_once
 from relaymesh.controller.pins import Pins
 from relaymesh.controller.placement import Client
 from relaymesh.controller.plan import Planner
@@ -364,8 +365,12 @@ class ControllerCore:
 
     def state(self) -> Json:
         """The mesh, as the API shows it."""
+        return at_once(self.state_in_parts())
+
+    def state_in_parts(self) -> Parts[Json]:
+        """The same in parts."""
         role = "lapsed" if self._reign.lapsed else "leader"
-        return {"role": role, "leader_epoch": self._reign.epoch, **self._view.state()}
+        return {"role": role, "leader_epoch": self._reign.epoch, **(yield from self._view.state())}
 
     def path(self, start: str, end: str) -> Json | None:
         """The path between two nodes, by name, as the API shows it; None when there is none."""
@@ -392,6 +397,10 @@ class ControllerCore:
 
     def routes(self, start: str) -> list[Json] | None:
         """The table of a node, by name; None when there is no such node."""
+        return at_once(self.routes_in_parts(start))
+
+    def routes_in_parts(self, start: str) -> Parts[list[Json] | None]:
+        """The same in parts."""
         return self._view.routes(start)
 
     def edges(self, room: str, client: Client, limit: int, now: float) -> list[Json]:

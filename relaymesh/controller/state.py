@@ -10,6 +10,7 @@ from relaymesh.controller.adjacency import Adjacency
 from relaymesh.controller.explain import Explainer
 from relaymesh.controller.lsdb import Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
+from relaymesh.controller.parts import Parts
 from relaymesh.controller.paths import follow
 from relaymesh.controller.plan import Planner
 from relaymesh.controller.policy import MeshPolicy
@@ -17,8 +18,14 @@ from relaymesh.controller.publish import Publisher
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.rooms import Rooms, Stream
 from relaymesh.protocol.bitstring import members
+from relaymesh.protocol.messages import StreamInfo
 
 Json = dict[str, object]
+Key = tuple[str, str]  # room, participant
+# Of an answer, so that a part takes one or two milliseconds.
+NODES_AT_ONCE = 8  # with all their links
+STREAMS_AT_ONCE = 32
+ROUTES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +41,29 @@ class MeshView:
     publisher: Publisher
     rooms: Rooms
 
-    def state(self) -> Json:
+    def state(self) -> Parts[Json]:
         """All of it: topology, generations, nodes, directed links, streams with the paths they take."""
         plan, active = self.planner.plan, self.publisher.active
-        nodes = self.registry.members()
+        nodes: list[Json] = []
+        links: list[Json] = []
+        for number, member in enumerate(self.registry.members()):
+            nodes.append(self._node(member))
+            links += [self._link((member.index, peer)) for peer in self.adjacency.neighbours(member.index)]
+            if number % NODES_AT_ONCE == NODES_AT_ONCE - 1:
+                yield
+        streams: list[Json] = []
+        for number, (key, stream) in enumerate(sorted(self.rooms.streams().items(), key=_name)):
+            if stream.ingress is not None and stream.info is not None:  # it may have ended since
+                streams.append(self._stream(key, stream.ingress, stream.info, stream.edges))
+            if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
+                yield
         return {
             "topology": self.policy.name,
             "generation": 0 if plan is None else plan.generation,
             "active_generation": 0 if active is None else active.generation,
-            "nodes": [self._node(member) for member in nodes],
-            "links": [
-                self._link((member.index, peer))
-                for member in nodes
-                for peer in self.adjacency.neighbours(member.index)
-            ],
-            "streams": [self._stream(*item) for item in sorted(self.rooms.streams().items())],
+            "nodes": nodes,
+            "links": links,
+            "streams": streams,
         }
 
     def path(self, start: str, end: str) -> Json | None:
@@ -111,7 +126,7 @@ class MeshView:
                 followed.append(" → ".join(pin.stations))
         return followed
 
-    def routes(self, start: str) -> list[Json] | None:
+    def routes(self, start: str) -> Parts[list[Json] | None]:
         """Where packets of node *start* go, for each destination; None when there is no such node."""
         member = self.registry.by_name(start)
         if member is None:
@@ -121,7 +136,9 @@ class MeshView:
         detours = {} if active is None else active.detours.get(member.index, {})
         around = {d: path for ways in detours.values() for path, ends in ways.items() for d in ends}
         rows: list[Json] = []
-        for destination in sorted(table):
+        for number, destination in enumerate(sorted(table)):
+            if number % ROUTES_AT_ONCE == ROUTES_AT_ONCE - 1:
+                yield
             path = self._follow(member.index, destination) or []
             costs = [self.costs.planned_ms(hop) for hop in pairwise(path)]
             known = [cost for cost in costs if cost is not None]
@@ -161,22 +178,19 @@ class MeshView:
             "cost_ms": None if cost is None else round(cost, 3),
         }
 
-    def _stream(self, key: tuple[str, str], stream: Stream) -> Json:
-        assert stream.ingress is not None, "only published streams are shown"
-        assert stream.info is not None, "what has an ingress was described by it"
-        edges = [edge for edge in members(stream.edges) if self.registry.by_index(edge) is not None]
+    def _stream(self, key: Key, ingress: int, info: StreamInfo, wanted: int) -> Json:
+        edges = [edge for edge in members(wanted) if self.registry.by_index(edge) is not None]
         paths: dict[str, list[str]] = {}
         for edge in edges:
-            path = self._follow(stream.ingress, edge)
+            path = self._follow(ingress, edge)
             if path is not None:
                 paths[self._name(edge)] = self._names(path)
         return {
             "room": key[0],
             "participant": key[1],
-            "ingress": self._name(stream.ingress),
+            "ingress": self._name(ingress),
             "tracks": [
-                {"track": track.track, "kind": track.kind, "codec": track.codec}
-                for track in stream.info.tracks
+                {"track": track.track, "kind": track.kind, "codec": track.codec} for track in info.tracks
             ],
             "edges": self._names(edges),
             "paths": paths,
@@ -192,3 +206,7 @@ class MeshView:
     def _name(self, index: int) -> str:
         member = self.registry.by_index(index)
         return f"#{index}" if member is None else member.name
+
+
+def _name(item: tuple[Key, Stream]) -> Key:
+    return item[0]
