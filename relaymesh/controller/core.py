@@ -1,7 +1,7 @@
 """The controller without its sockets: all stages, tied together.
 
     join   → tokens → registry → adjacency → (Links)
-    report → intake → lsdb → metric, damping → routing → plan → publish → (Snapshot, Delta, Activate)
+    report → intake → lsdb → costing → routing → plan → publish → (Snapshot, Delta, Activate)
     stream messages → rooms → (replies, Forward, …); rooms, plan → hitless → (HitlessWays)
 
 In: what nodes say, by channel, and time. Out: messages by channel, channels to
@@ -13,20 +13,18 @@ are given. Whatever a node says, nothing is raised here.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from relaymesh.controller.adjacency import Adjacency, KeySource
-from relaymesh.controller.damping import Damping
+from relaymesh.controller.costing import LinkCosts
 from relaymesh.controller.edges import EdgeFinder
 from relaymesh.controller.editing import Edited, TopologyEditor
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
-from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
-from relaymesh.controller.metric import CostBook
-from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.objective import Objective
 from relaymesh.controller.parts import Parts, at_once
 from relaymesh.controller.pins import Pins
 from relaymesh.controller.placement import Client
@@ -40,12 +38,10 @@ from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import MAX_NODES, Joined, Member, Registry
 from relaymesh.controller.reign import Reign
 from relaymesh.controller.remembered import GENERATION_GAP, Remembered
-from relaymesh.controller.retiring import Retiring
 from relaymesh.controller.rooms import Rooms
 from relaymesh.controller.settling import Settling
 from relaymesh.controller.state import Json, MeshView
 from relaymesh.controller.tokens import verify_join_token
-from relaymesh.controller.weights import Weights
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.messages import (
     CONTROL_VERSION,
@@ -131,15 +127,11 @@ class ControllerCore:
         self._adjacency = Adjacency(self._policy, key_source, options.key_rotation_s, remembered.key_epochs)
         self._intake = Intake(self._adjacency.are_neighbours)
         self._lsdb = LinkStateDb(options.silent_grace_s)
-        self._costs = CostBook(self._extra_cost_ms)
-        self._damping = Damping()
-        self._load = LoadGauges(self._capacity_kbps)
-        self._pricing = Pricing(options.objective, self._price_per_gb, self._region_of)
+        self._costs = LinkCosts(self._policy, self._registry, options.objective)
         self._now = 0.0  # of the last call, for questions that come without a time
-        self._retiring = Retiring()
-        self._weights = Weights(self._unpriced_ms, self._pricing.weigh_sender)
+        self._retiring = self._costs.retiring
         self._editor = TopologyEditor(
-            self._policy, self._registry, self._adjacency, self._costs, self._retiring
+            self._policy, self._registry, self._adjacency, self._costs.book, self._retiring
         )
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
@@ -149,13 +141,13 @@ class ControllerCore:
         self._planning = Planning(self._planner, self._publisher, self._connected)
         self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
         self._hitless = HitlessPaths(self._rooms.hitless_edges)
-        self._edges = EdgeFinder(self._policy, self._registry, self._rooms, self._costs, self._publisher)
+        self._edges = EdgeFinder(self._policy, self._registry, self._rooms, self._costs.book, self._publisher)
         self._view = MeshView(
             self._policy,
             self._registry,
             self._adjacency,
             self._lsdb,
-            self._costs,
+            self._costs.book,
             self._planner,
             self._publisher,
             self._rooms,
@@ -215,7 +207,8 @@ class ControllerCore:
                 self._edges.pending.handle_sessions(index, message.sessions, now)
                 self._settling.handle_report(index, message, self._connected(), now)
                 accepted = self._intake.handle_report(index, message, now)
-                self._reweigh(self._load.handle_report(index, accepted, now), now)
+                if self._costs.handle_report(index, accepted, now):
+                    self._plan_soon(now)
                 self._handle_changes(self._lsdb.handle_report(index, accepted, now), now)
                 if accepted and message.detoured:
                     self._renew_soon(now)
@@ -266,7 +259,6 @@ class ControllerCore:
             self._settling.next_timeout(),
             self._retiring.next_timeout(),
             self._plan_due if self._may_plan() else None,
-            self._damping.next_timeout(),
             self._sweep_due,
         ]
         return min((due for due in dues if due is not None), default=None)
@@ -281,8 +273,8 @@ class ControllerCore:
         self._tell(self._publisher.handle_timeout(now))
         self._tell(self._rooms.handle_timeout(now))
         self._handle_changes(self._lsdb.handle_timeout(now), now)
-        self._reweigh(self._costs.handle_timeout(now), now)
-        self._reweigh(self._damping.handle_timeout(now), now)
+        if self._costs.handle_timeout(now):
+            self._plan_soon(now)
         if self._settling.handle_timeout(now):
             self._tell(self._rooms.release())
         if self._sweep_due is not None and now >= self._sweep_due:
@@ -381,18 +373,11 @@ class ControllerCore:
 
         What is returned works it out, and may be called in a thread.
         """
-        costs, now = self._weights.costs_ms, self._now
-
-        def added(link: Direction) -> dict[str, float]:
-            return {
-                "load_ms": self._load.load_ms(link),
-                "price_ms": self._pricing.price_ms(link),
-                "door_ms": self._pricing.door_ms(link),
-                "probation_ms": self._damping.added_ms(link, now),
-            }
-
-        work_out = self._view.explanation(start, end, costs, added)
-        objective = self._pricing.objective
+        costs, now = self._costs, self._now
+        work_out = self._view.explanation(
+            start, end, costs.weights.costs_ms, lambda link: costs.added(link, now)
+        )
+        objective = costs.pricing.objective
         return None if work_out is None else lambda: {**work_out(), "objective": objective}
 
     def routes(self, start: str) -> list[Json] | None:
@@ -430,9 +415,9 @@ class ControllerCore:
                 for member in self._registry.members()
                 for peer in self._adjacency.neighbours(member.index)
             ),
-            self._weights.unpriced_ms(),
-            self._pricing.objective,
-            self._damping.on_probation(self._now),
+            self._costs.weights.unpriced_ms(),
+            self._costs.pricing.objective,
+            self._costs.damping.on_probation(self._now),
             {} if active is None else active.tables,
             self._rooms.legs(),
         )
@@ -447,8 +432,7 @@ class ControllerCore:
         """
         edited = self._editor.apply(topology, expected, now)
         self._tell(edited.told)
-        self._weights.update(edited.reweighed, now)
-        self._weights.reprice()
+        self._costs.handle_edited(edited.reweighed, now)
         self._plan_soon(now)
         self.counters["topology-applied"] += 1
         self._applied_text = topology_text(topology)
@@ -470,7 +454,7 @@ class ControllerCore:
         for one, other in gone:
             self._event("link taken away", between=[self._name_of(one), self._name_of(other)])
             self._handle_changes(self._lsdb.forget_link(one, other), now)
-            self._damping.forget_pair(one, other)
+            self._costs.damping.forget_pair(one, other)
 
     def debug_state(self) -> dict[str, object]:
         """All stages' insides, without keys and tokens."""
@@ -483,10 +467,7 @@ class ControllerCore:
             "adjacency": self._adjacency.debug_state(),
             "intake": self._intake.debug_state(),
             "lsdb": self._lsdb.debug_state(),
-            "metric": self._costs.debug_state(),
-            "damping": self._damping.debug_state(),
-            "load": self._load.debug_state(),
-            "retiring": self._retiring.debug_state(),
+            **self._costs.debug_state(),
             "edges": self._edges.pending.debug_state(),
             "publish": self._publisher.debug_state(),
             "rooms": self._rooms.debug_state(),
@@ -562,8 +543,7 @@ class ControllerCore:
                     changes |= self._lsdb.forget_link(index, removed)
         self._handle_changes(changes, now)
         if fresh:
-            # It may be in another region than before, and prices with it.
-            self._weights.reprice((member.index, *self._adjacency.neighbours(member.index)))
+            self._costs.handle_moved(member, self._adjacency.neighbours(member.index))
         if not self._planner.is_outrun:
             # Otherwise it holds newer tables than ours: it is told with the next plan, which outruns them.
             self._tell(self._publisher.handle_join(member.index))
@@ -591,31 +571,8 @@ class ControllerCore:
     # --- planning ----------------------------------------------------------------------------
 
     def _handle_changes(self, changes: Iterable[Direction], now: float) -> None:
-        moved: list[Direction] = []
-        down: list[Direction] = []
-        up: list[Direction] = []
-        for direction in sorted(changes):
-            was_up = self._costs.planned_ms(direction) is not None
-            if self._costs.update(direction, self._lsdb.state(direction), now):
-                moved.append(direction)
-            if was_up != (self._costs.planned_ms(direction) is not None):
-                (down if was_up else up).append(direction)
-        self._damping.handle_down(down, now)
-        self._damping.handle_up(up, now)
-        self._reweigh(moved, now)
-
-    def _reweigh(self, links: Collection[Direction], now: float) -> None:
-        """What the planner counts for these *links* may be another."""
-        if links:
-            self._weights.update(links, now)
+        if self._costs.handle_changes(changes, self._lsdb.state, now):
             self._plan_soon(now)
-
-    def _unpriced_ms(self, link: Direction, now: float) -> float | None:
-        """What the stages say *link* costs, but for money; None when no plan may be made with it."""
-        planned = self._costs.planned_ms(link)
-        if planned is None or self._retiring.holds(link):
-            return None
-        return planned + self._damping.added_ms(link, now) + self._load.load_ms(link)
 
     def _plan_soon(self, now: float) -> None:
         if self._plan_due is None:
@@ -639,12 +596,13 @@ class ControllerCore:
     def _replan(self, now: float) -> None:
         self._plan_due = None
         nodes = self._editor.nodes()
-        costs, changed = self._weights.costs_ms, self._weights.poll_changed()
+        weights = self._costs.weights
+        costs, changed = weights.costs_ms, weights.poll_changed()
         # A pair on its way out may be in no table, but in paths that are made from a plan.
         renew = self._renewal_wanted or self._retiring.unplanned
         self._renewal_wanted = False
         self._retiring.handle_begun()
-        pins = Pins(stages(self._policy.now, nodes), self._damping.on_probation(now))
+        pins = Pins(stages(self._policy.now, nodes), self._costs.damping.on_probation(now))
         indexes = [node.index for node in nodes]
         self._tell_plan(
             self._planning.begin(indexes, costs, now, changed=changed, renew=renew, pins=pins), now
@@ -663,24 +621,6 @@ class ControllerCore:
 
     def _connected(self) -> list[int]:
         return [member.index for member in self._registry.members() if member.connected]
-
-    def _price_per_gb(self, direction: Direction) -> float:
-        source, target = (self._registry.by_index(index) for index in direction)
-        return 0.0 if source is None or target is None else self._policy.price_per_gb(source, target)
-
-    def _capacity_kbps(self, direction: Direction) -> float:
-        source, target = (self._registry.by_index(index) for index in direction)
-        return 0.0 if source is None or target is None else self._policy.capacity_kbps(source, target)
-
-    def _region_of(self, index: int) -> str:
-        member = self._registry.by_index(index)
-        return "" if member is None else member.region
-
-    def _extra_cost_ms(self, direction: Direction) -> float:
-        ends = [self._registry.by_index(index) for index in direction]
-        if ends[0] is None or ends[1] is None:
-            return 0.0
-        return self._policy.extra_cost_ms(ends[0], ends[1])
 
     # --- presence ----------------------------------------------------------------------------
 
@@ -711,8 +651,7 @@ class ControllerCore:
         self._tell(self._adjacency.handle_gone(member.index))
         self._hitless.forget(member.index)
         self._intake.forget(member.index)
-        self._damping.forget(member.index)
-        self._load.forget(member.index)
+        self._costs.forget(member.index)
         self._edges.pending.forget(member.index)
         self._registry.forget(member.index, reserve=reserve)
         self._handle_changes(self._lsdb.forget(member.index), now)

@@ -1,0 +1,121 @@
+"""From what is known of links to what the planner counts for them: all stages of costs, tied together.
+
+    lsdb → metric (steps), damping, load, retiring → + → objective → weights → (routing)
+
+In: changed link states, accepted reports, edits of the topology, time. Out:
+whether a plan must follow, and the weights for it; term by term, what is added to
+what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from relaymesh.controller.damping import Damping
+from relaymesh.controller.load import LoadGauges
+from relaymesh.controller.lsdb import Direction, LinkState
+from relaymesh.controller.metric import CostBook
+from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.policy import MeshPolicy
+from relaymesh.controller.registry import Member, Registry
+from relaymesh.controller.retiring import Retiring
+from relaymesh.controller.weights import Weights
+from relaymesh.protocol.messages import LinkReport
+
+
+class LinkCosts:
+    """What every directed link costs, and why."""
+
+    def __init__(self, policy: MeshPolicy, registry: Registry, objective: Objective) -> None:
+        self._policy = policy
+        self._registry = registry
+        self.book = CostBook(lambda link: self._asked(policy.extra_cost_ms, link))
+        self.damping = Damping()
+        self.load = LoadGauges(lambda link: self._asked(policy.capacity_kbps, link))
+        self.pricing = Pricing(
+            objective, lambda link: self._asked(policy.price_per_gb, link), self._region_of
+        )
+        self.retiring = Retiring()
+        self.weights = Weights(self._unpriced_ms, self.pricing.weigh_sender)
+
+    def handle_changes(
+        self, changes: Iterable[Direction], state: Callable[[Direction], LinkState | None], now: float
+    ) -> bool:
+        """The *state* of these links changed; whether a plan must follow."""
+        moved: list[Direction] = []
+        down: list[Direction] = []
+        up: list[Direction] = []
+        for link in sorted(changes):
+            was_up = self.book.planned_ms(link) is not None
+            if self.book.update(link, state(link), now):
+                moved.append(link)
+            if was_up != (self.book.planned_ms(link) is not None):
+                (down if was_up else up).append(link)
+        self.damping.handle_down(down, now)
+        self.damping.handle_up(up, now)
+        return self._reweigh(moved, now)
+
+    def handle_report(self, sender: int, accepted: Iterable[LinkReport], now: float) -> bool:
+        """What *sender* says of rates and queues; whether a plan must follow."""
+        return self._reweigh(self.load.handle_report(sender, accepted, now), now)
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`handle_timeout` has something to do."""
+        dues = (self.book.next_timeout(), self.damping.next_timeout())
+        return min((due for due in dues if due is not None), default=None)
+
+    def handle_timeout(self, now: float) -> bool:
+        """Take steps, end probations; whether a plan must follow."""
+        moved = self.book.handle_timeout(now)
+        moved += self.damping.handle_timeout(now)
+        return self._reweigh(moved, now)
+
+    def handle_edited(self, links: Iterable[Direction], now: float) -> None:
+        """The topology was edited: what the operator says of these *links*, and all prices, may be other."""
+        self.weights.update(links, now)
+        self.weights.reprice()
+
+    def handle_moved(self, member: Member, neighbours: Iterable[int]) -> None:
+        """*member* may be in another region than before, and prices with it."""
+        self.weights.reprice((member.index, *neighbours))
+
+    def added(self, link: Direction, now: float) -> dict[str, float]:
+        """What is added to the measured cost of *link*, term by term, milliseconds."""
+        return {
+            "load_ms": self.load.load_ms(link),
+            "price_ms": self.pricing.price_ms(link),
+            "door_ms": self.pricing.door_ms(link),
+            "probation_ms": self.damping.added_ms(link, now),
+        }
+
+    def forget(self, index: int) -> None:
+        """The node is gone for good."""
+        self.damping.forget(index)
+        self.load.forget(index)
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "metric": self.book.debug_state(),
+            "damping": self.damping.debug_state(),
+            "load": self.load.debug_state(),
+            "retiring": self.retiring.debug_state(),
+        }
+
+    def _reweigh(self, links: Collection[Direction], now: float) -> bool:
+        self.weights.update(links, now)
+        return bool(links)
+
+    def _unpriced_ms(self, link: Direction, now: float) -> float | None:
+        """What the stages say *link* costs, but for money; None when no plan may be made with it."""
+        planned = self.book.planned_ms(link)
+        if planned is None or self.retiring.holds(link):
+            return None
+        return planned + self.damping.added_ms(link, now) + self.load.load_ms(link)
+
+    def _asked(self, ask: Callable[[Member, Member], float], link: Direction) -> float:
+        source, target = (self._registry.by_index(index) for index in link)
+        return 0.0 if source is None or target is None else ask(source, target)
+
+    def _region_of(self, index: int) -> str:
+        member = self._registry.by_index(index)
+        return "" if member is None else member.region
