@@ -53,7 +53,8 @@ class LinkCosts:
                 (down if was_up else up).append(link)
         self.damping.handle_down(down, now)
         self.damping.handle_up(up, now)
-        return self._reweigh(moved, now)
+        # Probation is of both directions, whichever died.
+        return self._reweigh([*moved, *((b, a) for a, b in (*down, *up))], now)
 
     def handle_report(self, sender: int, accepted: Iterable[LinkReport], now: float) -> bool:
         """What *sender* says of rates and queues; whether a plan must follow."""
