@@ -24,6 +24,7 @@ from relaymesh.controller.pins import Pins, Stages, apply_pins
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.policy import MeshPolicy, TopologyPolicy
 from relaymesh.controller.rooms import StreamLeg
+from relaymesh.controller.sparse import choose_neighbours
 from relaymesh.topology import Topology
 from relaymesh.topology.diff import Change, describe_change, diff
 
@@ -181,15 +182,28 @@ def preview(now: Situation, topology: Topology) -> Preview:
 
 def _pairs(now: Situation, policy: MeshPolicy) -> tuple[list[Direction], list[Direction]]:
     """Pairs that would become neighbours, and those that would not be any more; lower index first."""
+    neighbours: dict[int, set[int]] = {node.index: set() for node in now.nodes}
+    for sender, receiver in now.neighbours:
+        if sender in neighbours:
+            neighbours[sender].add(receiver)
+    allowed = {
+        node.index: {
+            other.index: other for other in now.nodes if other is not node and policy.may_peer(node, other)
+        }
+        for node in now.nodes
+    }
+    lost = sorted(
+        pair for pair in now.neighbours if pair[0] < pair[1] and pair[1] not in allowed.get(pair[0], {})
+    )
     gained: list[Direction] = []
-    lost: list[Direction] = []
-    for position, one in enumerate(now.nodes):
-        for other in now.nodes[position + 1 :]:
-            pair = one.index, other.index
-            may, are = policy.may_peer(one, other), pair in now.neighbours
-            if may != are:
-                (gained if may else lost).append(pair)
-    return gained, lost
+    # As the edit would choose them: one node after the other, each beside what those before it got.
+    for node in sorted(now.nodes, key=lambda node: node.index):
+        wanted = choose_neighbours(node, allowed[node.index], lambda index: len(neighbours[index]), policy)
+        for other in sorted(wanted - neighbours[node.index]):
+            neighbours[node.index].add(other)
+            neighbours[other].add(node.index)
+            gained.append((min(node.index, other), max(node.index, other)))
+    return sorted(gained), lost
 
 
 def _costs_under(

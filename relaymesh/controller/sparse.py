@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import asin, cos, inf, radians, sin, sqrt
+from typing import Protocol
 
-from relaymesh.controller.policy import MeshPolicy, Place
-from relaymesh.controller.registry import Member
+from relaymesh.controller.policy import MeshPolicy, Place, Placed
 
 FULL_MESH = 16  # possible neighbours
 NEAREST = 4
@@ -26,8 +26,15 @@ _STRIDES = (1, 4, 16, 64, 256, 1024)
 _EARTH_KM = 6371.0
 
 
+class Indexed(Placed, Protocol):
+    """A node with an index."""
+
+    @property
+    def index(self) -> int: ...
+
+
 def choose_neighbours(
-    member: Member, allowed: Mapping[int, Member], degree: Callable[[int], int], policy: MeshPolicy
+    member: Indexed, allowed: Mapping[int, Indexed], degree: Callable[[int], int], policy: MeshPolicy
 ) -> set[int]:
     """Whom *member* gets of the *allowed*; *degree* says how many neighbours one has by now."""
     if len(allowed) <= FULL_MESH or policy.lists_pairs():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from relaymesh.controller.api import make_api
 from relaymesh.controller.policy import TopologyPolicy
+from relaymesh.controller.preview import preview
 from relaymesh.topology import Topology, parse_topology
 from tests.controller.fake_mesh import FakeMesh
 
@@ -190,3 +192,24 @@ async def test_json_is_taken_too() -> None:
             "/v1/topology", json=data, headers={"If-Match": "*", "Content-Type": "application/json"}
         )
         assert answer.status_code == 200 and answer.json()["counts"]["links_gained"] == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [(TEXT, FORBIDDEN), (FORBIDDEN, TEXT), (ISLAND, TEXT)])
+def test_a_plan_names_the_links_that_an_edit_makes_in_a_sparse_mesh_too(before: str, after: str) -> None:
+    """Of a big mesh not all that may peer do: what is allowed is no link yet."""
+    found = FakeMesh(policy=TopologyPolicy(parse_topology(before)))
+    names = [f"{region}{number}" for region in "abc" for number in range(16)]
+    for name in names:
+        found.add(name, name[0])
+    for one, other in pairwise(names):
+        found.wire(one, other, 20.0)
+    found.run(3.0)
+    edited = parse_topology(after)
+    planned = preview(found.core.situation(), edited)
+    pairs = {ends for ends in found.core.situation().neighbours if ends[0] < ends[1]}
+    made = found.core.apply_topology(edited, found.now)
+    assert len(planned.gained) == made.gained and len(planned.lost) == made.retiring
+    now = {ends for ends in found.core.situation().neighbours if ends[0] < ends[1]}
+    member = {node.index: node.name for node in found.core.situation().nodes}
+    assert {(member[a], member[b]) for a, b in now - pairs} == set(planned.gained)
+    assert made.gained < len(names) ** 2 / 8, "not everybody with everybody"
