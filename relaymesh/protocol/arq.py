@@ -186,16 +186,27 @@ class SentPackets:
         if not self._told_lost:
             return 0, 0
         ends = list(accumulate(ack.runs, initial=ack.base))[1:]
-        late: list[int] = []
+        late: set[int] = set()
+        lost: set[int] = set()
         for packet_id in list(self._told_lost):
             number = packet_id - prefix
             if number < ack.base or number in repaired or len(self._told_lost) > MAX_TOLD_LOST:
                 del self._told_lost[packet_id]
+                lost.add(packet_id)
             elif number < ends[-1] and not bisect_right(ends, number) & 1:
                 del self._told_lost[packet_id]
                 self.lost.pop(packet_id, None)
-                late.append(packet_id)
-        return len(late), sum(packet_id - 1 not in late for packet_id in late)
+                late.add(packet_id)
+            else:
+                lost.add(packet_id)
+        # A run is taken back when all of it was late.
+        runs = 0
+        for last in (packet_id for packet_id in late if packet_id + 1 not in late):
+            first = last
+            while first - 1 in late:
+                first -= 1
+            runs += first - 1 not in lost and last + 1 not in lost
+        return len(late), runs
 
     def _note_received(self, prefix: int, first: int, end: int, now: float | None, ack: Ack) -> None:
         sent = self._sent

@@ -81,6 +81,27 @@ def test_what_the_peer_recovered_itself_counts_as_lost_and_is_not_sent_again() -
     assert packets.lost == {}
 
 
+def test_what_was_only_late_is_taken_back() -> None:
+    """Told missing, then told to have come with nothing that repaired it: 3, and of 6 and 7 only 6."""
+    packets = sent(12)
+    assert packets.handle_ack(ack(1, 2, 1, 2, 2, 1), KEY, 12, 0.1) == [KEY | 3, KEY | 6, KEY | 7]
+    estimate = packets.estimate
+    assert (estimate.fates, estimate.fates_lost, estimate.fates_bursts) == (8, 3, 2)
+    packets.handle_ack(ack(1, 6, 1, 2, repaired=(6,)), KEY, 12, 0.12)
+    assert (estimate.fates, estimate.fates_lost, estimate.fates_bursts) == (9, 1, 1)
+    assert packets.lost == {}, "the late ones need no repair any more, and 7 had one"
+    packets.handle_ack(ack(1, 6, 1, 3, repaired=(6,)), KEY, 12, 0.13)
+    assert (estimate.fates, estimate.fates_lost) == (10, 1), "once"
+
+
+def test_what_came_by_its_retransmission_was_lost() -> None:
+    packets = sent(5)
+    assert packets.handle_ack(ack(1, 1, 1, 1), KEY, 5, 0.1) == [KEY | 2]
+    packets.add_retransmission(KEY | 6, KEY | 2)
+    packets.handle_ack(ack(1, 1, 1, 4, repaired=(1,)), KEY, 6, 0.2)
+    assert (packets.estimate.fates, packets.estimate.fates_lost) == (6, 1)
+
+
 def test_rtt_comes_from_the_newest() -> None:
     packets = sent(5)
     packets.handle_ack(ack(1, 5, delay=40), KEY, 5, 0.065)
