@@ -20,6 +20,7 @@ from relaymesh.protocol.messages import LinkReport
 LEVELS = ((0.85, 20.0), (0.95, 100.0), (1.05, 400.0))
 RELEASE_BELOW = 0.15  # below a level's share by this much it may be left
 RELEASE_S = 30.0
+QUEUE_SHOWS_MS = 10.0  # a queue from which on the path may be short
 QUEUE_FULL_MS = 100.0  # a queue as long as this is the last level, whatever the rates say
 
 
@@ -69,7 +70,10 @@ class LoadGauges:
     def _share(self, direction: Direction, link: LinkReport) -> float:
         # What is left out for want of room is wanted all the same.
         wanted = link.used_kbps + link.shed_kbps
-        limits = (link.available_kbps, self._capacity_kbps(direction))
+        # What a sender takes for the rate of its path is a guess, which delays that vary can make too low:
+        # it counts where the lack of room shows.
+        shows = link.shed_kbps > 0 or link.queue_ms >= QUEUE_SHOWS_MS
+        limits = (link.available_kbps if shows else 0.0, self._capacity_kbps(direction))
         known = [limit for limit in limits if limit > 0]  # 0 says that nothing is known
         if link.queue_ms >= QUEUE_FULL_MS:
             return LEVELS[-1][0]

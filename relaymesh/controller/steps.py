@@ -7,7 +7,7 @@ on what speaks for it:
 
 - a rise that is clear in latency and loss (jitter is a busy host's, or noise) counts almost at once:
   the node has made sure of it already, over several probes or losses, before it reported;
-- a smaller one takes three reports;
+- a smaller one takes three reports, and one by jitter alone half a minute;
 - a fall, which is only good news, takes longer, and the longer the more often the link got worse lately.
 
 A link that is new is planned with at once, by its first report, which knows little of its jitter. That first
@@ -33,6 +33,8 @@ CLEAR_FRACTION = 0.2  # … and of more than this part of the planned cost …
 CLEAR_LOSS_MS = 4.0  # or a rise of this much for loss alone, which is 1 % …
 CLEAR_CONFIRM_S = 0.1  # … needs no second report, only that none says otherwise
 CONFIRM_S = 2.5  # three reports
+# Where jitter alone speaks for it. It is that of two seconds: three reports in a row are one opinion.
+JITTER_CONFIRM_S = 30.0
 BETTER_CONFIRM_S = 5.0  # a fall; twice as long after each rise of late …
 MAX_BETTER_CONFIRM_S = 60.0  # … at most
 RISE_MEMORY_S = 60.0  # a link that made no step for so long begins anew
@@ -186,12 +188,7 @@ class Steps:
 def _compare(link: _Link, now: float) -> None:
     planned, latest, departure = link.planned, link.latest, link.departure
     difference = latest.total_ms - planned.total_ms
-    tolerated = max(
-        HYSTERESIS_MS,
-        HYSTERESIS_FRACTION * planned.total_ms,
-        HYSTERESIS_LOSS * max(planned.loss_ms, latest.loss_ms) if planned.loss_ms else 0.0,
-    )
-    if abs(difference) <= tolerated:
+    if abs(difference) <= _tolerated_ms(planned, latest):
         link.departure = None
     elif departure is None or (departure.least.total_ms > planned.total_ms) != (difference > 0):
         link.departure = _Departure(now, latest, now + _confirm_s(link, latest, now))
@@ -204,10 +201,23 @@ def _compare(link: _Link, now: float) -> None:
 
 def _confirm_s(link: _Link, measured: Measured, now: float) -> float:
     planned = link.planned
+    steady = measured.total_ms - measured.jitter_ms - (planned.total_ms - planned.jitter_ms)
+    by_jitter = abs(steady) <= _tolerated_ms(planned, measured)
     if measured.total_ms < planned.total_ms:
         often = link.rises if now - link.moved_at <= RISE_MEMORY_S else 0
-        return min(MAX_BETTER_CONFIRM_S, BETTER_CONFIRM_S * 2.0 ** min(often, 10))
-    steady = measured.total_ms - measured.jitter_ms - (planned.total_ms - planned.jitter_ms)
+        better_s = min(MAX_BETTER_CONFIRM_S, BETTER_CONFIRM_S * 2.0 ** min(often, 10))
+        return max(better_s, JITTER_CONFIRM_S) if by_jitter else better_s
     clear = steady > max(CLEAR_MS, CLEAR_FRACTION * planned.total_ms)
     clear |= measured.loss_ms - planned.loss_ms > CLEAR_LOSS_MS
-    return CLEAR_CONFIRM_S if clear else CONFIRM_S
+    if clear:
+        return CLEAR_CONFIRM_S
+    return JITTER_CONFIRM_S if by_jitter else CONFIRM_S
+
+
+def _tolerated_ms(planned: Measured, latest: Measured) -> float:
+    """What two costs may differ by and be the same."""
+    return max(
+        HYSTERESIS_MS,
+        HYSTERESIS_FRACTION * planned.total_ms,
+        HYSTERESIS_LOSS * max(planned.loss_ms, latest.loss_ms) if planned.loss_ms else 0.0,
+    )

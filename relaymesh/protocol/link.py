@@ -404,6 +404,7 @@ class Link:
             self._probe_due = True
             self._sender.forget_old(now)
             self._silence.handle_loss(self._prober.loss_in(now))
+            self._silence.handle_jitter(self._prober.jitter)
             if self._fates.handle_probes(self._prober, now):
                 self._events.append(LinkStepped(self.peer_index))
             self._filling.handle_interval(self._media_packets, now)

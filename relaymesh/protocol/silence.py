@@ -18,6 +18,7 @@ PROBES_MISSED = 2  # intervals: each has a probe of the peer, and its echo of ou
 BUSY_PAUSE = 0.4  # probe intervals: where the mean pause is shorter, more than probes and echoes come
 PROBES_LOST = 30  # more intervals for each unit of loss: 5 % of loss asks for one and a half
 USUAL_PAUSES = 4  # × the mean pause between datagrams
+JITTERS = 3.0  # × what one round trip in ten exceeds the middle one by: a burst of late ones is no death
 LONGEST_PAUSES = 1.5  # × the longest pause of late: what happened once can happen again, a bit longer
 _SMOOTHING = 1 / 16
 _MEMORY = 20.0  # seconds in which the longest pause is forgotten to a third
@@ -31,12 +32,12 @@ FILLED_GROWTH = 1.2  # … by this factor, which LONGEST_PAUSES bears, until pro
 class Silence:
     """One neighbour's silences; all times in seconds."""
 
-    __slots__ = ("_interval", "_longest", "_lost", "_mean", "_most")
+    __slots__ = ("_interval", "_late", "_longest", "_lost", "_mean", "_most")
 
     def __init__(self, probe_interval: float, dead_after: float) -> None:
         self._most = dead_after
         self._interval = probe_interval
-        self._lost = 0.0
+        self._lost = self._late = 0.0
         self._mean = probe_interval / 2
         self._longest = 0.0
 
@@ -53,11 +54,15 @@ class Silence:
         """The fraction *loss* of the neighbour's probes does not arrive."""
         self._lost = PROBES_LOST * loss * self._interval
 
+    def handle_jitter(self, jitter: float) -> None:
+        """What comes from the neighbour is late by *jitter* seconds now and then."""
+        self._late = JITTERS * jitter
+
     @property
     def threshold(self) -> float:
         """Silence that lasts this long is death."""
         least = LEAST if self._mean < BUSY_PAUSE * self._interval else PROBES_MISSED * self._interval
-        usual = max(LEAST, least, USUAL_PAUSES * self._mean) + self._lost
+        usual = max(LEAST, least, USUAL_PAUSES * self._mean) + self._lost + self._late
         return min(max(usual, LONGEST_PAUSES * self._longest), self._most)
 
     def debug_state(self) -> dict[str, object]:

@@ -15,7 +15,7 @@ class Rates:
     used_kbps: float
     available_kbps: float = 10_000.0
     shed_kbps: float = 0.0
-    queue_ms: float = 0.0
+    queue_ms: float = 20.0  # the lack of room shows
     peer: int = 1
 
 
@@ -69,6 +69,15 @@ def test_what_the_operator_says_is_a_limit_too_and_nothing_known_is_no_load() ->
     assert queue.load_ms(LINK) == LEVELS[2][1], "a standing queue says more than rates"
     load.forget(1)
     assert load.debug_state() == {}
+
+
+def test_a_rate_that_is_a_guess_counts_only_where_the_lack_of_room_shows() -> None:
+    """Delays that vary make a sender guess too low; nothing waits and nothing is left out."""
+    load = gauges()
+    assert feed(load, *[Rates(120.0, available_kbps=128.0, queue_ms=2.0)] * 60) == 0
+    assert load.load_ms(LINK) == 0.0
+    told = gauges(capacity_kbps=128.0)  # what the operator says is no guess
+    assert feed(told, *[Rates(120.0, queue_ms=2.0)] * 2) == 1
 
 
 def test_what_is_left_out_for_want_of_room_counts() -> None:

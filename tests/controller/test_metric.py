@@ -14,6 +14,7 @@ from relaymesh.controller.steps import (
     CLEAR_CONFIRM_S,
     CONFIRM_S,
     IMPRESSION_S,
+    JITTER_CONFIRM_S,
     MAX_BETTER_CONFIRM_S,
     RISE_MEMORY_S,
 )
@@ -99,7 +100,7 @@ def test_a_clear_step_that_is_taken_back_at_once_is_none() -> None:
 def test_jitter_alone_makes_no_step_clear() -> None:
     costs = known(state(10.0))
     costs.update(LINK, state(10.0, jitter_ms=50.0), 10.0)
-    assert costs.next_timeout() == 10.0 + CONFIRM_S
+    assert costs.next_timeout() == 10.0 + JITTER_CONFIRM_S
 
 
 def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
@@ -160,10 +161,10 @@ def test_a_first_impression_is_put_right_once() -> None:
     """The first report knows little of the jitter; without this it would be planned with until a step."""
     costs = book()
     costs.update(LINK, state(80.0), 0.0)
-    for second, jitter_ms in enumerate((9.0, 8.5, 90.0, 8.5), 1):
-        costs.update(LINK, state(80.0, jitter_ms=jitter_ms), float(second))
+    for second, rtt_ms in enumerate((90.0, 89.0, 190.0, 89.0), 1):
+        costs.update(LINK, state(rtt_ms), float(second))
     assert costs.handle_timeout(4.9) == [LINK], "three reports make a step, by the least of them"
-    assert costs.planned_ms(LINK) == 44.25 + HOP_MS
+    assert costs.planned_ms(LINK) == 44.5 + HOP_MS
     costs = book()
     costs.update(LINK, state(80.0), 0.0)
     for second, jitter_ms in enumerate((4.0, 7.0, 90.0, 7.0), 1):
