@@ -166,8 +166,7 @@ class RouteMatrix:
 
         Those that had pins are among them.
         """
-        if pins or self._unpinned:
-            self._pins = PinBook(pins)
+        self._pins = PinBook(pins)
         ends = [end for end in {*self._pins.destinations, *self._unpinned} if end < self.size]
         return np.array(sorted(ends), np.int64)
 

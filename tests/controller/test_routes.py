@@ -181,6 +181,19 @@ def test_pins_give_a_big_mesh_the_hops_they_give_a_small_one(seed: int) -> None:
         assert found.detours == fresh.detours and found.tables == fresh.tables
 
 
+def test_a_pin_that_nothing_followed_is_gone_when_it_is_taken_back() -> None:
+    """Its link was down all the while, and comes up only afterwards."""
+    ring = {way: 1.0 for a in range(20) for way in ((a, (a + 1) % 20), ((a + 1) % 20, a))}
+    pins = Pins(((frozenset({0}), frozenset({10})),))
+    routing, nodes = Routing(small=0), list(range(20))
+    compute(routing, nodes, ring, pins=pins)
+    compute(routing, nodes, ring)
+    dear = ring | {(0, 10): 500.0}
+    assert compute(routing, nodes, dear, changed=[(0, 10)])[-1].tables[0][10] != 10
+    assert compute(routing, nodes, dear, changed=[], pins=pins)[-1].tables[0][10] == 10
+    assert compute(routing, nodes, dear, changed=[])[-1].tables[0][10] != 10
+
+
 def compute(
     routing: Routing,
     nodes: list[int],
