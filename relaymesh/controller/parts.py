@@ -8,8 +8,8 @@ meanwhile: each part tells what holds when it is worked out.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
-from typing import TypeAlias, TypeVar
+from collections.abc import Generator, Iterator, Mapping
+from typing import Generic, TypeAlias, TypeVar
 
 import trio
 
@@ -18,25 +18,32 @@ Parts: TypeAlias = Generator[None, None, Answer]
 _ITEMS = 128  # of a list, encoded in one part
 
 
+class _Work(Generic[Answer]):
+    """To be iterated once, a pause each time; then there is the answer."""
+
+    answer: Answer
+
+    def __init__(self, parts: Parts[Answer]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[None]:
+        self.answer = yield from self._parts
+
+
 def at_once(parts: Parts[Answer]) -> Answer:
     """The answer, without a pause."""
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+    work = _Work(parts)
+    for _ in work:
+        pass
+    return work.answer
 
 
 async def in_turns(parts: Parts[Answer]) -> Answer:
     """The answer; others run at each pause."""
-    while True:
-        try:
-            next(parts)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+    work = _Work(parts)
+    for _ in work:
         await trio.lowlevel.checkpoint()
+    return work.answer
 
 
 def encode_json(answer: Mapping[str, object]) -> Parts[bytes]:

@@ -39,9 +39,10 @@ class Weights:
         senders: set[int] = set()
         for sender, receiver in links:
             cost = self._unpriced_ms((sender, receiver), now)
-            own = self._unpriced.setdefault(sender, {})
+            own = self._unpriced.get(sender, {})
             if own.get(receiver) == cost:
                 continue
+            self._unpriced[sender] = own
             if cost is None:
                 del own[receiver]
             else:
