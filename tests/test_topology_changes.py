@@ -97,7 +97,17 @@ CHANGES = {
         [("[a, t1], delay_ms: 5", "[a, t1], delay_ms: 5, extra_cost_ms: 90")],
         ["a", "t2", "t1", "c"],
     ),
-    "set a price": ([("[a, t1], delay_ms: 5", "[a, t1], delay_ms: 5, price_per_gb: 9")], ["a", "t1", "c"]),
+    "set a price where only time counts": (
+        [("[a, t1], delay_ms: 5", "[a, t1], delay_ms: 5, price_per_gb: 9")],
+        ["a", "t1", "c"],
+    ),
+    "set a price and let it count": (
+        [
+            ("[t1, c], delay_ms: 5", "[t1, c], delay_ms: 5, price_per_gb: 9"),
+            ("version: 1", "version: 1\nobjective: cost"),
+        ],
+        ["a", "t1", "t2", "c"],
+    ),
 }  # fmt: skip
 
 

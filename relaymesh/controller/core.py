@@ -24,7 +24,6 @@ from relaymesh.controller.editing import Edited, TopologyEditor
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
-from relaymesh.controller.objective import Objective
 from relaymesh.controller.parts import Parts, at_once
 from relaymesh.controller.pins import Pins
 from relaymesh.controller.placement import Client
@@ -58,7 +57,7 @@ from relaymesh.protocol.messages import (
     Unsubscribe,
     Welcome,
 )
-from relaymesh.topology import Topology
+from relaymesh.topology import Objective, Topology
 from relaymesh.topology.formats import topology_text
 
 SILENCE_TIMEOUT_S = 10.0
@@ -84,7 +83,7 @@ class CoreOptions:
     silent_grace_s: float = SILENT_GRACE_S
     settle_s: float = 8.0  # at most, for all nodes to come back; more than their longest pause between tries
     max_nodes: int = MAX_NODES
-    objective: Objective = "latency"
+    objective: Objective = "latency"  # where the topology says none
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +415,7 @@ class ControllerCore:
                 for peer in self._adjacency.neighbours(member.index)
             ),
             self._costs.weights.unpriced_ms(),
-            self._costs.pricing.objective,
+            self._options.objective,
             self._costs.damping.on_probation(self._now),
             {} if active is None else active.tables,
             self._rooms.legs(),

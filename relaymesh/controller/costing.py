@@ -15,25 +15,29 @@ from relaymesh.controller.damping import Damping
 from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import Direction, LinkState
 from relaymesh.controller.metric import CostBook
-from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.objective import Pricing
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.retiring import Retiring
 from relaymesh.controller.weights import Weights
 from relaymesh.protocol.messages import LinkReport
+from relaymesh.topology import Objective
 
 
 class LinkCosts:
     """What every directed link costs, and why."""
 
     def __init__(self, policy: MeshPolicy, registry: Registry, objective: Objective) -> None:
+        """*objective*: where the policy says none."""
         self._policy = policy
         self._registry = registry
         self.book = CostBook(lambda link: self._asked(policy.extra_cost_ms, link))
         self.damping = Damping()
         self.load = LoadGauges(lambda link: self._asked(policy.capacity_kbps, link))
         self.pricing = Pricing(
-            objective, lambda link: self._asked(policy.price_per_gb, link), self._region_of
+            lambda: policy.objective() or objective,
+            lambda link: self._asked(policy.price_per_gb, link),
+            self._region_of,
         )
         self.retiring = Retiring()
         self.weights = Weights(self._unpriced_ms, self.pricing.weigh_sender)
@@ -72,7 +76,7 @@ class LinkCosts:
         return self._reweigh(moved, now)
 
     def handle_edited(self, links: Iterable[Direction], now: float) -> None:
-        """The topology was edited: what the operator says of these *links*, and all prices, may be other."""
+        """The topology was edited: what the operator says of these *links*, all prices, the objective."""
         self.weights.update(links, now)
         self.weights.reprice()
 

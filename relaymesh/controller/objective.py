@@ -11,12 +11,10 @@ many edges of a region crosses the border once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, get_args
 
 from relaymesh.controller.lsdb import Direction
+from relaymesh.topology import Objective
 
-Objective = Literal["latency", "balanced", "cost"]
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 # Milliseconds that a price of 1 per GB weighs. Clouds ask from nothing to about 0.15.
 PRICE_WEIGHT_MS: dict[Objective, float] = {"latency": 0.0, "balanced": 100.0, "cost": 50_000.0}
 # On the second and further links of a node into one region: more than the way across a region takes.
@@ -28,14 +26,19 @@ class Pricing:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Callable[[], Objective],
         price_per_gb: Callable[[Direction], float],
         region: Callable[[int], str],
     ) -> None:
-        self.objective: Objective = objective
+        self._objective = objective
         self._price_per_gb = price_per_gb
         self._region = region
         self._second: dict[int, frozenset[int]] = {}  # sender → doors beside its cheapest
+
+    @property
+    def objective(self) -> Objective:
+        """What holds now."""
+        return self._objective()
 
     def price_ms(self, direction: Direction) -> float:
         """What the price of *direction* weighs."""
@@ -60,11 +63,14 @@ class Pricing:
     def weigh_sender(self, sender: int, costs_ms: Mapping[int, float]) -> dict[int, float]:
         """The same for all links of one *sender*: receiver → cost."""
         weighed = dict(costs_ms)
-        if self.objective == "latency":
+        objective = self.objective
+        if objective != "cost":
+            self._second.pop(sender, None)
+        if objective == "latency":
             return weighed
         for receiver in weighed:
             weighed[receiver] += self.price_ms((sender, receiver))
-        if self.objective == "cost":
+        if objective == "cost":
             second = self._second_doors(sender, weighed)
             for receiver in second:
                 weighed[receiver] += SECOND_DOOR_MS

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from relaymesh.topology import Pin, Topology
+from relaymesh.topology import Objective, Pin, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ class MeshPolicy(Protocol):
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
         """What the link from *source* to *target* carries; 0 where nothing is said."""
 
+    def objective(self) -> Objective | None:
+        """What routes are to be best at; None where nothing is said."""
+
     def place(self, region: str) -> Place | None:
         """Where *region* is, if known."""
 
@@ -104,6 +107,9 @@ class OpenMesh:
 
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
         return 0.0
+
+    def objective(self) -> Objective | None:
+        return None
 
     def place(self, region: str) -> Place | None:
         return None
@@ -154,6 +160,9 @@ class TopologyPolicy:
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
         link = self._topology.link(self.end(source), self.end(target))
         return 0.0 if link is None or link.capacity_mbps is None else link.capacity_mbps * 1000
+
+    def objective(self) -> Objective | None:
+        return self._topology.objective
 
     def place(self, region: str) -> Place | None:
         if region not in self._regions:
@@ -220,6 +229,9 @@ class CurrentPolicy:
 
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
         return self._now.capacity_kbps(source, target)
+
+    def objective(self) -> Objective | None:
+        return self._now.objective()
 
     def place(self, region: str) -> Place | None:
         return self._now.place(region)

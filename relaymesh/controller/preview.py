@@ -18,14 +18,14 @@ from itertools import pairwise
 
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.metric import HOP_MS
-from relaymesh.controller.objective import Objective, Pricing
+from relaymesh.controller.objective import Pricing
 from relaymesh.controller.paths import Paths, follow, shortest_paths
 from relaymesh.controller.pins import Pins, Stages, apply_pins
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.policy import MeshPolicy, TopologyPolicy
 from relaymesh.controller.rooms import StreamLeg
 from relaymesh.controller.sparse import choose_neighbours
-from relaymesh.topology import Topology
+from relaymesh.topology import Objective, Topology
 from relaymesh.topology.diff import Change, describe_change, diff
 
 MAX_SHOWN = 500  # entries of each list in an answer; counts are always of all
@@ -48,7 +48,7 @@ class Situation:
     nodes: tuple[NodeAt, ...]
     neighbours: frozenset[Direction]  # both directions of each pair
     costs_ms: Mapping[Direction, float]  # as planned with but for prices, of what is up
-    objective: Objective
+    objective: Objective  # where a policy says none
     on_probation: frozenset[Direction]
     tables: Tables  # as active; nobody changes them any more
     legs: tuple[StreamLeg, ...]
@@ -233,7 +233,8 @@ def _priced(costs: dict[Direction, float], policy: MeshPolicy, now: Situation) -
     def price_per_gb(link: Direction) -> float:
         return policy.price_per_gb(nodes[link[0]], nodes[link[1]])
 
-    return Pricing(now.objective, price_per_gb, lambda index: nodes[index].region).weigh(costs)
+    objective = policy.objective() or now.objective
+    return Pricing(lambda: objective, price_per_gb, lambda index: nodes[index].region).weigh(costs)
 
 
 def _moved(

@@ -7,11 +7,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from relaymesh.controller.objective import Objective
 from relaymesh.controller.store import parse_store
 from relaymesh.controller.tokens import check_join_secret
 from relaymesh.runtime.log import LogFormat, LogLevel
 from relaymesh.runtime.settings import format_endpoint, is_loopback, is_wildcard, parse_endpoint
+from relaymesh.topology import Objective
 
 NO_API = "off"
 
@@ -68,7 +68,8 @@ class ControllerSettings(BaseModel):
     )
     objective: Objective = Field(
         default="latency",
-        description="What routes are to be best at: latency, cost (prices per GB first) or balanced.",
+        description="What routes are to be best at, where the topology file does not say: latency, "
+        "cost (prices per GB first) or balanced.",
     )
     store: str = Field(
         default="memory",

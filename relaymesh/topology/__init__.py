@@ -5,7 +5,7 @@
 """
 
 from relaymesh.topology.loader import load_topology, parse_topology
-from relaymesh.topology.model import Link, Node, Peering, Pin, Region, Topology
+from relaymesh.topology.model import Link, Node, Objective, Peering, Pin, Region, Topology
 from relaymesh.topology.paths import BestPath, best_paths, best_paths_from
 from relaymesh.topology.problems import Problem, TopologyError
 from relaymesh.topology.schema import json_schema
@@ -14,6 +14,7 @@ __all__ = [
     "BestPath",
     "Link",
     "Node",
+    "Objective",
     "Peering",
     "Pin",
     "Problem",

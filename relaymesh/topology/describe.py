@@ -17,6 +17,7 @@ def describe(topology: Topology) -> dict[str, object]:
     return {
         "name": topology.name,
         "description": topology.description,
+        "objective": topology.objective,
         "regions": [
             {
                 "name": region.name,

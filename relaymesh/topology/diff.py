@@ -163,6 +163,8 @@ def _whole(topology: Topology) -> _Fields:
         "description": topology.description or None,
         "peering": "listed" if topology.default_peering == "never" else f"full, {topology.default_peering}",
     }
+    if topology.objective is not None:
+        fields["objective"] = topology.objective
     if topology.default_peering != "never":
         for name in _MEASURES:
             fields[f"defaults.{name}"] = getattr(topology.default_direction, name)

@@ -221,6 +221,7 @@ def _built(file: TopologyFile) -> Topology:
         default_peering=(defaults.peering or "private") if file.peering == "full" else "never",
         default_direction=default_forward,
         pins=tuple(Pin(entry.source, entry.target, tuple(entry.via)) for entry in file.pins or ()),
+        objective=file.objective,
     )
 
 

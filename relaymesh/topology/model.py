@@ -22,6 +22,7 @@ from relaymesh.topology.problems import Problem
 
 Peering = Literal["private", "public", "never"]
 Role = Literal["edge", "relay"]
+Objective = Literal["latency", "balanced", "cost"]  # what routes are to be best at
 
 # Between two nodes of one region, where the file lists no link for them:
 # about what one data centre's network takes.
@@ -126,6 +127,7 @@ class Topology:
     default_peering: Peering  # of two regions the file does not list: "never" where only listed pairs peer
     default_direction: Direction  # of such a pair
     pins: tuple[Pin, ...] = ()
+    objective: Objective | None = None  # None: as the controller is set
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
     @cached_property

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from relaymesh.protocol.ids import NAME_PATTERN
+from relaymesh.topology.model import Objective, Peering, Role
 
 MAX_REGIONS = 2040  # as many as a bit string of destinations can address
 MAX_NODES = 2040
@@ -43,8 +44,6 @@ Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Capacity = Annotated[float, Field(gt=0, le=1e9)]
 Price = Annotated[float, Field(ge=0, le=1e9)]
-Peering = Literal["private", "public", "never"]
-Role = Literal["edge", "relay"]
 
 
 class _EachWay(_Strict):
@@ -172,6 +171,11 @@ class TopologyFile(_Strict):
     description: Lines | None = None
     peering: Literal["listed", "full"] = Field(
         "listed", description="Whether pairs that are not listed may peer: listed = no, full = yes."
+    )
+    objective: Objective | None = Field(
+        default=None,
+        description="What routes are to be best at: latency; cost (price_per_gb first); balanced (both). "
+        "Default: what the controller is started with, latency if nothing was said there either.",
     )
     defaults: LinkDefaults | None = None
     regions: list[RegionEntry] = Field(min_length=1, max_length=MAX_REGIONS)

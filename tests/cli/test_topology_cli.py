@@ -108,7 +108,10 @@ def test_show_of_many_nodes_leaves_the_matrix_out(tmp_path: Path) -> None:
 
 def test_show_as_json() -> None:
     answer = json.loads(run("show", "--json", THREE).stdout)
-    assert sorted(answer) == ["description", "links", "name", "nodes", "paths", "pins", "regions", "warnings"]
+    assert sorted(answer) == [
+        "description", "links", "name", "nodes", "objective", "paths", "pins", "regions", "warnings",
+    ]  # fmt: skip
+    assert answer["objective"] is None
     assert len(answer["links"]) == 6 and len(answer["paths"]) == 6
     link = next(link for link in answer["links"] if (link["from"], link["to"]) == ("london", "dallas"))
     assert link["cost_ms"] == 66.5 and link["peering"] == "public" and link["capacity_mbps"] is None

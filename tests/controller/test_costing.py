@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import get_args
 
 import pytest
 
 from relaymesh.controller.costing import LinkCosts
 from relaymesh.controller.damping import HOLD_S, PROBATION_MS
 from relaymesh.controller.lsdb import Direction, LinkState
-from relaymesh.controller.objective import OBJECTIVES, Objective
 from relaymesh.controller.policy import OpenMesh, Placed
 from relaymesh.controller.registry import Registry
 from relaymesh.controller.tokens import make_join_token
 from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, LinkReport
+from relaymesh.topology import Objective
 
 NODES = range(6)
 LINKS = list(itertools.permutations(NODES, 2))
@@ -54,7 +55,7 @@ def all_at_once(costs: LinkCosts, now: float) -> dict[Direction, float]:
     return costs.pricing.weigh(unpriced)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", get_args(Objective))
 @pytest.mark.parametrize("seed", range(5))
 def test_weights_are_at_any_time_what_the_stages_say(seed: int, objective: Objective) -> None:
     rng, costs, now = random.Random(seed), costs_of(objective), 0.0

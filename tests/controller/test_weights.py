@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.controller.objective import OBJECTIVES, Objective, Pricing
+from relaymesh.controller.objective import Pricing
 from relaymesh.controller.weights import Weights
+from relaymesh.topology import Objective
 
 LINKS = list(itertools.permutations(range(5), 2))
 links = st.sampled_from(LINKS)
 cost = st.sampled_from([0.25, 1.0, 5.0, 40.0])
-# A link that costs something else or is gone (the number may be told though nothing changed), or new prices.
-steps = st.lists(st.tuples(links, st.none() | cost) | cost, max_size=30)
+objectives: st.SearchStrategy[Objective] = st.sampled_from(get_args(Objective))
+# A link that costs something else or is gone (the number may be told though nothing changed), new prices,
+# another objective.
+steps = st.lists(st.tuples(links, st.none() | cost) | cost | objectives, max_size=30)
 
 
 def region_of(index: int) -> str:
@@ -20,22 +24,29 @@ def region_of(index: int) -> str:
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(OBJECTIVES), steps, st.sets(st.integers(0, 29)))
+@given(objectives, steps, st.sets(st.integers(0, 29)))
 def test_link_by_link_comes_to_what_all_at_once_does(
-    objective: Objective, history: list[tuple[tuple[int, int], float | None] | float], asked: set[int]
+    objective: Objective,
+    history: list[tuple[tuple[int, int], float | None] | float | Objective],
+    asked: set[int],
 ) -> None:
     price, base = [0.0], dict[tuple[int, int], float]()
 
     def price_per_gb(link: tuple[int, int]) -> float:
         return price[0] * (region_of(link[0]) != region_of(link[1]))
 
-    weights = Weights(
-        lambda link, now: base.get(link), Pricing(objective, price_per_gb, region_of).weigh_sender
-    )
+    def objective_now() -> Objective:
+        return objective
+
+    pricing = Pricing(objective_now, price_per_gb, region_of)
+    weights = Weights(lambda link, now: base.get(link), pricing.weigh_sender)
     known = dict[tuple[int, int], float]()
     for number, step in enumerate(history):
         if isinstance(step, float):
             price[0] = step
+            weights.reprice()
+        elif isinstance(step, str):
+            objective = step
             weights.reprice()
         else:
             link, now = step
@@ -44,7 +55,9 @@ def test_link_by_link_comes_to_what_all_at_once_does(
             else:
                 base[link] = now
             weights.update([link], 0.0)
-        expected = Pricing(objective, price_per_gb, region_of).weigh(base)
+        anew = Pricing(objective_now, price_per_gb, region_of)
+        expected = anew.weigh(base)
+        assert all(pricing.door_ms(link) == anew.door_ms(link) for link in base)
         assert weights.costs_ms == expected and weights.unpriced_ms() == base
         if number in asked:
             differ = {link for link in LINKS if known.get(link) != expected.get(link)}

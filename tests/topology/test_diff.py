@@ -31,6 +31,7 @@ def test_nothing_differs_from_itself(file: Path) -> None:
     ("old", "new", "expected"),
     [
         ("name: mesh", "name: net", ["~ file : name mesh → net"]),
+        ("name: mesh", "name: mesh\nobjective: cost", ["~ file : objective none → cost"]),
         ("{name: a}", "{name: a, title: Aachen}", ["~ region a: title none → Aachen"]),
         ("latitude: 1", "latitude: 1.5", ["~ region b: latitude 1 → 1.5"]),
         ("price_per_gb: 0.02", "price_per_gb: 0.09", ["~ pair b – c: price_per_gb 0.02 → 0.09"]),

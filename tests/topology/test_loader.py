@@ -84,6 +84,7 @@ def test_json_with_tabs_is_read(tmp_path: Path) -> None:
         (HEAD.replace("oslo", "oslo, country: no"), ["3:48 regions[1].country: 'no' is not an ISO 3166-1"]),
         (HEAD.replace("oslo", 'oslo, title: "\\e[2J"'), ["3:46 regions[1].title: '\\x1b[2J' has control"]),
         (HEAD + "links:", ["4:7 links: has no value"]),
+        (HEAD + "objective: money", ["4:12 objective: must be 'latency', 'balanced' or 'cost', not 'money'"]),
         (HEAD + "peering: full", ["4:10 peering: 'full' needs defaults.delay_ms"]),
         (HEAD + "nodes: [{name: n, region: osl}]", ["4:27 nodes[0].region: no region named 'osl' (did you"]),
         (

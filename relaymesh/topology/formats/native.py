@@ -45,6 +45,7 @@ def topology_document(topology: Topology) -> dict[str, Any]:
         name=topology.name,
         description=topology.description or None,
         peering="full" if full else None,
+        objective=topology.objective,
         defaults=_defaults(topology) if full else None,
         regions=regions,
     )

@@ -26,6 +26,7 @@ def test_defaults_nodes_and_refusals_are_written() -> None:
 name: "no"
 description: "two\\nlines, a \\"quote\\" and \\u2028"
 peering: full
+objective: balanced
 defaults: {delay_ms: 9, loss: 0.1, peering: public, capacity_mbps: 50}
 regions: [{name: a, country: "NO"}, {name: b}, {name: "1e3"}]
 nodes: [{name: a1, region: a}, {name: a2, region: a, roles: [edge]}, {name: b1, region: b}]
@@ -38,6 +39,7 @@ links:
     written = topology_text(topology)
     again = parse_topology(written)
     assert topology_text(again) == written
+    assert again.objective == topology.objective == "balanced"
     assert again.regions == topology.regions and again.nodes == topology.nodes
     assert again.description == topology.description and again.default_direction == topology.default_direction
     assert again.link("a1", "b1") == topology.link("a1", "b1")
