@@ -21,31 +21,21 @@ from typing import TypeVar
 import networkx as nx
 
 from relaymesh.bench import path_quality
-from relaymesh.controller.core import ControllerCore, CoreOptions, Disconnect
+from relaymesh.bench.answering import AnsweringMesh
+from relaymesh.bench.edits import measure_edits
 from relaymesh.controller.policy import OpenMesh, Placed
-from relaymesh.controller.tokens import make_join_token
 from relaymesh.protocol.messages import (
-    CONTROL_VERSION,
-    Address,
-    ControllerMessage,
-    Delta,
     Forward,
-    Join,
     LinkReport,
-    NodeMessage,
     Publish,
     Report,
-    Snapshot,
     StreamInfo,
     StreamName,
     Subscribe,
-    TablesHeld,
     TrackInfo,
-    encode_message,
 )
 from relaymesh.runtime.process import settle_heap
 
-_SECRET = "a join secret that only a benchmark uses"
 _STEPS = 1_000_000  # more than any run takes
 Pair = tuple[int, int]
 Result = TypeVar("Result")
@@ -126,110 +116,6 @@ class _DrawnMesh(OpenMesh):
         return True
 
 
-class _Mesh:
-    """The core, and nodes that only answer. A node's index, number and channel are one."""
-
-    def __init__(self, policy: OpenMesh, settle_s: float = 8.0) -> None:
-        self.core = ControllerCore(
-            CoreOptions(_SECRET, settle_s=settle_s),
-            policy,
-            key_source=random.Random(0).randbytes,
-            unix_time=lambda: 0.0,
-        )
-        self.now = 0.0
-        self.longest_s = 0.0
-        self.spent_s = 0.0
-        self.tables_out_s = 0.0  # spent when the last of them left
-        self.bytes: dict[str, int] = {}
-        self.largest: dict[str, int] = {}
-        self.count: dict[str, int] = {}
-        self._answers: list[tuple[int, NodeMessage]] = []
-
-    def reset(self) -> None:
-        """Measure from here on."""
-        self.longest_s = self.spent_s = 0.0
-        for counted in (self.bytes, self.largest, self.count):
-            counted.clear()
-
-    def say(self, node: int, message: NodeMessage) -> list[ControllerMessage]:
-        """A node's message, and what the core says to it, as the process would handle them."""
-        return self._call(lambda: self.core.handle_message(node, message, self.now))
-
-    def run(self, until_active: int) -> None:
-        """Let time pass until the plan with this generation is active; how long is not measured."""
-        for _ in range(_STEPS):
-            self._answer()
-            if self._active() >= until_active:
-                return
-            due = self.core.next_timeout()
-            assert due is not None, "the core has nothing to do, and no such plan was made"
-            self.now = max(self.now, due)
-            self._call(lambda: self.core.handle_timeout(self.now))
-        raise AssertionError("no such plan was made")
-
-    def rest(self, seconds: float) -> None:
-        """Let time pass."""
-        end = self.now + seconds
-        for _ in range(_STEPS):
-            self._answer()
-            due = self.core.next_timeout()
-            if due is None or due > end:
-                self.now = end
-                return
-            self.now = max(self.now, due)
-            self._call(lambda: self.core.handle_timeout(self.now))
-        raise AssertionError("the core never rests")
-
-    def _answer(self) -> None:
-        """The nodes hold what they were told; taken in one call, as they are many and short."""
-        while self._answers:
-            answers, self._answers = self._answers, []
-
-            def handle(answers: list[tuple[int, NodeMessage]] = answers) -> None:
-                for node, answer in answers:
-                    self.core.handle_message(node, answer, self.now)
-                    self.core.next_timeout()
-
-            self._call(handle)
-
-    def _active(self) -> int:
-        return self.core.active_generation
-
-    def _call(self, action: Callable[[], None]) -> list[ControllerMessage]:
-        started = time.thread_time()
-        action()
-        said: list[ControllerMessage] = []
-        sizes: list[int] = []
-        told: list[int] = []
-        for node, message in self.core.poll_outgoing():
-            if not isinstance(message, Disconnect):
-                sizes.append(len(encode_message(message)))
-                said.append(message)
-                told.append(node)
-        self.core.poll_events()
-        self.core.next_timeout()
-        took = time.thread_time() - started
-        self.spent_s += took
-        self.longest_s = max(self.longest_s, took)
-        for node, message, size in zip(told, said, sizes, strict=True):
-            name = type(message).__name__.lower()
-            self.bytes[name] = self.bytes.get(name, 0) + size
-            self.largest[name] = max(self.largest.get(name, 0), size)
-            self.count[name] = self.count.get(name, 0) + 1
-            if isinstance(message, Snapshot | Delta):
-                self.tables_out_s = self.spent_s
-                self._answers.append((node, TablesHeld(message.generation)))
-        return said
-
-    def join(self, node: int) -> None:
-        """A node is in."""
-        name = f"n{node}"
-        token = make_join_token(_SECRET, name=name)
-        address = Address("10.0.0.1", 4000)
-        join = Join(CONTROL_VERSION, name, "here", token, f"boot-of-{name}", address, "http://x", node)
-        self.say(node, join)
-
-
 def measure(size: Size, say: Callable[[str], None] = lambda _: None) -> Findings:
     """Everything; *say* is told what is being done."""
     thresholds = gc.get_threshold()
@@ -247,6 +133,12 @@ def _measure_all(size: Size, say: Callable[[str], None]) -> Findings:
     pairs = draw_mesh(size.nodes, size.links, rng)
     say("planning")
     _measure_plans(size, pairs, rng, findings)
+    say("edits of the topology")
+    edits = measure_edits(size.nodes, size.seed)
+    findings.metrics |= edits.metrics
+    findings.checks.append(
+        Check("topology edited: longest wait for the loop", edits.longest_s * 1000, 10.0, "ms")
+    )
     say("paths from noisy reports")
     _measure_quality(size, findings)
     say(f"directory: {size.tracks} tracks in {size.rooms} rooms")
@@ -255,7 +147,7 @@ def _measure_all(size: Size, say: Callable[[str], None]) -> Findings:
 
 
 def _measure_plans(size: Size, pairs: dict[Pair, float], rng: random.Random, findings: Findings) -> None:
-    mesh = _Mesh(_DrawnMesh(pairs))
+    mesh = AnsweringMesh(_DrawnMesh(pairs))
     for node in range(size.nodes):
         mesh.join(node)
     mesh.rest(1.0)
@@ -269,11 +161,11 @@ def _measure_plans(size: Size, pairs: dict[Pair, float], rng: random.Random, fin
     before = mesh.core.active_generation
     mesh.run(before + 1)
     full_ms, stall = mesh.spent_s * 1000, max(mesh.longest_s, reports_stall)
-    findings.metrics |= {"full_plan_ms": full_ms, **_bytes(mesh, "full_plan")}
+    findings.metrics |= {"full_plan_ms": full_ms, **mesh.bytes_told("full_plan")}
     mesh.reset()
     mesh.rest(1.0)
     stall = max(stall, mesh.longest_s)
-    findings.metrics |= {"full_detours_ms": mesh.spent_s * 1000, **_bytes(mesh, "full_detours")}
+    findings.metrics |= {"full_detours_ms": mesh.spent_s * 1000, **mesh.bytes_told("full_detours")}
     worst = 0.0
     for kind, affect in (("dies", _die), ("slows", _slow), ("node_dies", _die_with_node)):
         times: list[float] = []
@@ -288,7 +180,7 @@ def _measure_plans(size: Size, pairs: dict[Pair, float], rng: random.Random, fin
             mesh.run(before + 1)
             times.append(mesh.tables_out_s * 1000)
             active.append(mesh.spent_s * 1000)
-            told = _bytes(mesh, f"{kind}_tables")
+            told = mesh.bytes_told(f"{kind}_tables")
             stall = max(stall, mesh.longest_s)
             mesh.reset()
             mesh.rest(0.5)
@@ -349,15 +241,6 @@ def _report(node: int, pairs: dict[Pair, float]) -> Report:
     return Report(tuple(links))
 
 
-def _bytes(mesh: _Mesh, prefix: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for kind in ("snapshot", "delta"):
-        if mesh.count.get(kind):
-            found[f"{prefix}_{kind}_bytes"] = mesh.bytes[kind]
-            found[f"{prefix}_{kind}_bytes_largest"] = mesh.largest[kind]
-    return found
-
-
 def _networkx_ms(nodes: int, pairs: dict[Pair, float], sources: int = 10) -> float:
     """What the distances alone would take there, from a few sources."""
     graph: nx.DiGraph[int] = nx.DiGraph()
@@ -386,7 +269,7 @@ def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> No
     nodes, in_room = 100, 5
     streams = size.rooms * in_room
     per_stream = max(1, size.tracks // streams)
-    mesh = _Mesh(OpenMesh())
+    mesh = AnsweringMesh(OpenMesh())
     for node in range(nodes):
         mesh.join(node)
     mesh.rest(2.0)

@@ -24,6 +24,7 @@ from relaymesh.protocol.messages import LinkConfig, Links
 
 KEY_BYTES = 16
 EPOCHS = 256
+_ROTATED_AT_ONCE = 256  # pairs; those of a mesh that came together are due together: about 3 ms
 _RETRY_S = 5.0  # a rotation that was due while an end was away is tried again after this
 
 KeySource = Callable[[int], bytes]
@@ -95,27 +96,27 @@ class Adjacency:
                 told += self._more(other)
         return told
 
-    def handle_policy(self, now: float) -> tuple[Told, int]:
-        """The policy is another: make neighbours of those who may be now; with how many pairs that was.
+    def handle_policy(self, index: int, now: float) -> tuple[Told, int]:
+        """The policy is another: give *index* the neighbours it may have now; with how many those are.
 
         Who may not any more stays one until :meth:`part`.
         """
-        configs: dict[int, list[LinkConfig]] = {}
-        made = 0
-        for index in sorted(self._members):
-            for other in sorted(self._wanted(index) - self._neighbours[index]):
-                self._new_epoch(index, other, now)
-                configs.setdefault(index, []).append(self._config(index, other))
-                configs.setdefault(other, []).append(self._config(other, index))
-                made += 1
-        return [(index, Links(set=tuple(configs[index]))) for index in sorted(configs)], made
+        if index not in self._members:
+            return [], 0
+        self._now = now
+        new = sorted(self._wanted(index) - self._neighbours[index])
+        return self._link(index, new), len(new)
 
-    def unwanted(self) -> list[tuple[int, int]]:
-        """The pairs of neighbours that by policy may not be; the lower index first."""
+    def pairs(self) -> list[tuple[int, int]]:
+        """All pairs of neighbours, rising, the lower index first."""
+        return sorted(self._pairs)
+
+    def unwanted(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of *pairs* that are neighbours, and by policy may not be."""
         return [
             ends
-            for ends in sorted(self._pairs)
-            if not self._policy.may_peer(*(self._members[end] for end in ends))
+            for ends in pairs
+            if ends in self._pairs and not self._policy.may_peer(*(self._members[end] for end in ends))
         ]
 
     def part(self, one: int, other: int) -> Told:
@@ -145,13 +146,15 @@ class Adjacency:
         if self._next_due is None or now < self._next_due:
             return []
         configs: dict[int, list[LinkConfig]] = {}
+        rotated = 0
         for (low, high), pair in self._pairs.items():
-            if now < pair.due:
+            if now < pair.due or rotated == _ROTATED_AT_ONCE:
                 continue
             if not (self._members[low].connected and self._members[high].connected):
                 # One end alone with the new keys would be deaf to the other.
                 pair.due = now + _RETRY_S
                 continue
+            rotated += 1
             self._new_epoch(low, high, now)
             configs.setdefault(low, []).append(self._config(low, high))
             configs.setdefault(high, []).append(self._config(high, low))
@@ -191,11 +194,15 @@ class Adjacency:
 
     def _more(self, index: int) -> Told:
         """Neighbours for one that lost too many."""
-        told: Told = []
-        for other in sorted(self._wanted(index) - self._neighbours[index]):
+        return self._link(index, sorted(self._wanted(index) - self._neighbours[index]))
+
+    def _link(self, index: int, others: list[int]) -> Told:
+        """Make the *others* neighbours of *index*."""
+        for other in others:
             self._new_epoch(index, other, self._now)
-            told.append((other, Links(set=(self._config(other, index),))))
-            told.append((index, Links(set=(self._config(index, other),))))
+        told: Told = [(other, Links(set=(self._config(other, index),))) for other in others]
+        if others:
+            told.append((index, Links(set=tuple(self._config(index, other) for other in others))))
         return told
 
     def _unlink_all(self, index: int) -> list[int]:

@@ -20,7 +20,7 @@ from typing import TypeAlias
 from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.costing import LinkCosts
 from relaymesh.controller.edges import EdgeFinder
-from relaymesh.controller.editing import Edited, TopologyEditor
+from relaymesh.controller.editing import Edit, TopologyEditor, prepare
 from relaymesh.controller.hitless import HitlessPaths
 from relaymesh.controller.intake import Intake
 from relaymesh.controller.lsdb import SILENT_GRACE_S, Direction, LinkStateDb
@@ -58,7 +58,6 @@ from relaymesh.protocol.messages import (
     Welcome,
 )
 from relaymesh.topology import Objective, Topology
-from relaymesh.topology.formats import topology_text
 
 SILENCE_TIMEOUT_S = 10.0
 _SWEEP_S = 0.25  # how often the absent are looked at; the bounds below are seconds
@@ -129,9 +128,7 @@ class ControllerCore:
         self._costs = LinkCosts(self._policy, self._registry, options.objective)
         self._now = 0.0  # of the last call, for questions that come without a time
         self._retiring = self._costs.retiring
-        self._editor = TopologyEditor(
-            self._policy, self._registry, self._adjacency, self._costs.book, self._retiring
-        )
+        self._editor = TopologyEditor(self._policy, self._registry, self._adjacency, self._costs)
         self._settling = Settling(options.settle_s)
         self._planner = Planner()
         if remembered.generation:
@@ -251,6 +248,7 @@ class ControllerCore:
             self._adjacency.next_timeout(),
             self._lsdb.next_timeout(),
             self._costs.next_timeout(),
+            self._editor.next_timeout(),
             self._publisher.next_timeout(),
             self._planning.next_timeout(),
             self._rooms.next_timeout(),
@@ -278,6 +276,7 @@ class ControllerCore:
             self._tell(self._rooms.release())
         if self._sweep_due is not None and now >= self._sweep_due:
             self._sweep(now)
+        self._follow_edit(now)
         self._retire(now)
         if self._plan_due is not None and now >= self._plan_due and self._may_plan():
             self._replan(now)
@@ -403,50 +402,74 @@ class ControllerCore:
         """What :meth:`apply_topology` wants to hear of whoever edits it."""
         return self._editor.version
 
+    @property
+    def topology_text(self) -> str | None:
+        """The topology that holds, as a file."""
+        return self._editor.text
+
     def situation(self) -> Situation:
         """A copy of what :func:`~relaymesh.controller.preview.preview` needs."""
+        return at_once(self.situation_in_parts())
+
+    def situation_in_parts(self) -> Parts[Situation]:
+        """The same in parts: of those who are in at the last."""
+        pairs = self._adjacency.pairs()
+        yield
+        unpriced = self._costs.weights.unpriced_ms()
+        yield
+        legs = yield from self._rooms.legs()
         active = self._publisher.active
         return Situation(
             self._policy.now,
             self._editor.nodes(),
-            frozenset(
-                (member.index, peer)
-                for member in self._registry.members()
-                for peer in self._adjacency.neighbours(member.index)
-            ),
-            self._costs.weights.unpriced_ms(),
+            tuple(pair for pair in pairs if self._adjacency.are_neighbours(*pair)),
+            unpriced,
             self._options.objective,
             self._costs.damping.on_probation(self._now),
             {} if active is None else active.tables,
-            self._rooms.legs(),
+            legs,
         )
 
     def apply_topology(
-        self, topology: Topology, now: float, *, expected: str | None = None, author: str = ""
-    ) -> Edited:
-        """Let *topology* hold from now on; *expected* is the version it was made from.
+        self, topology: Topology | Edit, now: float, *, expected: str | None = None, author: str = ""
+    ) -> Edit:
+        """Let *topology*, prepared or not, hold from now on; *expected* is the version it was made from.
 
         Raises:
             EditRefused: it does not fit the nodes that are in, or that version is not the one that holds.
         """
-        edited = self._editor.apply(topology, expected, now)
-        self._tell(edited.told)
-        self._costs.handle_edited(edited.reweighed, now)
-        self._plan_soon(now)
+        edit = topology if isinstance(topology, Edit) else prepare(topology, self.topology)
+        edit = self._editor.apply(edit, expected, now)
         self.counters["topology-applied"] += 1
-        self._applied_text = topology_text(topology)
+        self._applied_text = edit.text
         self._event(
             "topology applied",
-            topology=topology.name,
-            version=edited.version,
-            changes=edited.changes,
-            pairs_gained=edited.gained,
-            pairs_retiring=edited.retiring,
+            topology=edit.topology.name,
+            version=edit.version,
+            changes=edit.changes,
             author=author,
         )
-        return edited
+        self._follow_edit(now)
+        return edit
+
+    def _follow_edit(self, now: float) -> None:
+        """Do a slice of what an edit brings."""
+        if not self._editor.following:
+            return
+        self._tell(self._editor.step(now))
+        followed = self._editor.poll_followed()
+        if followed is not None:
+            self._event(
+                "links follow the topology",
+                version=followed.version,
+                pairs_gained=followed.gained,
+                pairs_retiring=followed.retiring,
+            )
+            self._plan_soon(now)
 
     def _retire(self, now: float) -> None:
+        if self._editor.following:
+            return  # what was on its way out may be wanted again
         active = self._publisher.active
         gone, told = self._editor.retire(0 if active is None else active.generation, now)
         self._tell(told)

@@ -75,10 +75,10 @@ class LinkCosts:
         moved += self.damping.handle_timeout(now)
         return self._reweigh(moved, now)
 
-    def handle_edited(self, links: Iterable[Direction], now: float) -> None:
-        """The topology was edited: what the operator says of these *links*, all prices, the objective."""
+    def handle_edited(self, links: Collection[Direction], now: float) -> None:
+        """The topology was edited: what the operator adds to these *links* may be another, or they retire."""
+        self.book.handle_policy(links)
         self.weights.update(links, now)
-        self.weights.reprice()
 
     def handle_moved(self, member: Member, neighbours: Iterable[int]) -> None:
         """*member* may be in another region than before, and prices with it."""

@@ -9,7 +9,7 @@ are never zero, which is what makes every shortest path free of loops.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from relaymesh.controller.lsdb import Direction, LinkState
@@ -65,19 +65,25 @@ class CostBook:
         if state is None or not state.up:
             self._terms.pop(direction, None)
             return self._steps.forget(direction)
+        known = self._terms.get(direction)
         terms = self._terms[direction] = cost_of(state, self._extra_cost_ms(direction))
+        if known is not None and terms.extra_ms != known.extra_ms:
+            # A decision, no measurement; :meth:`handle_policy` is on its way.
+            self._steps.shift(direction, terms.extra_ms - known.extra_ms)
         return self._steps.update(direction, Measured(terms.total_ms, terms.loss_ms, terms.jitter_ms), now)
 
-    def handle_policy(self) -> list[Direction]:
-        """What the operator adds may be another: planned costs follow at once, it is no noise.
-
-        All directions that are up: the planner must know of any of them.
-        """
-        for direction, terms in self._terms.items():
-            extra_ms = max(0.0, self._extra_cost_ms(direction))
-            self._steps.shift(direction, extra_ms - terms.extra_ms)
-            self._terms[direction] = replace(terms, extra_ms=extra_ms)
+    def links(self) -> list[Direction]:
+        """All directions that are up."""
         return list(self._terms)
+
+    def handle_policy(self, links: Iterable[Direction]) -> None:
+        """What the operator adds to these *links* may be another: planned costs follow, it is no noise."""
+        for direction in links:
+            terms = self._terms.get(direction)
+            extra_ms = max(0.0, self._extra_cost_ms(direction))
+            if terms is not None and extra_ms != terms.extra_ms:
+                self._steps.shift(direction, extra_ms - terms.extra_ms)
+                self._terms[direction] = replace(terms, extra_ms=extra_ms)
 
     def next_timeout(self) -> float | None:
         """When the next departure is old enough to be a step."""

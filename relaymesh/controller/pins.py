@@ -39,14 +39,6 @@ class Pins:
 NO_PINS = Pins()
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """Paths with the pins, and which pins (by number) they follow for at least one pair of nodes."""
-
-    paths: Paths
-    followed: frozenset[int]
-
-
 class PinBook:
     """Pins, by the destinations they lead to."""
 
@@ -80,21 +72,25 @@ class PinBook:
         return laid, frozenset(followed)
 
 
+def followed(pins: Pins, costs_ms: Mapping[Direction, float]) -> frozenset[int]:
+    """Which *pins*, by number, lead from somewhere to somewhere by links that are up."""
+    book = PinBook(pins)
+    return frozenset().union(*(book.towards(end, costs_ms)[1] for end in book.destinations))
+
+
 def apply_pins(
     paths: Paths,
     costs_ms: Mapping[Direction, float],
     pins: Pins,
-) -> Pinned:
+) -> Paths:
     """*paths* with *pins* laid over them. *paths* is not changed; what differs is copied."""
     laid: dict[int, dict[int, int]] = {}  # destination → node → next hop
-    followed: set[int] = set()
     book = PinBook(pins)
     for destination in book.destinations:
-        chain, by = book.towards(destination, costs_ms)
+        chain, _ = book.towards(destination, costs_ms)
         if chain:
             laid[destination] = chain
-            followed |= by
-    return Pinned(_laid_over(paths, laid, costs_ms) if laid else paths, frozenset(followed))
+    return _laid_over(paths, laid, costs_ms) if laid else paths
 
 
 def _is_clear(stages: Stages) -> bool:

@@ -12,23 +12,28 @@ leads one to expect, and paths over it are marked as estimated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
+from typing import Generic, TypeVar
+
+import numpy as np
 
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.metric import HOP_MS
+from relaymesh.controller.moved import Moved, compare, hops_of
 from relaymesh.controller.objective import Pricing
-from relaymesh.controller.paths import Paths, follow, shortest_paths
-from relaymesh.controller.pins import Pins, Stages, apply_pins
+from relaymesh.controller.pins import Pins, Stages, followed
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.policy import MeshPolicy, TopologyPolicy
 from relaymesh.controller.rooms import StreamLeg
+from relaymesh.controller.routes import SLICE_WORK, HopMatrix, RouteMatrix, in_parts
 from relaymesh.controller.sparse import choose_neighbours
 from relaymesh.topology import Objective, Topology
 from relaymesh.topology.diff import Change, describe_change, diff
 
 MAX_SHOWN = 500  # entries of each list in an answer; counts are always of all
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Situation:
 
     policy: MeshPolicy  # the one that holds; never changed, only replaced
     nodes: tuple[NodeAt, ...]
-    neighbours: frozenset[Direction]  # both directions of each pair
+    neighbours: tuple[Direction, ...]  # the lower index first
     costs_ms: Mapping[Direction, float]  # as planned with but for prices, of what is up
     objective: Objective  # where a policy says none
     on_probation: frozenset[Direction]
@@ -55,9 +60,25 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
+class Some(Generic[Item]):
+    """The first :data:`MAX_SHOWN` of many, and how many they are."""
+
+    shown: tuple[Item, ...] = ()
+    count: int = 0
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Some[Item]:
+        rest = iter(items)
+        shown = tuple(islice(rest, MAX_SHOWN))
+        return cls(shown, len(shown) + sum(1 for _ in rest))
+
+
+@dataclass(frozen=True, slots=True)
 class MovedPath:
     """One path, before and after; None: no way. Costs in milliseconds, each under its own topology."""
 
+    start: str
+    end: str
     before: tuple[str, ...] | None
     before_ms: float | None
     after: tuple[str, ...] | None
@@ -71,16 +92,12 @@ class Preview:
 
     conflicts: tuple[str, ...]  # why this cannot be applied while these nodes are in
     changes: tuple[Change, ...]  # in the file
-    gained: tuple[tuple[str, str], ...]  # pairs of nodes
-    lost: tuple[tuple[str, str], ...]
-    idle_pins: tuple[str, ...]  # that nothing would follow now
-    moved: Mapping[tuple[str, str], MovedPath]  # (from, to); with those that have no way any more
-    streams: tuple[tuple[str, str, str, str], ...]  # room, participant, ingress, edge
-
-    @property
-    def cut_off(self) -> list[tuple[str, str]]:
-        """What has a way now and would have none."""
-        return [ends for ends, path in self.moved.items() if path.before and not path.after]
+    gained: tuple[tuple[str, str], ...] = ()  # pairs of nodes
+    lost: tuple[tuple[str, str], ...] = ()
+    idle_pins: tuple[str, ...] = ()  # that nothing would follow now
+    moved: Some[MovedPath] = Some()  # with those that have no way any more
+    cut_off: Some[tuple[str, str]] = Some()  # (from, to) that have a way now and would have none
+    streams: Some[tuple[str, str, str, str]] = Some()  # room, participant, ingress, edge
 
     def as_json(self) -> dict[str, object]:
         """For the API: lists are cut at :data:`MAX_SHOWN`, counts are not."""
@@ -94,34 +111,33 @@ class Preview:
             "idle_pins": list(self.idle_pins[:MAX_SHOWN]),
             "paths": [
                 {
-                    "from": ends[0],
-                    "to": ends[1],
+                    "from": path.start,
+                    "to": path.end,
                     "before": None if path.before is None else list(path.before),
                     "before_ms": _rounded(path.before_ms),
                     "after": None if path.after is None else list(path.after),
                     "after_ms": _rounded(path.after_ms),
                     "estimated": path.estimated,
                 }
-                for ends, path in list(self.moved.items())[:MAX_SHOWN]
+                for path in self.moved.shown
             ],
             "streams": [
                 {"room": room, "participant": who, "ingress": ingress, "edge": edge}
-                for room, who, ingress, edge in self.streams[:MAX_SHOWN]
+                for room, who, ingress, edge in self.streams.shown
             ],
             "counts": {
                 "changes": len(self.changes),
                 "links_gained": len(self.gained),
                 "links_lost": len(self.lost),
-                "paths_moved": len(self.moved),
-                "paths_cut_off": len(self.cut_off),
-                "streams": len(self.streams),
+                "paths_moved": self.moved.count,
+                "paths_cut_off": self.cut_off.count,
+                "streams": self.streams.count,
             },
         }
 
 
-def conflicts_with(topology: Topology, nodes: tuple[NodeAt, ...]) -> tuple[str, ...]:
-    """Why *topology* does not fit the nodes that are in."""
-    policy = TopologyPolicy(topology)
+def conflicts_with(policy: TopologyPolicy, nodes: tuple[NodeAt, ...]) -> tuple[str, ...]:
+    """Why *policy* does not fit the nodes that are in."""
     regions = set(policy.regions())
     found = []
     for node in nodes:
@@ -146,55 +162,45 @@ def stages(policy: MeshPolicy, nodes: tuple[NodeAt, ...]) -> tuple[Stages, ...]:
 
 def preview(now: Situation, topology: Topology) -> Preview:
     """What *topology* would change."""
-    conflicts = conflicts_with(topology, now.nodes)
+    policy = TopologyPolicy(topology)
+    conflicts = conflicts_with(policy, now.nodes)
     old = now.policy.topology
     changes = () if old is None else diff(old, topology)
     if conflicts:
-        return Preview(conflicts, changes, (), (), (), {}, ())
-    policy = TopologyPolicy(topology)
+        return Preview(conflicts, changes)
     names = {node.index: node.name for node in now.nodes}
     gained, lost = _pairs(now, policy)
     costs, unmeasured = _costs_under(policy, topology, now, gained)
-    computed = shortest_paths(names, costs)
-    pinned = apply_pins(computed, costs, Pins(stages(policy, now.nodes), now.on_probation))
-    moved = {
-        (names[start], names[end]): path
-        for (start, end), path in _moved(now, pinned.paths, costs, unmeasured, names)
-    }
+    pins = Pins(stages(policy, now.nodes), now.on_probation)
+    idle = set(range(len(topology.pins))) - followed(pins, costs)
+    after = _planned(names, costs, pins)
+    before = hops_of(now.tables, names, len(after))
+    moved = compare(before, after)
     return Preview(
         conflicts,
         changes,
         tuple((names[a], names[b]) for a, b in gained),
         tuple((names[a], names[b]) for a, b in lost),
-        tuple(
-            " → ".join(pin.stations)
-            for number, pin in enumerate(topology.pins)
-            if number not in pinned.followed
-        ),
-        moved,
-        tuple(
-            (leg.room, leg.participant, names[leg.ingress], names[leg.edge])
-            for leg in now.legs
-            if (names[leg.ingress], names[leg.edge]) in moved
-        ),
+        tuple(" → ".join(topology.pins[number].stations) for number in sorted(idle)),
+        Some(_moved(now, moved, (before, after), costs, unmeasured), len(moved.ends)),
+        _cut_off(moved, names),
+        _streams(now, moved, names),
     )
 
 
 def _pairs(now: Situation, policy: MeshPolicy) -> tuple[list[Direction], list[Direction]]:
     """Pairs that would become neighbours, and those that would not be any more; lower index first."""
     neighbours: dict[int, set[int]] = {node.index: set() for node in now.nodes}
-    for sender, receiver in now.neighbours:
-        if sender in neighbours:
-            neighbours[sender].add(receiver)
+    for low, high in now.neighbours:
+        neighbours[low].add(high)
+        neighbours[high].add(low)
     allowed = {
         node.index: {
             other.index: other for other in now.nodes if other is not node and policy.may_peer(node, other)
         }
         for node in now.nodes
     }
-    lost = sorted(
-        pair for pair in now.neighbours if pair[0] < pair[1] and pair[1] not in allowed.get(pair[0], {})
-    )
+    lost = [(low, high) for low, high in now.neighbours if high not in allowed[low]]
     gained: list[Direction] = []
     # As the edit would choose them: one node after the other, each beside what those before it got.
     for node in sorted(now.nodes, key=lambda node: node.index):
@@ -237,35 +243,75 @@ def _priced(costs: dict[Direction, float], policy: MeshPolicy, now: Situation) -
     return Pricing(lambda: objective, price_per_gb, lambda index: nodes[index].region).weigh(costs)
 
 
+def _planned(names: Mapping[int, str], costs: dict[Direction, float], pins: Pins) -> HopMatrix:
+    """Next hops as they would be planned."""
+    routes = RouteMatrix()
+    for _ in routes.grow(max(names, default=-1) + 1):
+        pass
+    routes.take(costs)
+    routes.pin(pins)
+    for part in in_parts(np.arange(routes.size), SLICE_WORK / max(1, len(costs))):
+        routes.compute(part)
+    return routes.hops
+
+
 def _moved(
     now: Situation,
-    paths: Paths,
+    moved: Moved,
+    hops: tuple[HopMatrix, HopMatrix],
     costs: Mapping[Direction, float],
     unmeasured: set[Direction],
-    names: Mapping[int, str],
-) -> Iterator[tuple[tuple[int, int], MovedPath]]:
-    tables = {node: dict(now.tables.get(node, {})) for node in names}
+) -> tuple[MovedPath, ...]:
+    """The first of what *moved*; *hops* and ways before and after."""
+    names = {node.index: node.name for node in now.nodes}
     known = {link: cost for link, cost in now.costs_ms.items() if link[0] in names and link[1] in names}
     old_costs = _priced(known, now.policy, now)
-    for end in names:
-        if all(tables[node].get(end) == paths.next_hops.get(node, {}).get(end) for node in names):
-            continue  # the whole tree towards it is as it was
-        for start in names:
-            if start == end:
-                continue
-            before, after = follow(tables, start, end), follow(paths.next_hops, start, end)
-            if before == after:
-                continue
-            yield (
-                (start, end),
-                MovedPath(
-                    _named(before, names),
-                    _cost(before, old_costs),
-                    _named(after, names),
-                    _cost(after, costs),
-                    after is not None and any(hop in unmeasured for hop in pairwise(after)),
-                ),
+    shown: list[MovedPath] = []
+    first = slice(0, MAX_SHOWN)
+    for end, start, had, has in zip(
+        *(column[first].tolist() for column in (moved.ends, moved.starts, moved.before, moved.after)),
+        strict=True,
+    ):
+        before = _way(hops[0], start, end) if had else None
+        after = _way(hops[1], start, end) if has else None
+        estimated = after is not None and any(hop in unmeasured for hop in pairwise(after))
+        shown.append(
+            MovedPath(
+                names[start],
+                names[end],
+                _named(before, names),
+                _cost(before, old_costs),
+                _named(after, names),
+                _cost(after, costs),
+                estimated,
             )
+        )
+    return tuple(shown)
+
+
+def _cut_off(moved: Moved, names: Mapping[int, str]) -> Some[tuple[str, str]]:
+    gone = np.flatnonzero(moved.before & ~moved.after)
+    first = gone[:MAX_SHOWN]
+    pairs = zip(moved.starts[first].tolist(), moved.ends[first].tolist(), strict=True)
+    return Some(tuple((names[start], names[end]) for start, end in pairs), len(gone))
+
+
+def _streams(now: Situation, moved: Moved, names: Mapping[int, str]) -> Some[tuple[str, str, str, str]]:
+    """The streams that go a way that *moved*."""
+    pairs = set(zip(moved.starts.tolist(), moved.ends.tolist(), strict=True))
+    return Some.of(
+        (leg.room, leg.participant, names[leg.ingress], names[leg.edge])
+        for leg in now.legs
+        if (leg.ingress, leg.edge) in pairs
+    )
+
+
+def _way(hops: HopMatrix, start: int, end: int) -> list[int]:
+    """The nodes from *start* to *end*, between which there is a way."""
+    way = [start]
+    while way[-1] != end:
+        way.append(int(hops[end, way[-1]]))
+    return way
 
 
 def _named(path: list[int] | None, names: Mapping[int, str]) -> tuple[str, ...] | None:

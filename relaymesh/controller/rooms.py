@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from relaymesh.controller.parts import Parts
 from relaymesh.protocol.bitstring import encode_set, members
 from relaymesh.protocol.messages import (
     Close,
@@ -34,6 +35,7 @@ from relaymesh.protocol.messages import (
 
 MAX_STREAMS = 100_000
 # As many as one Join can announce: what a node could not announce again it must not have.
+_LEGS_AT_ONCE = 4096  # streams
 MAX_PER_NODE = 10_000
 
 Key: TypeAlias = tuple[str, str]  # room, participant
@@ -235,15 +237,17 @@ class Rooms:
             edges |= stream.edges | (0 if stream.ingress is None else 1 << stream.ingress)
         return edges
 
-    def legs(self) -> tuple[StreamLeg, ...]:
+    def legs(self) -> Parts[tuple[StreamLeg, ...]]:
         """All ways from an ingress to an edge that wants the stream."""
-        return tuple(
-            StreamLeg(*key, stream.ingress, edge)
-            for key, stream in self._streams.items()
-            if stream.ingress is not None
-            for edge in members(stream.edges)
-            if edge != stream.ingress
-        )
+        legs: list[StreamLeg] = []
+        for number, key in enumerate(list(self._streams)):
+            if number % _LEGS_AT_ONCE == 0:
+                yield
+            stream = self._streams.get(key)
+            if stream is not None and stream.ingress is not None:
+                edges = members(stream.edges)
+                legs += (StreamLeg(*key, stream.ingress, edge) for edge in edges if edge != stream.ingress)
+        return tuple(legs)
 
     def debug_state(self) -> dict[str, object]:
         return {

@@ -31,6 +31,7 @@ from relaymesh.controller.paths import TIE_MS
 from relaymesh.controller.pins import PinBook, Pins
 
 NO_HOP = -1
+SLICE_WORK = 64_000  # links × destinations whose trees are computed in one slice: 2 to 3 ms
 MANY = 96  # changes: all links of a node with many; more are as soon computed as looked at
 _ROWS = 256  # made ready at a turn
 _GROWTH = 64  # indexes are given out from the lowest: the matrices grow by this many
@@ -50,6 +51,13 @@ class Moves:
     destinations: Indexes
     farther: Flags  # or nearer: the cost to go differs
     rerouted: Flags  # the next hop differs
+
+
+def in_parts(destinations: Indexes, length: float) -> Iterator[Indexes]:
+    """*destinations*, about *length* at a time."""
+    whole = max(1, int(length))
+    for start in range(0, len(destinations), whole):
+        yield destinations[start : start + whole]
 
 
 class LinkArrays:

@@ -25,12 +25,11 @@ from relaymesh.controller.paths import shortest_paths
 from relaymesh.controller.pins import NO_PINS, Pins, apply_pins
 from relaymesh.controller.plan import Detours, Tables
 from relaymesh.controller.ripples import spread
-from relaymesh.controller.routes import Changes, Indexes, Moves, RouteMatrix
+from relaymesh.controller.routes import SLICE_WORK, Changes, Indexes, Moves, RouteMatrix, in_parts
 from relaymesh.controller.tables import MatrixDetours, MatrixTables
 
 SMALL = 12  # nodes; up to here the plain way takes less than a slice, in a full mesh too
 TOGETHER = 64
-SLICE_WORK = 64_000  # links × destinations whose trees are computed in one slice: 2 to 3 ms
 _DETOUR_SHARE = 0.5  # of destinations whose detours are computed in a slice of the same length
 
 
@@ -113,7 +112,7 @@ class Routing:
     ) -> Iterator[Routes]:
         paths = shortest_paths(nodes, costs_ms)
         if pins:
-            paths = apply_pins(paths, costs_ms, pins).paths
+            paths = apply_pins(paths, costs_ms, pins)
         yield Routes(paths.next_hops, find_detours(paths.next_hops, costs_ms), True)
 
     def _in_slices(
@@ -161,12 +160,12 @@ class Routing:
             whole = pinned
             if changes:
                 yield from spread(matrix, changes, np.setdiff1d(touched, pinned), self._slice_work)
-        for part in _parts(whole, self._slice_work / max(1, len(matrix.links))):
+        for part in in_parts(whole, self._slice_work / max(1, len(matrix.links))):
             yield matrix.compute(part)
 
     def _detours_in_slices(self, matrix: RouteMatrix, alternates: AlternateMatrix) -> Iterator[Routes | None]:
         work = _DETOUR_SHARE * self._slice_work
-        for part in _parts(alternates.stale(), work / max(1, len(matrix.links))):
+        for part in in_parts(alternates.stale(), work / max(1, len(matrix.links))):
             alternates.compute(part)
             yield None
         yield self._routes(matrix, alternates)
@@ -178,9 +177,3 @@ class Routing:
             tables = MatrixTables(matrix.hops.copy(), alternates.frozen(), previous=tables, altered=altered)
             self._last = tables
         return Routes(tables, MatrixDetours(tables), not len(alternates.stale()))
-
-
-def _parts(destinations: Indexes, length: float) -> Iterator[Indexes]:
-    whole = max(1, int(length))
-    for start in range(0, len(destinations), whole):
-        yield destinations[start : start + whole]

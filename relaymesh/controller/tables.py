@@ -77,6 +77,11 @@ class MatrixTables(Mapping[int, TableRow]):
         """Indexes are below this."""
         return len(self._hops)
 
+    @property
+    def matrix(self) -> HopMatrix:
+        """All of them: [destination, node] → next hop."""
+        return self._hops
+
     def __getitem__(self, node: int) -> TableRow:
         if not 0 <= node < len(self._hops) or not (self._hops[:, node] != NO_HOP).any():
             raise KeyError(node)

@@ -23,11 +23,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from relaymesh.controller.core import ControllerCore
-from relaymesh.controller.editing import EditRefused
+from relaymesh.controller.editing import Edit, EditRefused, prepare
+from relaymesh.controller.parts import in_turns
 from relaymesh.controller.preview import MAX_SHOWN, Preview, preview
 from relaymesh.topology import Topology, TopologyError, parse_topology
 from relaymesh.topology.describe import describe_problem
-from relaymesh.topology.formats import topology_text
 from relaymesh.topology.loader import MAX_FILE_BYTES
 
 MAX_AT_ONCE = 4  # requests that hold a body and a thread
@@ -66,33 +66,34 @@ class TopologyApi:
         shown = {
             "version": version,
             "name": None if topology is None else topology.name,
-            "text": None if topology is None else topology_text(topology),
+            "text": self._core.topology_text,
         }
         return JSONResponse(shown, headers={"ETag": f'"{version}"'})
 
     async def _plan(self, request: Request) -> Response:
         self._check_host(request)
         try:
-            topology, found = await self._preview(request)
+            edit, found = await self._preview(request)
         except TopologyError as error:
             return _invalid(error)
-        return JSONResponse(self._shown(topology, found))
+        return JSONResponse(self._shown(edit.topology, found))
 
     async def _put(self, request: Request) -> Response:
         self._check_host(request)
         expected = _expected(request)
         try:
-            topology, found = await self._preview(request)
+            edit, found = await self._preview(request)
         except TopologyError as error:
             return _invalid(error)
-        if found.cut_off and request.query_params.get("force") != "1":
-            pairs = "; ".join(f"{a} → {b}" for a, b in found.cut_off[:20])
-            more = f" and {len(found.cut_off) - 20} more" if len(found.cut_off) > 20 else ""
+        topology = edit.topology
+        if found.cut_off.count and request.query_params.get("force") != "1":
+            pairs = "; ".join(f"{a} → {b}" for a, b in found.cut_off.shown[:20])
+            more = f" and {found.cut_off.count - 20} more" if found.cut_off.count > 20 else ""
             reason = f"it would leave no way: {pairs}{more} (forced, it is done all the same)"
             return _refused(409, (reason,), **self._shown(topology, found))
         author = request.client.host if request.client else ""
         try:
-            self._core.apply_topology(topology, self._clock(), expected=expected, author=author)
+            self._core.apply_topology(edit, self._clock(), expected=expected, author=author)
         except EditRefused as refusal:
             return _refused(412 if refusal.code == "version" else 409, refusal.reasons)
         self._on_applied(topology)
@@ -107,7 +108,7 @@ class TopologyApi:
             **found.as_json(),
         }
 
-    async def _preview(self, request: Request) -> tuple[Topology, Preview]:
+    async def _preview(self, request: Request) -> tuple[Edit, Preview]:
         """The topology in the body, and what it would change. Raises TopologyError and HTTPException."""
         try:
             self._limit.acquire_on_behalf_of_nowait(request)
@@ -118,7 +119,9 @@ class TopologyApi:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             source = "topology.json" if kind == "application/json" else "topology.yaml"
             topology = await trio.to_thread.run_sync(parse_topology, body, source)
-            return topology, await trio.to_thread.run_sync(preview, self._core.situation(), topology)
+            edit = await trio.to_thread.run_sync(prepare, topology, self._core.topology)
+            situation = await in_turns(self._core.situation_in_parts())
+            return edit, await trio.to_thread.run_sync(preview, situation, topology)
         finally:
             self._limit.release_on_behalf_of(request)
 

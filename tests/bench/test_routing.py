@@ -15,6 +15,7 @@ def test_everything_is_measured_and_said() -> None:
         "full plan",
         "one link dies or slows",
         "longest wait for the loop",
+        "topology edited",
         "paths over the offline optimum, mean",
         "join to forward command, p99",
     ]
@@ -24,7 +25,7 @@ def test_everything_is_measured_and_said() -> None:
     assert metrics["full_detours_delta_bytes"] > 0, "beyond 64 nodes detours follow"
     said = json.loads(routing.to_json(findings))
     assert said["passed"] == all(check["passed"] for check in said["checks"])
-    assert len(routing.table(findings).splitlines()) == 6 + len(metrics)
+    assert len(routing.table(findings).splitlines()) == 7 + len(metrics)
 
 
 def test_a_bound_that_is_missed_fails() -> None:

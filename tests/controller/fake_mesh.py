@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from relaymesh.controller.core import ControllerCore, CoreOptions, Disconnect
+from relaymesh.controller.core import ControllerCore, CoreEvent, CoreOptions, Disconnect
 from relaymesh.controller.policy import MeshPolicy, OpenMesh
 from relaymesh.controller.tokens import make_join_token
 from relaymesh.protocol.bitstring import decode_set, members
@@ -149,6 +149,7 @@ class FakeMesh:
         self.rng = random.Random(seed)
         self.now = 100.0
         self.nodes: dict[str, FakeNode] = {}
+        self.events: list[CoreEvent] = []
         self.closed: dict[int, str] = {}  # channels the core closed, and why
         self.trace: list[tuple[float, int, bytes]] = []
         self._wires: dict[frozenset[str], float] = {}  # rtt_ms of what is connected
@@ -282,7 +283,7 @@ class FakeMesh:
     def _deliver(self) -> None:
         for _ in range(10_000):
             outgoing = self.core.poll_outgoing()
-            self.core.poll_events()
+            self.events += self.core.poll_events()
             if not outgoing:
                 return
             for conn_id, message in outgoing:

@@ -130,3 +130,18 @@ def test_keys_rotate_on_time_and_only_while_both_ends_can_be_told() -> None:
     assert set(configs(adj.handle_timeout(retry))) == {(0, 2), (2, 0), (1, 2), (2, 1)}
     assert adj.next_timeout() == 200.0
     assert "key" not in repr(adj.debug_state())
+
+
+def test_keys_of_many_links_that_are_due_together_are_rotated_some_at_a_time() -> None:
+    adj = adjacency(rotation_s=100.0)
+    for index in range(100):
+        join(adj, member(index))
+    pairs, rotated, calls = set(adj.pairs()), set[tuple[int, int]](), 0
+    while adj.next_timeout() == 100.0:
+        told = configs(adj.handle_timeout(100.0))
+        new = {(index, peer) for index, peer in told if index < peer}
+        assert 0 < len(new) <= 256 and not new & rotated
+        rotated |= new
+        calls += 1
+    assert rotated == pairs and calls > 1
+    assert adj.next_timeout() == 200.0

@@ -81,7 +81,8 @@ def test_weights_are_at_any_time_what_the_stages_say(seed: int, objective: Objec
         elif what == 4:
             costs.retiring.keep_only([])
             costs.retiring.begin([(0, rng.randrange(1, 6))], now)
-            costs.handle_edited(costs.book.handle_policy(), now)
+            costs.handle_edited(costs.book.links(), now)
+            costs.weights.reprice()
         else:
             node = rng.choice(NODES)
             costs.forget(node)

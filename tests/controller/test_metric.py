@@ -103,6 +103,20 @@ def test_jitter_alone_makes_no_step_clear() -> None:
     assert costs.next_timeout() == 10.0 + JITTER_CONFIRM_S
 
 
+def test_what_the_operator_adds_counts_with_the_next_report_at_the_latest() -> None:
+    extra = [0.0]
+    costs = CostBook(lambda link: extra[0])
+    feed(costs, [state(80.0)] * 10)
+    extra[0] = 30.0
+    costs.update(LINK, state(80.0), 10.0)
+    assert costs.planned_ms(LINK) == 40 + 30 + HOP_MS, "a decision waits for no second report"
+    costs.handle_policy([LINK])
+    assert costs.planned_ms(LINK) == 40 + 30 + HOP_MS, "and is taken once"
+    extra[0] = 0.0
+    costs.handle_policy([LINK, (8, 9)])
+    assert costs.planned_ms(LINK) == 40 + HOP_MS
+
+
 def test_a_step_is_taken_in_even_if_nothing_new_is_measured() -> None:
     costs = known(state(20.0))
     costs.update(LINK, state(30.0), 10.0)

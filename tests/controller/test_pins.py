@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.controller.paths import follow, shortest_paths
-from relaymesh.controller.pins import Pins, Stages, apply_pins
+from relaymesh.controller.pins import Pins, Stages, apply_pins, followed
 
 # 0 – 1 – 3 costs 2, 0 – 2 – 3 costs 10.
 SQUARE = {pair: 1.0 for a, b in ((0, 1), (1, 3)) for pair in ((a, b), (b, a))} | {
@@ -20,22 +20,24 @@ def stages(*stations: int | tuple[int, ...]) -> Stages:
 
 
 def test_a_pin_is_followed_in_its_direction_whatever_it_costs() -> None:
-    pinned = apply_pins(shortest_paths(range(4), SQUARE), SQUARE, Pins((stages(0, 2, 3),)))
-    assert pinned.followed == {0}
-    assert pinned.paths.path(0, 3) == [0, 2, 3] and pinned.paths.cost_ms(0, 3) == 10.0
-    assert pinned.paths.path(3, 0) == [3, 1, 0] and pinned.paths.path(0, 2) == [0, 2]
+    pins = Pins((stages(0, 2, 3),))
+    assert followed(pins, SQUARE) == {0}
+    pinned = apply_pins(shortest_paths(range(4), SQUARE), SQUARE, pins)
+    assert pinned.path(0, 3) == [0, 2, 3] and pinned.cost_ms(0, 3) == 10.0
+    assert pinned.path(3, 0) == [3, 1, 0] and pinned.path(0, 2) == [0, 2]
 
 
 def test_without_one_of_its_links_a_pin_changes_nothing() -> None:
     costs = {pair: cost for pair, cost in SQUARE.items() if pair != (2, 3)}
     computed = shortest_paths(range(4), costs)
-    pinned = apply_pins(computed, costs, Pins((stages(0, 2, 3),)))
-    assert pinned.paths is computed and not pinned.followed
+    pins = Pins((stages(0, 2, 3),))
+    assert apply_pins(computed, costs, pins) is computed and not followed(pins, costs)
 
 
 def test_a_link_on_probation_counts_as_down() -> None:
     pins = Pins((stages(0, 2, 3),), frozenset({(2, 3)}))
-    assert not apply_pins(shortest_paths(range(4), SQUARE), SQUARE, pins).followed
+    computed = shortest_paths(range(4), SQUARE)
+    assert apply_pins(computed, SQUARE, pins) is computed and not followed(pins, SQUARE)
 
 
 def test_the_computed_paths_are_not_changed() -> None:
@@ -48,21 +50,22 @@ def test_the_computed_paths_are_not_changed() -> None:
 def test_of_a_region_the_cheapest_chain_is_taken_and_the_first_pin_wins() -> None:
     costs = SQUARE | {(0, 4): 1.0, (4, 3): 2.0}
     computed = shortest_paths(range(5), costs)
-    assert apply_pins(computed, costs, Pins((stages(0, (2, 4), 3),))).paths.path(0, 3) == [0, 4, 3]
-    both = apply_pins(computed, costs, Pins((stages(0, 2, 3), stages(0, 4, 3))))
-    assert both.paths.path(0, 3) == [0, 2, 3] and both.followed == {0}
+    assert apply_pins(computed, costs, Pins((stages(0, (2, 4), 3),))).path(0, 3) == [0, 4, 3]
+    both = Pins((stages(0, 2, 3), stages(0, 4, 3)))
+    assert apply_pins(computed, costs, both).path(0, 3) == [0, 2, 3] and followed(both, costs) == {0}
 
 
 def test_a_pin_through_itself_or_through_nobody_is_left_out() -> None:
     computed = shortest_paths(range(4), SQUARE)
     for pin in (stages((0, 2), 2, 3), stages(0, (), 3), stages(0, 2, ())):
-        assert not apply_pins(computed, SQUARE, Pins((pin,))).followed
+        pins = Pins((pin,))
+        assert apply_pins(computed, SQUARE, pins) is computed and not followed(pins, SQUARE)
 
 
 def test_whom_the_pin_passes_and_who_goes_by_it_have_costs_that_are_true() -> None:
     costs = SQUARE | {(4, 0): 1.0, (4, 2): 9.0}
     pinned = apply_pins(shortest_paths(range(5), costs), costs, Pins((stages(0, 2, 3),)))
-    assert pinned.paths.path(4, 3) == [4, 0, 2, 3] and pinned.paths.cost_ms(4, 3) == 11.0
+    assert pinned.path(4, 3) == [4, 0, 2, 3] and pinned.cost_ms(4, 3) == 11.0
 
 
 @given(st.integers(0, 10_000))
@@ -78,6 +81,6 @@ def test_no_pins_make_a_loop_or_cut_anybody_off(seed: int) -> None:
     pinned = apply_pins(computed, costs, Pins(tuple(pins)))
     for start in nodes:
         for end in nodes:
-            path = follow(pinned.paths.next_hops, start, end)
+            path = follow(pinned.next_hops, start, end)
             assert (path is None) == (computed.path(start, end) is None)
             assert path is None or all(hop in costs for hop in pairwise(path))
