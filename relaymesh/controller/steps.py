@@ -12,7 +12,8 @@ on what speaks for it:
 
 A link that is new is planned with at once, by its first report, which knows little of its jitter. That first
 impression is put right once, some seconds later, by the middle one of the reports since
-(the lower of two).
+(the lower of two). Until then loss is not clear, however high: its node learns only now how late packets
+may be there, and may have told the first late ones as lost.
 
 Loss is known less well than latency: it takes half as much again, or half as much, to move its part.
 """
@@ -168,7 +169,7 @@ class Steps:
         return moved
 
     def _recompare(self, direction: Direction, link: _Link, now: float) -> None:
-        _compare(link, now)
+        _compare(link, now, is_new=direction in self._new)
         if link.departure is not None:
             self._departing[direction] = link
         elif self._departing.pop(direction, None) is None:
@@ -185,21 +186,21 @@ class Steps:
         return None if link is None else link.planned.total_ms
 
 
-def _compare(link: _Link, now: float) -> None:
+def _compare(link: _Link, now: float, is_new: bool) -> None:
     planned, latest, departure = link.planned, link.latest, link.departure
     difference = latest.total_ms - planned.total_ms
     if abs(difference) <= _tolerated_ms(planned, latest):
         link.departure = None
     elif departure is None or (departure.least.total_ms > planned.total_ms) != (difference > 0):
-        link.departure = _Departure(now, latest, now + _confirm_s(link, latest, now))
+        link.departure = _Departure(now, latest, now + _confirm_s(link, latest, now, is_new))
     else:
         if abs(difference) < abs(departure.least.total_ms - planned.total_ms):
             departure.least = latest
         # A small rise that becomes a clear one waits no longer than a clear one does; nothing waits anew.
-        departure.due = min(departure.due, now + _confirm_s(link, departure.least, now))
+        departure.due = min(departure.due, now + _confirm_s(link, departure.least, now, is_new))
 
 
-def _confirm_s(link: _Link, measured: Measured, now: float) -> float:
+def _confirm_s(link: _Link, measured: Measured, now: float, is_new: bool) -> float:
     planned = link.planned
     steady = measured.total_ms - measured.jitter_ms - (planned.total_ms - planned.jitter_ms)
     by_jitter = abs(steady) <= _tolerated_ms(planned, measured)
@@ -207,9 +208,11 @@ def _confirm_s(link: _Link, measured: Measured, now: float) -> float:
         often = link.rises if now - link.moved_at <= RISE_MEMORY_S else 0
         better_s = min(MAX_BETTER_CONFIRM_S, BETTER_CONFIRM_S * 2.0 ** min(often, 10))
         return max(better_s, JITTER_CONFIRM_S) if by_jitter else better_s
-    clear = steady > max(CLEAR_MS, CLEAR_FRACTION * planned.total_ms)
-    clear |= measured.loss_ms - planned.loss_ms > CLEAR_LOSS_MS
-    if clear:
+    by_loss = measured.loss_ms - planned.loss_ms
+    by_latency = steady - by_loss if is_new else steady
+    if by_latency > max(CLEAR_MS, CLEAR_FRACTION * planned.total_ms) or (
+        by_loss > CLEAR_LOSS_MS and not is_new
+    ):
         return CLEAR_CONFIRM_S
     return JITTER_CONFIRM_S if by_jitter else CONFIRM_S
 

@@ -89,6 +89,19 @@ def test_a_clear_step_needs_no_second_report(worse: LinkState) -> None:
     assert costs.planned_ms(LINK) == cost_of(worse, 0.0).total_ms
 
 
+@pytest.mark.parametrize("loss", [0.03, 0.3])
+def test_loss_of_a_new_link_needs_three_reports(loss: float) -> None:
+    """Its first late packets may have been told as lost."""
+    costs = book()
+    for second, told in enumerate((0.0, 0.0, loss, 0.0, 0.0, 0.0)):
+        costs.update(LINK, state(80.0, loss=told), float(second))
+        assert not costs.handle_timeout(second + 0.9)
+    assert costs.planned_ms(LINK) == 40 + HOP_MS
+    lossy = book()
+    taken = feed(lossy, [state(80.0), *[state(80.0, loss=loss)] * 3])
+    assert taken == [0] and lossy.handle_timeout(1.0 + CONFIRM_S) == [LINK]
+
+
 def test_a_clear_step_that_is_taken_back_at_once_is_none() -> None:
     costs = known(state(80.0))
     costs.update(LINK, state(240.0), 10.0)
