@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from relaymesh.controller.parts import Parts, gathered
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member
 from relaymesh.controller.remembered import KEY_EPOCH_GAP
@@ -161,13 +162,12 @@ class Adjacency:
         self._next_due = min((pair.due for pair in self._pairs.values()), default=None)
         return [(index, Links(set=tuple(configs[index]))) for index in sorted(configs)]
 
-    def debug_state(self) -> dict[str, object]:
-        return {
-            "pairs": [
-                {"between": list(ends), "epoch": pair.epoch, "rotation_due": pair.due}
-                for ends, pair in sorted(self._pairs.items())
-            ]
-        }
+    def debug_state(self) -> Parts[dict[str, object]]:
+        pairs = yield from gathered(
+            {"between": list(ends), "epoch": pair.epoch, "rotation_due": pair.due}
+            for ends, pair in list(self._pairs.items())
+        )
+        return {"pairs": pairs}
 
     def _drop_unwanted(self, member: Member) -> Told:
         """A new boot may be in another region, and so have other neighbours."""

@@ -72,7 +72,7 @@ def make_api(
         return await _long({"from": start, "routes": found})
 
     async def debug(request: Request) -> Response:
-        return JSONResponse(core.debug_state() | more_debug())
+        return await _long(await in_turns(core.debug_in_parts()) | more_debug())
 
     def is_admin(request: Request) -> bool:
         return admin_token is not None and _is_bearer(request, admin_token)

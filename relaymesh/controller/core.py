@@ -478,18 +478,22 @@ class ControllerCore:
             self._handle_changes(self._lsdb.forget_link(one, other), now)
             self._costs.damping.forget_pair(one, other)
 
-    def debug_state(self) -> dict[str, object]:
+    def debug_state(self) -> Json:
         """All stages' insides, without keys and tokens."""
+        return at_once(self.debug_in_parts())
+
+    def debug_in_parts(self) -> Parts[Json]:
+        """The same in parts."""
         return {
             "counters": dict(self.counters),
             "plan_due": self._plan_due,
             "reign": self._reign.debug_state(),
             "settling": self._settling.debug_state(),
             "registry": self._registry.debug_state(),
-            "adjacency": self._adjacency.debug_state(),
+            "adjacency": (yield from self._adjacency.debug_state()),
             "intake": self._intake.debug_state(),
-            "lsdb": self._lsdb.debug_state(),
-            **self._costs.debug_state(),
+            "lsdb": (yield from self._lsdb.debug_state()),
+            **(yield from self._costs.debug_state()),
             "edges": self._edges.pending.debug_state(),
             "publish": self._publisher.debug_state(),
             "rooms": self._rooms.debug_state(),

@@ -16,6 +16,7 @@ from relaymesh.controller.load import LoadGauges
 from relaymesh.controller.lsdb import Direction, LinkState
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.objective import Pricing
+from relaymesh.controller.parts import Parts
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.retiring import Retiring
@@ -98,9 +99,9 @@ class LinkCosts:
         self.damping.forget(index)
         self.load.forget(index)
 
-    def debug_state(self) -> dict[str, object]:
+    def debug_state(self) -> Parts[dict[str, object]]:
         return {
-            "metric": self.book.debug_state(),
+            "metric": (yield from self.book.debug_state()),
             "damping": self.damping.debug_state(),
             "load": self.load.debug_state(),
             "retiring": self.retiring.debug_state(),

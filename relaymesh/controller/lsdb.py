@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from relaymesh.controller.parts import Parts, gathered
 from relaymesh.protocol.messages import LinkReport
 
 SILENT_GRACE_S = 60.0  # how long a link is believed in when neither end can speak
@@ -111,9 +112,10 @@ class LinkStateDb:
             if (state := self._states.get((index, other))) is not None
         )
 
-    def debug_state(self) -> dict[str, object]:
+    def debug_state(self) -> Parts[dict[str, object]]:
+        links = yield from gathered((f"{a}>{b}", state.up) for (a, b), state in list(self._states.items()))
         return {
-            "links": {f"{a}>{b}": state.up for (a, b), state in sorted(self._states.items())},
+            "links": dict(links),
             "silent": sorted(index for index, lost_at in self._lost_at.items() if lost_at is not None),
         }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from relaymesh.controller.lsdb import Direction, LinkState
+from relaymesh.controller.parts import Parts, gathered
 from relaymesh.controller.steps import Measured, Steps
 
 HOP_MS = 0.25  # receiving, opening, sealing and sending at one node; also the least a link can cost
@@ -105,10 +106,10 @@ class CostBook:
         """What *direction* costs by its latest measurement; None when it is down."""
         return self._terms.get(direction)
 
-    def debug_state(self) -> dict[str, object]:
-        return {
-            "links": {
-                f"{a}>{b}": {"planned_ms": round(planned, 3), "now": asdict(self._terms[a, b])}
-                for (a, b), planned in sorted(self._steps.planned().items())
-            }
-        }
+    def debug_state(self) -> Parts[dict[str, object]]:
+        links = yield from gathered(
+            (f"{a}>{b}", {"planned_ms": round(planned, 3), "now": asdict(terms)})
+            for (a, b), terms in list(self._terms.items())
+            if (planned := self.planned_ms((a, b))) is not None  # it may have gone down since
+        )
+        return {"links": dict(links)}

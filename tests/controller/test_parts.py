@@ -11,12 +11,21 @@ from relaymesh.controller.parts import Parts, at_once, encode_json, in_turns
 from tests.controller.fake_mesh import FakeMesh
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-answers = st.dictionaries(st.text(), values | st.lists(st.dictionaries(st.text(), values), max_size=300))
+leaves = values | st.lists(st.dictionaries(st.text(), values), max_size=300)
+stages = leaves | st.dictionaries(st.text() | st.integers(), leaves | st.dictionaries(st.text(), leaves))
+answers = st.dictionaries(st.text(), leaves | stages)
 
 
 @given(answers)
 def test_json_in_parts_is_json(answer: dict[str, object]) -> None:
+    assert json.loads(at_once(encode_json(answer))) == json.loads(json.dumps(answer))
+
+
+def test_long_lists_and_mappings_are_encoded_in_parts_wherever_they_stand() -> None:
+    many = {f"{number}>1": {"up": True, "on": [number]} for number in range(1000)}
+    answer: dict[str, object] = {"lsdb": {"links": many, "silent": list(range(1000))}}
     assert json.loads(at_once(encode_json(answer))) == answer
+    assert len(list(encode_json(answer))) == 16
 
 
 async def test_others_run_at_each_pause() -> None:
