@@ -26,7 +26,7 @@ class Change:
     """One entry that differs; *fields* names what, as (old, new), where both files have the entry."""
 
     what: Literal["region", "node", "pair", "pin", "file"]
-    name: str  # of a pair "a – b", of a pin "a → c by b"
+    name: str  # of a pair "a – b", of a pin "a → c by b"; of the file ""
     kind: Kind
     fields: Mapping[str, tuple[Value, Value]]
 
@@ -35,7 +35,8 @@ class Change:
         sign = {"added": "+", "removed": "-", "changed": "~"}[self.kind]
         words = (_shown(name, *values, self.kind) for name, values in self.fields.items())
         shown = ", ".join(word for word in words if word)
-        return f"{sign} {self.what} {self.name}{': ' if shown else ''}{shown}"
+        subject = f"{self.what} {self.name}" if self.name else self.what
+        return f"{sign} {subject}{': ' if shown else ''}{shown}"
 
 
 def diff(old: Topology, new: Topology) -> tuple[Change, ...]:

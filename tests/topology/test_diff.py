@@ -30,8 +30,8 @@ def test_nothing_differs_from_itself(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("name: mesh", "name: net", ["~ file : name mesh → net"]),
-        ("name: mesh", "name: mesh\nobjective: cost", ["~ file : objective none → cost"]),
+        ("name: mesh", "name: net", ["~ file: name mesh → net"]),
+        ("name: mesh", "name: mesh\nobjective: cost", ["~ file: objective none → cost"]),
         ("{name: a}", "{name: a, title: Aachen}", ["~ region a: title none → Aachen"]),
         ("latitude: 1", "latitude: 1.5", ["~ region b: latitude 1 → 1.5"]),
         ("price_per_gb: 0.02", "price_per_gb: 0.09", ["~ pair b – c: price_per_gb 0.02 → 0.09"]),
@@ -69,7 +69,7 @@ def test_what_the_defaults_say_counts_like_what_is_listed() -> None:
     full = BASE.replace("links:", "peering: full\ndefaults: {delay_ms: 30, extra_cost_ms: 5}\nlinks:")
     shorter = full.replace("  - {between: [a, c], delay_ms: 30, extra_cost_ms: 5}\n", "")
     assert shorter != full and lines(shorter, full) == []
-    assert lines(full)[-1].startswith("~ file : peering listed → full, private")
+    assert lines(full)[-1].startswith("~ file: peering listed → full, private")
 
 
 def test_nodes_that_say_no_more_than_their_regions_are_no_difference() -> None:
