@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from relaymesh.cli.scenario_runs import (
     is_good,
-    parse_comparison,
-    parse_pairs,
-    parse_seeds,
+    numbers_of,
     print_json,
     save_report,
+    save_summary,
     scenario_files,
     tell,
+    what_is_told,
+    which_runs,
 )
 from relaymesh.netsim.batch import Done, Job, make_jobs
 from relaymesh.netsim.emulate.cleanup import running, state_root
@@ -65,20 +66,7 @@ def command() -> None:
 
 
 @command.command(RUN, short_help="Run scenarios (the word may be left out).")
-@click.argument("scenarios", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--seed", type=click.IntRange(0), help="The seed, instead of the scenario's own.")
-@click.option("--seeds", callback=parse_seeds, metavar="A..B", help="One run with each of these seeds.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    callback=parse_pairs,
-    metavar="KEY=VALUE",
-    help="Change a value of the file, by its dotted path: faults[0].at_s=12. Repeatable.",
-)
-@click.option(
-    "--compare", callback=parse_comparison, metavar="KEY=V1,V2", help="Runs with each of these values."
-)
+@which_runs
 @click.option(
     "--backend",
     type=click.Choice(["tun", "netem"]),
@@ -87,19 +75,11 @@ def command() -> None:
     help="What delays the packets: our emulator, or the kernel's netem where there is one.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON; a list, if there are several."
-)
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write an HTML page with everything, which opens offline.",
-)
-@click.option(
     "--logs",
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the logs of all processes in this folder, a folder for each run.",
 )
-@click.option("--strict", is_flag=True, help="Known failures fail, and so do those that no longer fail.")
+@what_is_told
 def run(
     scenarios: tuple[Path, ...],
     seed: int | None,
@@ -109,6 +89,7 @@ def run(
     backend: str,
     as_json: bool,
     report: Path | None,
+    summary: Path | None,
     logs: Path | None,
     strict: bool,
 ) -> None:
@@ -125,11 +106,9 @@ def run(
     \b
       relaymesh emulate simulations/two-hops.yaml
       relaymesh emulate simulations/node-crash.yaml --set duration_s=30 --report report.html
+      relaymesh emulate simulations/link-death.yaml --seeds 1..20 --summary summary.md
     """
-    if seed is not None and seeds is not None:
-        raise click.UsageError("give --seed or --seeds, not both")
-    numbers: list[int | None] = list(seeds) if seeds is not None else [seed]
-    todo = make_jobs(scenario_files(scenarios), overrides, numbers, compare)
+    todo = make_jobs(scenario_files(scenarios), overrides, numbers_of(seed, seeds), compare)
     read = _read_all(todo, backend)
     place = _prepared(backend)
     done: list[Done] = []
@@ -143,6 +122,8 @@ def run(
         print_json(results, several=len(todo) > 1)
     if report is not None and results:
         save_report(results, report)
+    if summary is not None and results:
+        save_summary(results, summary)
     failed = [one for one in done if not is_good(one, strict)]
     for one in failed:
         click.echo(f"failed; to repeat it: {one.replay}", err=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import click
 
@@ -13,6 +15,7 @@ from relaymesh.netsim.result import Result
 
 GOOD = {"passed", "expected-fail", "unexpected-pass"}
 MAX_SEEDS = 100_000
+Command: TypeAlias = Callable[..., Any]
 
 
 def parse_pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -48,6 +51,68 @@ def parse_comparison(
     if not key or not equals or "," not in text:
         raise click.BadParameter(f"{value!r} is not KEY=VALUE,VALUE,…")
     return key, text.split(",")
+
+
+def numbers_of(seed: int | None, seeds: list[int] | None) -> list[int | None]:
+    """The seeds to run with; None: the scenario's own. Raises ``click.UsageError``."""
+    if seed is not None and seeds is not None:
+        raise click.UsageError("give --seed or --seeds, not both")
+    return list(seeds) if seeds is not None else [seed]
+
+
+def which_runs(function: Command) -> Command:
+    """The scenarios, and what is run of them: *scenarios, seed, seeds, overrides, compare*."""
+    return _with(
+        function,
+        click.argument("scenarios", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)),
+        click.option("--seed", type=click.IntRange(0), help="The seed, instead of the scenario's own."),
+        click.option(
+            "--seeds", callback=parse_seeds, metavar="A..B", help="One run with each of these seeds."
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            callback=parse_pairs,
+            metavar="KEY=VALUE",
+            help="Change a value of the file, by its dotted path: faults[0].at_s=12. Repeatable.",
+        ),
+        click.option(
+            "--compare",
+            callback=parse_comparison,
+            metavar="KEY=V1,V2",
+            help="Runs with each of these values.",
+        ),
+    )
+
+
+def what_is_told(function: Command) -> Command:
+    """What is told of the runs, and what counts as failed: *as_json, report, summary, strict*."""
+    return _with(
+        function,
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the result as JSON; a list, if there are several."
+        ),
+        click.option(
+            "--report",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write an HTML page with everything, which opens offline.",
+        ),
+        click.option(
+            "--summary",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write a Markdown table: each bound, its median and worst over the seeds, how many held.",
+        ),
+        click.option(
+            "--strict", is_flag=True, help="Known failures fail, and so do those that no longer fail."
+        ),
+    )
+
+
+def _with(function: Command, *decorators: Callable[[Command], Command]) -> Command:
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
 
 
 def scenario_files(paths: tuple[Path, ...]) -> list[Path]:

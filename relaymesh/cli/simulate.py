@@ -14,51 +14,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from relaymesh.cli.scenario_runs import (
     is_good,
-    parse_comparison,
-    parse_pairs,
-    parse_seeds,
+    numbers_of,
     print_json,
     save_report,
     save_summary,
     scenario_files,
     tell,
+    what_is_told,
+    which_runs,
 )
 from relaymesh.netsim.batch import Done, Job, make_jobs, run_jobs
 from relaymesh.netsim.scenario.loader import ScenarioError, load_scenario
 
 
 @click.command("simulate")
-@click.argument("scenarios", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--seed", type=click.IntRange(0), help="The seed, instead of the scenario's own.")
-@click.option("--seeds", callback=parse_seeds, metavar="A..B", help="One run with each of these seeds.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    callback=parse_pairs,
-    metavar="KEY=VALUE",
-    help="Change a value of the file, by its dotted path: faults[0].at_s=12. Repeatable.",
-)
-@click.option(
-    "--compare", callback=parse_comparison, metavar="KEY=V1,V2", help="Runs with each of these values."
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON; a list, if there are several."
-)
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write an HTML page with everything, which opens offline.",
-)
-@click.option(
-    "--summary",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a Markdown table: each bound, its median and worst over the seeds, how many held.",
-)
+@which_runs
 @click.option(
     "--jobs", type=click.IntRange(1), help="Runs at a time, each in a process. Default: one for each CPU."
 )
-@click.option("--strict", is_flag=True, help="Known failures fail, and so do those that no longer fail.")
+@what_is_told
 def command(
     scenarios: tuple[Path, ...],
     seed: int | None,
@@ -84,10 +58,7 @@ def command(
       relaymesh simulate simulations --seeds 1..20 --summary summary.md
       relaymesh simulate simulations/two-hops.yaml --compare settings.dead_after_ms=300,600
     """
-    if seed is not None and seeds is not None:
-        raise click.UsageError("give --seed or --seeds, not both")
-    numbers: list[int | None] = list(seeds) if seeds is not None else [seed]
-    todo = make_jobs(scenario_files(scenarios), overrides, numbers, compare)
+    todo = make_jobs(scenario_files(scenarios), overrides, numbers_of(seed, seeds), compare)
     total = _check_all(todo)
     processes = jobs or os.cpu_count() or 1
     done: list[Done] = []

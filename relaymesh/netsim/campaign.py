@@ -3,6 +3,7 @@
 In: results of runs, several seeds of each scenario. Out: Markdown for people, or for a page of the docs.
 The worst value is that of the seed that is furthest from holding; a quantile of a run (p99) is taken
 within each run, so that the worst of it over the seeds says more than the quantile over all.
+Runs that this machine could not carry are counted, and nothing else is taken from them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def summary(results: Iterable[Result]) -> str:
 
 
 def _rows(name: str, runs: Sequence[Result]) -> str:
+    invalid = [run for run in runs if not run.valid]
+    runs = [run for run in runs if run.valid]
+    if not runs:
+        return f"| {name} | {_seeds(invalid)} | all runs invalid | | | | |\n"
+    seeds = f"{_seeds(runs)}; invalid: {_seeds(invalid)}" if invalid else _seeds(runs)
     rows = []
     for number, first in enumerate(runs[0].checks):
         checks = [run.checks[number] for run in runs]
@@ -34,7 +40,7 @@ def _rows(name: str, runs: Sequence[Result]) -> str:
         median = quantiles(values, ("p50",))["p50"]
         cells = [
             name if number == 0 else "",
-            _seeds(runs) if number == 0 else "",
+            seeds if number == 0 else "",
             first.name,
             f"{first.bound} {unit}" if unit == "ms" else first.bound,
             _number(median),

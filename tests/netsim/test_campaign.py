@@ -32,3 +32,10 @@ def test_other_settings_are_another_scenario_and_what_was_not_measured_shows() -
     assert "| cut | 1 | media_gap_ms.p99" in table
     assert "| cut duration_s=9 | 7 | media_gap_ms.p99 (affected) | ≤ 250 ms | – | – | 2" not in table
     assert "| cut duration_s=9 | 7 | media_gap_ms.p99 (affected) | ≤ 250 ms | – | – | 1/1 |" in table
+
+
+def test_of_runs_the_machine_could_not_carry_only_their_seeds_are_told() -> None:
+    late = run(3, 900.0, 0.0, valid=False, passed=False)
+    lines = summary([run(1, 100.0, 1.0), run(2, 120.0, 1.0), late]).splitlines()
+    assert lines[2] == "| cut | 1–2; invalid: 3 | media_gap_ms.p99 (affected) | ≤ 250 ms | 100 | 120 | 2/2 |"
+    assert summary([late]).splitlines()[2:] == ["| cut | 3 | all runs invalid | | | | |"]
