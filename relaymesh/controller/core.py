@@ -360,7 +360,12 @@ class ControllerCore:
     def state_in_parts(self) -> Parts[Json]:
         """The same in parts."""
         role = "lapsed" if self._reign.lapsed else "leader"
-        return {"role": role, "leader_epoch": self._reign.epoch, **(yield from self._view.state())}
+        return {
+            "role": role,
+            "leader_epoch": self._reign.epoch,
+            "objective": self._costs.pricing.objective,
+            **(yield from self._view.state()),
+        }
 
     def path(self, start: str, end: str) -> Json | None:
         """The path between two nodes, by name, as the API shows it; None when there is none."""

@@ -184,6 +184,26 @@ async def test_without_a_token_a_name_that_only_resolves_to_loopback_may_not_wri
         assert (await put(http, FORBIDDEN)).status_code == 200
 
 
+async def test_the_objective_of_the_file_holds_and_the_way_that_costs_less_is_planned() -> None:
+    fake = mesh()
+    priced = TEXT.replace("[b, c], delay_ms: 10", "[b, c], delay_ms: 10, price_per_gb: 1")
+    async with client(fake) as http:
+        assert (await http.get("/v1/state")).json()["objective"] == "latency"
+        assert (await http.post("/v1/topology/plan", content=priced)).json()["paths"] == []
+        text = priced.replace("version: 1", "version: 1\nobjective: cost")
+        plan = (await http.post("/v1/topology/plan", content=text)).json()
+        moved = {(path["from"], path["to"]): path["after"] for path in plan["paths"]}
+        assert moved["a", "c"] == ["a", "c"] and moved["c", "b"] == ["c", "a", "b"]
+        assert (await put(http, text)).status_code == 200
+        assert (await http.get("/v1/state")).json()["objective"] == "cost"
+    fake.run(4.0)
+    assert fake.route("a", "c") == ["a", "c"] and fake.route("c", "b") == ["c", "a", "b"]
+    async with client(fake) as http:
+        assert (await put(http, priced)).status_code == 200
+    fake.run(4.0)
+    assert fake.route("a", "c") == ["a", "b", "c"], "what the controller was started with holds again"
+
+
 async def test_json_is_taken_too() -> None:
     data = {
         "version": 1, "name": "mesh", "regions": [{"name": name} for name in "abc"], "peering": "full",
