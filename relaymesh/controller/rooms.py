@@ -226,7 +226,7 @@ class Rooms:
         return edges & ~(1 << ingress)
 
     def streams(self) -> dict[Key, Stream]:
-        """All streams that have an ingress, by name."""
+        """All streams that have an ingress, by name, in the order in which they came; a copy."""
         return {key: stream for key, stream in self._streams.items() if stream.ingress is not None}
 
     def edges_of(self, room: str) -> int:
