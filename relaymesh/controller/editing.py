@@ -136,10 +136,9 @@ class TopologyEditor:
         """Do one slice; what neighbours are told."""
         assert self._slices is not None, "there is an edit to follow"
         self._now = now
-        told = next(self._slices, None)
-        if told is None:
+        told = next(self._slices)
+        if self._followed is not None:
             self._slices = None
-            return []
         return told
 
     def poll_followed(self) -> Followed | None:

@@ -184,7 +184,7 @@ def preview(now: Situation, topology: Topology) -> Preview:
         tuple(" → ".join(topology.pins[number].stations) for number in sorted(idle)),
         Some(_moved(now, moved, (before, after), costs, unmeasured), len(moved.ends)),
         _cut_off(moved, names),
-        _streams(now, moved, names),
+        _streams(now, moved, names, len(after)),
     )
 
 
@@ -194,17 +194,15 @@ def _pairs(now: Situation, policy: MeshPolicy) -> tuple[list[Direction], list[Di
     for low, high in now.neighbours:
         neighbours[low].add(high)
         neighbours[high].add(low)
-    allowed = {
-        node.index: {
-            other.index: other for other in now.nodes if other is not node and policy.may_peer(node, other)
-        }
-        for node in now.nodes
-    }
-    lost = [(low, high) for low, high in now.neighbours if high not in allowed[low]]
+    nodes = {node.index: node for node in now.nodes}
+    lost = [pair for pair in now.neighbours if not policy.may_peer(*(nodes[end] for end in pair))]
     gained: list[Direction] = []
     # As the edit would choose them: one node after the other, each beside what those before it got.
     for node in sorted(now.nodes, key=lambda node: node.index):
-        wanted = choose_neighbours(node, allowed[node.index], lambda index: len(neighbours[index]), policy)
+        allowed = {
+            other.index: other for other in now.nodes if other is not node and policy.may_peer(node, other)
+        }
+        wanted = choose_neighbours(node, allowed, lambda index: len(neighbours[index]), policy)
         for other in sorted(wanted - neighbours[node.index]):
             neighbours[node.index].add(other)
             neighbours[other].add(node.index)
@@ -233,7 +231,7 @@ def _costs_under(
 
 
 def _priced(costs: dict[Direction, float], policy: MeshPolicy, now: Situation) -> dict[Direction, float]:
-    """*costs*, changed in place, with the weight that prices have under *policy*."""
+    """*costs* with the weight that prices have under *policy*; a copy."""
     nodes = {node.index: node for node in now.nodes}
 
     def price_per_gb(link: Direction) -> float:
@@ -296,13 +294,16 @@ def _cut_off(moved: Moved, names: Mapping[int, str]) -> Some[tuple[str, str]]:
     return Some(tuple((names[start], names[end]) for start, end in pairs), len(gone))
 
 
-def _streams(now: Situation, moved: Moved, names: Mapping[int, str]) -> Some[tuple[str, str, str, str]]:
+def _streams(
+    now: Situation, moved: Moved, names: Mapping[int, str], size: int
+) -> Some[tuple[str, str, str, str]]:
     """The streams that go a way that *moved*."""
-    pairs = set(zip(moved.starts.tolist(), moved.ends.tolist(), strict=True))
+    other = np.zeros((size, size), np.bool_)  # a set of a million pairs would be a hundred times as large
+    other[moved.starts, moved.ends] = True
     return Some.of(
         (leg.room, leg.participant, names[leg.ingress], names[leg.edge])
         for leg in now.legs
-        if (leg.ingress, leg.edge) in pairs
+        if leg.ingress in names and leg.edge in names and other[leg.ingress, leg.edge]
     )
 
 

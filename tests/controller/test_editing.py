@@ -115,3 +115,17 @@ def test_a_slice_is_short_and_nothing_else_waits_for_the_rest() -> None:
     mesh.run(4.0)
     assert crossing(mesh, "a", "b") == 0
     assert_all_arrives(mesh)
+
+
+def test_a_small_mesh_follows_at_once() -> None:
+    mesh = FakeMesh(policy=TopologyPolicy(FULL))
+    for region in REGIONS:
+        mesh.add(region, region)
+    for one, other in combinations(REGIONS, 2):
+        mesh.wire(one, other, 20.0)
+    mesh.run(3.0)
+    mesh.core.apply_topology(NO_AB, mesh.now)
+    due = mesh.core.next_timeout()
+    assert due is not None and due > mesh.now
+    mesh.run(3.0)
+    assert crossing(mesh, "a", "b") == 0
