@@ -227,6 +227,8 @@ def test_errors_come_out_as_they_are_and_all_is_put_back(error):
 
 
 def test_ctrl_c_ends_a_run_that_has_only_events():
+    """Also where the tests were started in the background, which makes processes ignore SIGINT."""
+
     async def main(network):
         def again():
             network.at(network.now + 1e-3, again)
@@ -236,8 +238,12 @@ def test_ctrl_c_ends_a_run_that_has_only_events():
         await trio.sleep_forever()
 
     before = changeable()
-    with pytest.raises(KeyboardInterrupt):
-        run(main)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(main)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert changeable() == before
 
 
