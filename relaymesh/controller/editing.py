@@ -182,7 +182,12 @@ class TopologyEditor:
             yield _PAIR_US * len(pairs), []
         retiring = self._costs.retiring
         retiring.keep_only(frozenset(unwanted))
-        retiring.begin(unwanted, self._now)
+        for pairs in _chunks(unwanted):
+            retiring.begin(pairs, self._now)
+            # At once: a plan that is made before this edit is through counts as made without them.
+            links = [link for low, high in pairs for link in ((low, high), (high, low))]
+            self._costs.handle_edited(links, self._now)
+            yield _LINK_US * len(links), []
         members = [member.index for member in self._registry.members()]
         for index in members:
             told, made = self._adjacency.handle_policy(index, self._now)

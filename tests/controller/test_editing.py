@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import cast
 
 from relaymesh.controller.policy import TopologyPolicy
 from relaymesh.topology import Topology, parse_topology
@@ -129,3 +130,24 @@ def test_a_small_mesh_follows_at_once() -> None:
     assert due is not None and due > mesh.now
     mesh.run(3.0)
     assert crossing(mesh, "a", "b") == 0
+
+
+def test_no_plan_in_the_midst_of_an_edit_goes_by_what_is_on_its_way_out() -> None:
+    mesh = big()
+    begin(mesh, NO_AB)
+    seen = 0
+    while mesh.core.next_timeout() == mesh.now and not is_through(mesh):
+        mesh.core.handle_timeout(mesh.now)
+        retiring = cast("dict[str, object]", mesh.core.debug_state()["retiring"])
+        costs = mesh.core.situation().costs_ms
+        for pair in retiring:
+            low, high = map(int, pair.split("-"))
+            assert (low, high) not in costs and (high, low) not in costs
+            seen += 1
+    assert seen
+
+
+def is_through(mesh: FakeMesh) -> bool:
+    """Whether the last edit was followed to its end."""
+    mesh.events += mesh.core.poll_events()
+    return any(event.name == "links follow the topology" for event in mesh.events)
