@@ -17,8 +17,8 @@ from relaymesh.controller.pins import NO_PINS, Pins, Stages
 from relaymesh.controller.plan import Plan, snapshot_for
 from relaymesh.controller.routing import Routes, Routing
 from relaymesh.node.forwarder import Forwarder
+from relaymesh.node.publications import PublicationTable
 from relaymesh.node.repair import LocalRepair
-from relaymesh.node.streams import StreamTable
 from relaymesh.node.tables import ForwardingTables
 from relaymesh.protocol import frames
 from relaymesh.protocol.bitstring import set_of
@@ -84,7 +84,7 @@ class Fabric:
             self.tables[node].activate(generation)
             relay = Port(self, node)
             self.forwarders[node] = Forwarder(
-                StreamTable(),
+                PublicationTable(),
                 self.tables[node],
                 self.repairs[node],
                 relay,  # type: ignore[arg-type]

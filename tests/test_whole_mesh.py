@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from relaymesh.protocol.messages import StreamName
+from relaymesh.protocol.messages import ParticipantName
 from relaymesh.topology import load_topology
 from relaymesh.webrtc import rtcp
 from tests.node.browser import Browser
 from tests.whole_mesh import WholeMesh
 
 TOPOLOGIES = Path(__file__).parent.parent / "topologies"
-ALICE = StreamName("demo", "alice")
+ALICE = ParticipantName("demo", "alice")
 KEY, DELTA = b"\x10\x00\x00key", b"\x10\x01\x00delta"
 
 
@@ -96,7 +96,7 @@ def test_ten_players_at_one_edge_cost_one_forward_and_one_copy_on_the_path():
 
 
 def test_nobody_publishes_means_nothing_to_play():
-    assert square().play("c", StreamName("demo", "nobody")) is None
+    assert square().play("c", ParticipantName("demo", "nobody")) is None
 
 
 def test_a_node_that_joins_later_gets_links_and_routes_by_joining():

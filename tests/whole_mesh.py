@@ -19,8 +19,8 @@ from relaymesh.node.core import NodeCore, SubscribeAnswered
 from relaymesh.protocol.messages import (
     Address,
     Join,
+    ParticipantName,
     Refused,
-    StreamName,
     decode_controller_message,
     decode_node_message,
     encode_message,
@@ -125,7 +125,7 @@ class WholeMesh:
 
     # --- clients -------------------------------------------------------------------------------
 
-    def publish(self, at: str, name: StreamName, offer: str = "chromium-whip") -> Browser:
+    def publish(self, at: str, name: ParticipantName, offer: str = "chromium-whip") -> Browser:
         browser = Browser(("198.51.100.1", 5000 + len(self.browsers)))
         core = self.nodes[at].core
         session, answer = core.publish(name, offer_text(offer), ("VP8", "H264"), self.now)
@@ -135,7 +135,7 @@ class WholeMesh:
         browser.connect(core, self.now)
         return browser
 
-    def play(self, at: str, name: StreamName, offer: str = "chromium-whep") -> Browser | None:
+    def play(self, at: str, name: ParticipantName, offer: str = "chromium-whep") -> Browser | None:
         """``None`` when nobody publishes it."""
         core = self.nodes[at].core
         if core.find_stream(name) is None:

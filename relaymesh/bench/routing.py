@@ -27,10 +27,10 @@ from relaymesh.controller.policy import OpenMesh, Placed
 from relaymesh.protocol.messages import (
     Forward,
     LinkReport,
+    ParticipantName,
+    PublicationInfo,
     Publish,
     Report,
-    StreamInfo,
-    StreamName,
     Subscribe,
     TrackInfo,
 )
@@ -279,14 +279,14 @@ def _measure_directory(size: Size, rng: random.Random, findings: Findings) -> No
             TrackInfo(track, "video" if track else "audio", "VP8" if track else "opus", 90_000)
             for track in range(per_stream)
         )
-        stream = StreamInfo(f"room-{number // in_room}", f"p{number % in_room}", tracks)
+        stream = PublicationInfo(f"room-{number // in_room}", f"p{number % in_room}", tracks)
         mesh.say(number % nodes, Publish(number, stream))
     findings.metrics["publish_us"] = (time.thread_time() - started) * 1e6 / streams
     settle_heap()  # as the process does after its start
     times: list[float] = []
     forwards = 0
     for number in range(size.joins):
-        name = StreamName(f"room-{rng.randrange(size.rooms)}", f"p{rng.randrange(in_room)}")
+        name = ParticipantName(f"room-{rng.randrange(size.rooms)}", f"p{rng.randrange(in_room)}")
         mesh.reset()
         said = mesh.say(rng.randrange(nodes), Subscribe(number, name))
         if any(isinstance(message, Forward) for message in said):

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from relaymesh.controller.adjacency import Adjacency, KeySource
 from relaymesh.controller.costing import LinkCosts
+from relaymesh.controller.directory import Directory
 from relaymesh.controller.edges import EdgeFinder
 from relaymesh.controller.editing import Edit, TopologyEditor, prepare
 from relaymesh.controller.hitless import HitlessPaths
@@ -37,7 +38,6 @@ from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import MAX_NODES, Joined, Member, Registry
 from relaymesh.controller.reign import Reign
 from relaymesh.controller.remembered import GENERATION_GAP, Remembered
-from relaymesh.controller.rooms import Rooms
 from relaymesh.controller.settling import Settling
 from relaymesh.controller.state import Json, MeshView
 from relaymesh.controller.tokens import verify_join_token
@@ -135,7 +135,7 @@ class ControllerCore:
             self._planner.handle_seen(remembered.generation + GENERATION_GAP)
         self._publisher = Publisher(options.activate_after_s)
         self._planning = Planning(self._planner, self._publisher, self._connected)
-        self._rooms = Rooms(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
+        self._rooms = Directory(self._is_alive, self._name_of, wait_s=options.presence_timeout_s)
         self._hitless = HitlessPaths(self._rooms.hitless_edges)
         self._edges = EdgeFinder(self._policy, self._registry, self._rooms, self._costs.book, self._publisher)
         self._view = MeshView(
@@ -211,11 +211,11 @@ class ControllerCore:
             case Publish():
                 self._tell(self._rooms.handle_publish(index, message, now))
             case Unpublish():
-                self._tell(self._rooms.handle_unpublish(index, message.stream))
+                self._tell(self._rooms.handle_unpublish(index, message.participant))
             case Subscribe():
                 self._tell(self._rooms.handle_subscribe(index, message))
             case Unsubscribe():
-                self._tell(self._rooms.handle_unsubscribe(index, message.stream))
+                self._tell(self._rooms.handle_unsubscribe(index, message.participant))
             case TablesHeld():
                 self._tell(self._publisher.handle_held(index, message.generation))
             case SnapshotWanted():

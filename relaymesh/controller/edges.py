@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
+from relaymesh.controller.directory import Directory
 from relaymesh.controller.metric import CostBook
 from relaymesh.controller.placement import Candidate, Client, PendingJoins, Ranked, Spot, rank
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.publish import Publisher
 from relaymesh.controller.registry import Member, Registry
-from relaymesh.controller.rooms import Rooms
 from relaymesh.protocol.bitstring import members
 
 MAX_ROOM_EDGES = 16  # of a room, that the mesh term looks at
@@ -25,7 +25,7 @@ class EdgeFinder:
     """Answers where a client should connect."""
 
     def __init__(
-        self, policy: MeshPolicy, registry: Registry, rooms: Rooms, costs: CostBook, publisher: Publisher
+        self, policy: MeshPolicy, registry: Registry, rooms: Directory, costs: CostBook, publisher: Publisher
     ) -> None:
         self._policy = policy
         self._registry = registry

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from relaymesh.controller.directory import PublicationLeg
 from relaymesh.controller.lsdb import Direction
 from relaymesh.controller.metric import HOP_MS
 from relaymesh.controller.moved import Moved, compare, hops_of
@@ -26,7 +27,6 @@ from relaymesh.controller.objective import Pricing
 from relaymesh.controller.pins import Pins, Stages, followed
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.policy import MeshPolicy, TopologyPolicy
-from relaymesh.controller.rooms import StreamLeg
 from relaymesh.controller.routes import SLICE_WORK, HopMatrix, RouteMatrix, in_parts
 from relaymesh.controller.sparse import choose_neighbours
 from relaymesh.topology import Objective, Topology
@@ -56,7 +56,7 @@ class Situation:
     objective: Objective  # where a policy says none
     on_probation: frozenset[Direction]
     tables: Tables  # as active; nobody changes them any more
-    legs: tuple[StreamLeg, ...]
+    legs: tuple[PublicationLeg, ...]
 
 
 @dataclass(frozen=True, slots=True)

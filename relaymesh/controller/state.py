@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from relaymesh.controller.adjacency import Adjacency
+from relaymesh.controller.directory import Directory
 from relaymesh.controller.explain import Explainer
 from relaymesh.controller.lsdb import Direction, LinkStateDb
 from relaymesh.controller.metric import CostBook
@@ -16,9 +17,8 @@ from relaymesh.controller.plan import Planner
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.publish import Publisher
 from relaymesh.controller.registry import Member, Registry
-from relaymesh.controller.rooms import Rooms
 from relaymesh.protocol.bitstring import members
-from relaymesh.protocol.messages import StreamInfo
+from relaymesh.protocol.messages import PublicationInfo
 
 Json = dict[str, object]
 Key = tuple[str, str]  # room, participant
@@ -39,7 +39,7 @@ class MeshView:
     costs: CostBook
     planner: Planner
     publisher: Publisher
-    rooms: Rooms
+    rooms: Directory
 
     def state(self) -> Parts[Json]:
         """All of it: topology, generations, nodes, directed links, streams with the paths they take."""
@@ -54,7 +54,7 @@ class MeshView:
         streams: list[Json] = []
         yield
         # In the order in which they came: to sort a hundred thousand takes long.
-        for number, (key, stream) in enumerate(self.rooms.streams().items()):
+        for number, (key, stream) in enumerate(self.rooms.publications().items()):
             if stream.ingress is not None and stream.info is not None:  # it may have ended since
                 streams.append(self._stream(key, stream.ingress, stream.info, stream.edges))
             if number % STREAMS_AT_ONCE == STREAMS_AT_ONCE - 1:
@@ -180,7 +180,7 @@ class MeshView:
             "cost_ms": None if cost is None else round(cost, 3),
         }
 
-    def _stream(self, key: Key, ingress: int, info: StreamInfo, wanted: int) -> Json:
+    def _stream(self, key: Key, ingress: int, info: PublicationInfo, wanted: int) -> Json:
         edges = [edge for edge in members(wanted) if self.registry.by_index(edge) is not None]
         paths: dict[str, list[str]] = {}
         for edge in edges:

@@ -23,7 +23,7 @@ from relaymesh.netsim.scenario.model import AudioTrack, VideoTrack
 from relaymesh.netsim.scenario.resolved import Participant
 from relaymesh.node.app import Node
 from relaymesh.node.offers import SignallingError
-from relaymesh.protocol.messages import StreamName
+from relaymesh.protocol.messages import ParticipantName
 
 RETRY = 0.5  # s until a refused client asks again
 REPAIR_TICK = 0.01  # s between looks at what is missing
@@ -121,7 +121,7 @@ class Client:
         publisher = SyntheticPublisher(specs, rng=rng, start=start)
         client = PublishingClient(participant, publisher)
         self._crowd.publishing[participant.room, participant.name] = client
-        name = StreamName(participant.room, participant.name)
+        name = ParticipantName(participant.room, participant.name)
         while network.now < leaves_at:
             try:
                 session, answer = await self._ask(
@@ -180,7 +180,7 @@ class Client:
         player = SyntheticPlayer(tracks, ssrc=rng.getrandbits(32))
         client = PlayingClient(participant, publisher, tracks, network.now)
         self._crowd.playing[participant.room, participant.name, publisher] = client
-        name = StreamName(participant.room, publisher)
+        name = ParticipantName(participant.room, publisher)
         offer = play_offer([spec.kind for spec in specs])
         while network.now < leaves_at:
             try:

@@ -28,7 +28,7 @@ from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
 from relaymesh.node.status import NodeStatus
 from relaymesh.protocol.ids import name_hash
-from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, StreamName
+from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName
 from relaymesh.runtime.http import bind_http, serve_http
 from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
@@ -247,7 +247,7 @@ class Node:
     # --- signalling ----------------------------------------------------------------------------
 
     async def publish(
-        self, name: StreamName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
+        self, name: ParticipantName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
     ) -> tuple[str, str]:
         session, answer = self.core.publish(name, offer, prefer, self.clock(), hitless)
         self.timer.poke()
@@ -259,7 +259,7 @@ class Node:
         log.info("publisher", session=session.id[:8], room=name.room, participant=name.participant)
         return session.id, answer
 
-    async def play(self, name: StreamName, offer: str) -> tuple[str, str]:
+    async def play(self, name: ParticipantName, offer: str) -> tuple[str, str]:
         stream = self.core.find_stream(name)
         if stream is None:
             if not self.core.controller_connected:

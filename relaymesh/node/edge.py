@@ -8,10 +8,9 @@ answered but a check whose integrity holds: anything else only moves a counter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from math import inf
 
-from relaymesh.node.session import PlayerSession, PublisherSession, Session
+from relaymesh.node.session import Session
 from relaymesh.webrtc import stun
 from relaymesh.webrtc.errors import StunError
 from relaymesh.webrtc.rtp import classify
@@ -50,12 +49,6 @@ class Edge:
 
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
-
-    def publishers(self) -> Iterator[PublisherSession]:
-        return (s for s in self._sessions.values() if isinstance(s, PublisherSession))
-
-    def players(self) -> Iterator[PlayerSession]:
-        return (s for s in self._sessions.values() if isinstance(s, PlayerSession))
 
     def remove(self, session: Session, reason: str, now: float) -> None:
         """Close *session* and forget it; its last datagrams (DTLS close_notify) still go out."""

@@ -1,19 +1,27 @@
 """One track as a player gets it: media frames in, RTP of the player's own numbering out.
 
-Starts video on a keyframe, answers NACKs from the encoding's packets (as RTX
-where the player offered it), and relays the publisher's clock in sender
-reports, so that audio and video stay in step across the mesh.
+A :class:`Sender` takes one encoding of its track and goes on with it until the one it
+should switch to has a keyframe; of the encoding it sends the layers that its filter
+lets through. Video begins with the packets kept since the last keyframe, or with
+the next one. NACKs are answered from the encoding's packets (as RTX where the
+player offered it), and the publisher's clock is relayed in sender reports, so
+that audio and video stay in step across the mesh.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from struct import Struct
+from typing import Literal
 
+import msgspec
+
+from relaymesh.node.encodings import Encoding
+from relaymesh.node.publications import Track
 from relaymesh.node.rewrite import Rewriter
-from relaymesh.node.streams import Encoding
+from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.rtcp import build_sdes, build_sender_report
@@ -25,8 +33,17 @@ RESENT_KEPT = 512
 # packets of a 20 Mbit/s stream, asked for ten times each, is 2000 a second.
 ASKED_PER_S = 2000.0
 ASKED_BURST = 2048.0
+VIDEO_CLOCK = 90_000
+RTP_OVERHEAD = 20  # bytes of header and extension
+PADDING_BYTES = 255  # as much as one packet can say
 GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
 GONE_KEPT = 512
+# A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch this long
+# in any case, before it takes what is kept: a publisher that heard the request has answered by then.
+START_PATIENCE = 0.5  # s
+SWITCH_PATIENCE = 1.0  # s
+REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
+REPLAY_TICK_MS = 1  # between the pictures of a burst, in media time: a decoder shows them as they come
 U16 = Struct("!H")
 # RFC 8285 §4.2: profile, words, id and length − 1, the number, one byte of padding.
 TRANSPORT_NUMBER_ONLY = Struct("!HHBHx")
@@ -44,7 +61,59 @@ class EgressNumbers:
     extension_ids: dict[int, int]  # frame extension kind → the player's RTP extension id
 
 
-class EgressTrack:
+Sent = Literal["audio", "video", "retransmission", "padding"]
+
+
+class EgressRow(msgspec.Struct, gc=False):
+    """One packet as a player is to get it, less what is known only when its turn comes.
+
+    That is the transport-wide sequence number, which must rise in the order of sending.
+    """
+
+    kind: Sent
+    payload_type: int
+    marker: bool
+    sequence: int  # 16 bits
+    timestamp: int  # 32 bits, RTP units
+    ssrc: int
+    payload: bytes
+    extensions: tuple[tuple[int, bytes], ...]  # (the player's identifier, value)
+    transport_id: int | None  # identifier for the transport-wide sequence number
+    padding_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Payload and RTP header, roughly: for pacing."""
+        return len(self.payload) + self.padding_bytes + RTP_OVERHEAD
+
+    def build(self, transport_sequence: int | None) -> bytes:
+        """The RTP packet; *transport_sequence* where it has an identifier for one."""
+        if transport_sequence is None or self.transport_id is None:
+            extensions = build_extensions(self.extensions) if self.extensions else b""
+        elif not self.extensions:  # nearly every video packet
+            extensions = TRANSPORT_NUMBER_ONLY.pack(
+                ONE_BYTE_PROFILE, 1, self.transport_id << 4 | 1, transport_sequence
+            )
+        else:
+            extensions = build_extensions(
+                (*self.extensions, (self.transport_id, U16.pack(transport_sequence)))
+            )
+        packet = build_rtp(
+            self.payload_type,
+            self.marker,
+            self.sequence,
+            self.timestamp,
+            self.ssrc,
+            self.payload,
+            extensions,
+        )
+        if not self.padding_bytes:
+            return packet
+        # RFC 3550 §5.1: P, and the last byte says how many there are.
+        return bytes((packet[0] | 0x20,)) + packet[1:] + bytes(self.padding_bytes - 1) + bytes((self.padding_bytes,))
+
+
+class Sender:
     """The sending end of one played track."""
 
     def __init__(
@@ -54,22 +123,26 @@ class EgressTrack:
         numbers: EgressNumbers,
         *,
         cname: str,
-        send: Callable[[bytes], None],
-        next_transport_sequence: Callable[[], int],
+        send: Callable[[EgressRow, float], None],
     ) -> None:
         self.mid = mid
         self.codec = codec
         self.numbers = numbers
         self._cname = cname
         self._send = send
-        self._next_transport_sequence = next_transport_sequence
         self._rewriter = Rewriter(
             clock_rate=codec.clock_rate,
             is_vp8=codec.name.upper() == "VP8",
             first_sequence=numbers.first_sequence,
         )
-        self.encoding: Encoding | None = None
-        self._source: Encoding | None = None  # the encoding the current era belongs to
+        self.track: Track | None = None
+        self.current: Encoding | None = None  # whose packets go on
+        self.pending: Encoding | None = None  # waits for its keyframe to become the current one
+        self._filter = LayerFilter()
+        self._pending_since = inf
+        self._burst_bytes = 0  # what a start may send at once
+        self._dropped: tuple[int, int, int] | None = None  # (first, packets, pictures) the filter held back
+        self._replayed: tuple[Encoding, dict[int, int]] | None = None  # source timestamp → what was added
         self._rtx_sequence = numbers.first_rtx_sequence
         self._resent: dict[int, float] = {}
         self._may_ask = ASKED_BURST  # packets, at _may_ask_at
@@ -78,41 +151,169 @@ class EgressTrack:
         self.started_at: float | None = None
         self.packets = self.octets = 0
         self.nacked = self.retransmitted = self.unavailable = self.keyframe_requests = 0
+        self.switches = self.replays = 0
         self.fraction_lost = 0.0
 
     @property
     def is_video(self) -> bool:
-        return self.codec.name.lower() != "opus"
+        return self.track.is_video if self.track is not None else self.codec.clock_rate == VIDEO_CLOCK
 
     # --- source --------------------------------------------------------------------------------
 
-    def attach(self, encoding: Encoding, now: float) -> None:
-        """Take packets from *encoding* from now on; video begins with its next keyframe."""
-        self.detach()
-        self.encoding = encoding
-        encoding.takers.append(self)
-        if self.is_video:
-            encoding.keyframe_wish.ask(now)
+    def attach(self, track: Track) -> None:
+        """Play *track* from now on; :meth:`choose` says which of its encodings."""
+        if self.track is not track:
+            self.detach()
+            self.track = track
+
+    def choose(self, choice: LayerChoice | None, now: float, *, burst_bytes: int = 0) -> None:
+        """Send this encoding up to these layers; ``None``: nothing.
+
+        The old encoding goes on until a keyframe of the new one is there. *burst_bytes*: how much of
+        what is kept since the last keyframe may be sent at once to begin.
+        """
+        track = self.track
+        encoding = track.encodings.get(choice.encoding) if track is not None and choice is not None else None
+        if encoding is None or choice is None:
+            self._drop_pending()
+            self._leave_current()
+            return
+        if self.wanted_layers != (choice.spatial, choice.temporal):
+            self._filter.want(choice.spatial, choice.temporal)
+            encoding.track.publication.demand_changed()
+        if encoding is self.current:
+            self._drop_pending()
+            if self._filter.wants_keyframe and self.is_video:
+                encoding.keyframe_wish.ask(now)
+            return
+        if encoding is self.pending:
+            return
+        self._drop_pending()
+        self.pending = encoding
+        self._pending_since = now
+        self._burst_bytes = burst_bytes
+        encoding.add_taker(self)
+        if self.is_video and not self._replay_to_begin(now):
+            asks_itself = encoding.track.is_remote and len(encoding.takers) == 1
+            encoding.keyframe_wish.ask(now, patience=REMOTE_PATIENCE if asks_itself else 0.0)
 
     def detach(self) -> None:
         """Take nothing any more; what was sent can still be asked for again."""
-        if self.encoding is not None:
+        self._drop_pending()
+        self._leave_current()
+        self.track = None
+
+    @property
+    def wanted_layers(self) -> tuple[int, int]:
+        """The highest (spatial, temporal) layer it wants of what it takes."""
+        return self._filter.spatial, self._filter.temporal
+
+    @property
+    def choice(self) -> LayerChoice | None:
+        """The encoding and the layers chosen, whether they are here yet or not."""
+        chosen = self.pending or self.current
+        return None if chosen is None else LayerChoice(chosen.number, *self.wanted_layers)
+
+    def _drop_pending(self) -> None:
+        if self.pending is not None:
+            self.pending.remove_taker(self)
+            self.pending = None
+            self._pending_since = inf
+
+    def _leave_current(self) -> None:
+        if self.current is not None:
             self._rewriter.close_era()
-            self.encoding.takers.remove(self)
-            self.encoding = None
+            self.current.remove_taker(self)
+            self.current = None
+            self._dropped = None
+
+    # --- beginning and switching -----------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """When a pending encoding is begun with what is kept; ``None`` while none is pending."""
+        if self.pending is None or not self.is_video:
+            return None
+        return self._pending_since + (START_PATIENCE if self.current is None else SWITCH_PATIENCE)
+
+    def handle_timeout(self, now: float) -> None:
+        """No keyframe came in time: begin with those packets that are kept since the last one."""
+        at = self.next_timeout()
+        if at is None or now < at:
+            return
+        assert self.pending is not None, "there is a timeout only while an encoding is pending"
+        self._pending_since = now  # looked at again later; the wish goes on
+        self.pending.keyframe_wish.ask(now)
+        frames = self.pending.since_keyframe.frames()
+        if frames:
+            self._replay(frames, now)
+
+    def _replay_to_begin(self, now: float) -> bool:
+        assert self.pending is not None, "an encoding is about to begin"
+        kept = self.pending.since_keyframe
+        if self.current is not None or kept.size_bytes > self._burst_bytes:
+            return False
+        frames = kept.frames()
+        if frames:
+            self._replay(frames, now)
+        return bool(frames)
+
+    def _replay(self, frames: list[MediaFrame], now: float) -> None:
+        """Begin the pending encoding with *frames*, squeezed in media time: a decoder shows the last at once.
+
+        With their own timestamps a player would keep all of their age as its delay.
+        """
+        assert self.pending is not None, "an encoding is about to begin"
+        step = self.codec.clock_rate * REPLAY_TICK_MS // 1000
+        stamps = list(dict.fromkeys(frame.timestamp for frame in frames))
+        newest = stamps[-1]
+        squeezed = {
+            stamp: (newest - stamp - (len(stamps) - 1 - place) * step) & 0xFFFFFFFF
+            for place, stamp in enumerate(stamps)
+        }
+        self._begin(replace(frames[0], timestamp=frames[0].timestamp + squeezed[frames[0].timestamp]), now)
+        assert self.current is not None, "it has just begun"
+        self._replayed = self.current, {stamp: added for stamp, added in squeezed.items() if added}
+        self.replays += 1
+        for frame in frames:
+            self._forward(frame, now)
+
+    def _begin(self, frame: MediaFrame, now: float) -> None:
+        """*frame* is the first of the pending encoding: the other one is left."""
+        assert self.pending is not None, "only a pending encoding begins"
+        encoding, self.pending, self._pending_since = self.pending, None, inf
+        if self.current is not None:
+            self.switches += 1
+        self._leave_current()
+        self.current = encoding
+        self._replayed = None
+        self._filter.begin()
+        self._rewriter.begin(encoding, frame, now)
+        if self.started_at is None:
+            self.started_at = now
 
     # --- media ---------------------------------------------------------------------------------
 
     def take(self, frame: MediaFrame, now: float) -> None:
         """Send *frame* on under this player's numbers."""
-        if self._source is not self.encoding:
+        if self.pending is not None and frame.encoding == self.pending.number:
             if self.is_video and not frame.keyframe:
                 return
-            assert self.encoding is not None, "only an attached encoding hands out packets"
-            self._rewriter.begin(self.encoding, frame, now)
-            self._source = self.encoding
-            if self.started_at is None:
-                self.started_at = now
+            self._begin(frame, now)
+        elif self.current is None or frame.encoding != self.current.number:
+            return
+        self._forward(frame, now)
+
+    def _forward(self, frame: MediaFrame, now: float) -> None:
+        if not self._filter.passes(frame):
+            self._hold_back(frame)
+            return
+        if self._dropped is not None and frame.sequence > self._dropped[0]:
+            self._rewriter.skip(*self._dropped)
+            self._dropped = None
+        marker = self._filter.ends_picture(frame)
+        added = self._squeezed(self.current, frame.timestamp)
+        if added:
+            frame = replace(frame, timestamp=(frame.timestamp + added) & 0xFFFFFFFF)
         renamed = self._rewriter.rename(frame, now)
         if renamed is None:
             return
@@ -120,39 +321,47 @@ class EgressTrack:
         self.packets += 1
         self.octets += len(payload)
         self._send(
-            build_rtp(
+            EgressRow(
+                "video" if self.is_video else "audio",
                 self.codec.payload_type,
-                frame.marker,
+                marker,
                 sequence & 0xFFFF,
                 timestamp,
                 self.numbers.ssrc,
                 payload,
-                self._extensions(frame),
-            )
+                self._extensions(frame) if frame.extensions else (),
+                self.numbers.transport_id,
+            ),
+            now,
         )
 
-    def skip(self, first: int, packets: int, pictures: int) -> None:
+    def _hold_back(self, frame: MediaFrame) -> None:
+        """*frame* is of a layer that is not sent: what follows closes up."""
+        ends = int((frame.layer_end or frame.marker) and frame.spatial == 0)
+        if self._dropped is not None:
+            first, packets, pictures = self._dropped
+            if frame.sequence == first + packets:
+                self._dropped = first, packets + 1, pictures + ends
+                return
+            self._rewriter.skip(*self._dropped)
+        self._dropped = frame.sequence, 1, ends
+
+    def _squeezed(self, encoding: Encoding | None, timestamp: int) -> int:
+        if self._replayed is None or encoding is not self._replayed[0]:
+            return 0
+        return self._replayed[1].get(timestamp, 0)
+
+    def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
-        if self._source is self.encoding:
+        if encoding is self.current:
+            if self._dropped is not None and first > self._dropped[0]:
+                self._rewriter.skip(*self._dropped)
+                self._dropped = None
             self._rewriter.skip(first, packets, pictures)
 
-    def _extensions(self, frame: MediaFrame) -> bytes:
-        if not frame.extensions:  # nearly every packet: this is the hot path
-            number = self.numbers.transport_id
-            if number is None:
-                return b""
-            return TRANSPORT_NUMBER_ONLY.pack(
-                ONE_BYTE_PROFILE, 1, number << 4 | 1, self._next_transport_sequence()
-            )
-        items: list[tuple[int, bytes]] = []
+    def _extensions(self, frame: MediaFrame) -> tuple[tuple[int, bytes], ...]:
         ids = self.numbers.extension_ids
-        for kind, value in frame.extensions:
-            number = ids.get(kind)
-            if number is not None:
-                items.append((number, value))
-        if self.numbers.transport_id is not None:
-            items.append((self.numbers.transport_id, U16.pack(self._next_transport_sequence())))
-        return build_extensions(items) if items else b""
+        return tuple((ids[kind], value) for kind, value in frame.extensions if kind in ids)
 
     # --- feedback ------------------------------------------------------------------------------
 
@@ -169,13 +378,14 @@ class EgressTrack:
                 self._note_lacking(sequence, now)
                 continue
             out, timestamp, payload, frame = found
+            timestamp = (timestamp + self._squeezed(self.current, frame.timestamp)) & 0xFFFFFFFF
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue
             self._resent[out] = now
             while len(self._resent) > RESENT_KEPT:
                 del self._resent[next(iter(self._resent))]
             self.retransmitted += 1
-            self._send_again(frame, out & 0xFFFF, timestamp, payload)
+            self._send_again(frame, out & 0xFFFF, timestamp, payload, now)
 
     def _note_lacking(self, sequence: int, now: float) -> None:
         """A hole that came from upstream and stays can only be answered by a keyframe.
@@ -185,42 +395,65 @@ class EgressTrack:
         since = self._lacking.setdefault(sequence, now)
         while len(self._lacking) > GONE_KEPT:
             del self._lacking[next(iter(self._lacking))]
-        if self.is_video and self.encoding is not None and now - since >= GONE_AFTER:
+        if self.is_video and self.current is not None and now - since >= GONE_AFTER:
             self._lacking.clear()
-            self.encoding.keyframe_wish.ask(now)
+            self.current.keyframe_wish.ask(now)
 
-    def _send_again(self, frame: MediaFrame, sequence: int, timestamp: int, payload: bytes) -> None:
-        extensions = self._extensions(frame)
+    def _send_again(
+        self, frame: MediaFrame, sequence: int, timestamp: int, payload: bytes, now: float
+    ) -> None:
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        if rtx_type is None or rtx_ssrc is None:
-            packet = build_rtp(
-                self.codec.payload_type,
+        payload_type, ssrc = self.codec.payload_type, self.numbers.ssrc
+        if rtx_type is not None and rtx_ssrc is not None:
+            # RFC 4588 §4: the original sequence number goes in front of the payload.
+            payload_type, ssrc, payload = rtx_type, rtx_ssrc, U16.pack(sequence) + payload
+            sequence = self._next_rtx_sequence()
+        extensions = self._extensions(frame) if frame.extensions else ()
+        self._send(
+            EgressRow(
+                "retransmission",
+                payload_type,
                 frame.marker,
                 sequence,
                 timestamp,
-                self.numbers.ssrc,
+                ssrc,
                 payload,
                 extensions,
-            )
-        else:
-            # RFC 4588 §4: the original sequence number goes in front of the payload.
-            packet = build_rtp(
-                rtx_type,
-                frame.marker,
-                self._rtx_sequence,
-                timestamp,
-                rtx_ssrc,
-                U16.pack(sequence) + payload,
-                extensions,
-            )
-            self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
-        self._send(packet)
+                self.numbers.transport_id,
+            ),
+            now,
+        )
+
+    def _next_rtx_sequence(self) -> int:
+        sequence, self._rtx_sequence = self._rtx_sequence, (self._rtx_sequence + 1) & 0xFFFF
+        return sequence
+
+    def padding(self) -> EgressRow | None:
+        """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
+
+        There no player misses it, and libwebrtc counts it in its feedback.
+        """
+        rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
+        if rtx_type is None or rtx_ssrc is None or self.numbers.transport_id is None or self.started_at is None:
+            return None
+        return EgressRow(
+            "padding",
+            rtx_type,
+            False,
+            self._next_rtx_sequence(),
+            self._rewriter.last_timestamp,
+            rtx_ssrc,
+            b"",
+            (),
+            self.numbers.transport_id,
+            PADDING_BYTES,
+        )
 
     def handle_keyframe_request(self, now: float) -> None:
         """The player's decoder is stuck."""
         self.keyframe_requests += 1
-        if self.is_video and self.encoding is not None:
-            self.encoding.keyframe_wish.ask(now)
+        if self.is_video and self.current is not None:
+            self.current.keyframe_wish.ask(now)
 
     def sender_report(self, now: float) -> bytes:
         """SR and SDES, extrapolated from the publisher's clock; empty while that is not known."""
@@ -242,6 +475,13 @@ class EgressTrack:
         return {
             "mid": self.mid,
             "codec": self.codec.name,
+            "track": self.track.number if self.track is not None else None,
+            "encoding": self.current.number if self.current is not None else None,
+            "pending": self.pending.number if self.pending is not None else None,
+            "layers": self._filter.at,
+            "wanted_layers": self.wanted_layers,
+            "switches": self.switches,
+            "replays": self.replays,
             "started": self.started_at is not None,
             "packets": self.packets,
             "nacked": self.nacked,

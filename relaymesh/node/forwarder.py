@@ -1,37 +1,63 @@
 """The packet path of the mesh, in one place: who gets a frame, here and beyond.
 
 A frame from a local publisher goes to its takers at this node and, once for
-each next hop, towards the edges that want it. A frame from a link is taken by
-this node if its own bit is set, and passed on for the bits that remain. No
-per-stream state is needed to pass a frame on. What should go to a neighbour
+each next hop, towards the edges whose demand covers its encoding and layer. A frame
+from a link is taken by this node if its own bit is set, and passed on for the bits
+that remain. No per-track state is needed to pass a frame on. What should go to a neighbour
 that cannot be reached goes around it (:mod:`relaymesh.node.repair`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from relaymesh.node.hitless import WayTable
+from relaymesh.node.demand import EncodingKey
+from relaymesh.node.encodings import Encoding, MediaClock
+from relaymesh.node.publications import LocalPublication, PublicationTable, RemotePublication, Track
 from relaymesh.node.relay import RelayPort
 from relaymesh.node.repair import LocalRepair, Part
-from relaymesh.node.streams import Encoding, MediaClock, Stream, StreamTable, Track
 from relaymesh.node.tables import ForwardingTables
 from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames import HOP_LIMIT, ClockFrame, KeyframeRequest, MediaFrame
+from relaymesh.protocol.frames import (
+    HOP_LIMIT,
+    ClockFrame,
+    DemandFrame,
+    KeyframeRequest,
+    LayersFrame,
+    MediaFrame,
+    SkipFrame,
+)
 from relaymesh.protocol.ids import TrackId
 
 # Not a CLOCK, which says what time it is, nor a DETOUR, whose hops are strict: nothing is repaired twice.
-_SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST))
+_SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST, frames.DEMAND))
+MAX_HELD_BACK = 4096  # encodings with a picture that is just left out for some edges
+REPLAY_BYTES = 1_500_000  # more is not sent to a new edge at once: it gets the next keyframe
+_REORDERED = 64  # serials so little behind the newest come late, or twice
+
+
+@dataclass(slots=True)
+class _HeldBack:
+    """Packets of one encoding that some edges do not want."""
+
+    edges: int
+    first: int  # extended sequence number
+    packets: int = 0
+    pictures: int = 0
 
 
 class Forwarder:
     """Moves frames between publishers, players and links by the tables held."""
 
     def __init__(
-        self, streams: StreamTable, tables: ForwardingTables, repair: LocalRepair, relay: RelayPort
+        self, publications: PublicationTable, tables: ForwardingTables, repair: LocalRepair, relay: RelayPort
     ) -> None:
-        self._streams = streams
+        self._publications = publications
         self._tables = tables
         self._repair = repair
         self._relay = relay
@@ -44,24 +70,34 @@ class Forwarder:
         self.second_copies = 0  # of hitless tracks, sent from here
         self.merged = 0  # packets sent by two ways, that both came here
         self.delivered = 0  # media frames taken here from links
+        self.replayed = 0  # bursts since a keyframe, for edges whose demand was new
+        self._changed_tracks: dict[Track, None] = {}
+        self._held_back: dict[Encoding, _HeldBack] = {}
         self.dropped: Counter[str] = Counter()
 
     # --- from a publisher here -----------------------------------------------------------------
 
-    def originate(self, stream: Stream, frame: MediaFrame, now: float) -> None:
+    def originate(self, track: Track, frame: MediaFrame, now: float) -> None:
         """A media frame of a local publisher: to its takers here, and into the mesh."""
-        track = stream.tracks.get(frame.track_id.track)
-        if track is None or not track.main.deliver(frame, now):
+        publication = track.publication
+        assert isinstance(publication, LocalPublication), "only what enters here is originated here"
+        encoding = track.encodings.get(frame.encoding)
+        if encoding is None or track.muted or not encoding.deliver(frame, now):
             return
-        if stream.edges:
-            frame.generation = self._tables.active
-            try:
+        demand = publication.demand
+        edges = demand.edges(track.number, frame.encoding, frame.spatial, frame.temporal)
+        left_out = demand.audience(track.number, frame.encoding) & ~edges
+        try:
+            if edges:
+                frame.generation = self._tables.active
                 if track.info.hitless:
-                    self._send_twice(frame, stream.edges, now)
+                    self._send_twice(frame, edges, now)
                 else:
-                    self._send_media(frame, self._split(stream.edges, frame.generation), now)
-            except ProtocolError as error:
-                self.dropped[error.reason] += 1
+                    self._send_media(frame, self._split(edges, frame.generation), now)
+            if left_out or encoding in self._held_back:
+                self._hold_back(encoding, frame, left_out, now)
+        except ProtocolError as error:
+            self.dropped[error.reason] += 1
 
     def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
         for hop, part, hops in parts:
@@ -80,24 +116,101 @@ class Forwarder:
             frame.copy = False  # it is kept, for takers here
         self.second_copies += len(seconds)
 
-    def originate_clock(self, stream: Stream, track: Track, clock: MediaClock, now: float) -> None:
-        """A sender report of a local publisher, for the edges' own reports."""
+    def _hold_back(self, encoding: Encoding, frame: MediaFrame, edges: int, now: float) -> None:
+        """*edges* want this encoding but not this layer: tell them, once a picture, that nothing is missing."""
+        held = self._held_back.get(encoding)
+        if held is not None and (edges != held.edges or frame.sequence != held.first + held.packets):
+            self._tell_skip(encoding, now)
+            held = None
+        if not edges:
+            return
+        if held is None:
+            if len(self._held_back) >= MAX_HELD_BACK:
+                self._tell_skip(next(iter(self._held_back)), now)
+            held = self._held_back[encoding] = _HeldBack(edges, frame.sequence)
+        ends = frame.layer_end or frame.marker
+        held.packets += 1
+        held.pictures += ends and frame.spatial == 0
+        if ends or held.packets == 255:
+            self._tell_skip(encoding, now)
+
+    def _tell_skip(self, encoding: Encoding, now: float) -> None:
+        held = self._held_back.pop(encoding)
         generation = self._tables.active
-        for hop, part, hops in self._split(stream.edges, generation):
-            frame = ClockFrame(track.id, 0, clock.ntp, clock.timestamp, HOP_LIMIT, generation, part)
+        for hop, part, hops in self._split(held.edges, generation):
+            frame = SkipFrame(
+                encoding.track.id,
+                encoding.number,
+                held.first & 0xFFFFFFFF,
+                held.packets,
+                held.pictures,
+                HOP_LIMIT,
+                generation,
+                part,
+            )
+            self._send(hop, frames.detour(frames.encode_skip(frame), hops), now)
+
+    def replay(self, edge: int, encoding: Encoding, now: float) -> bool:
+        """Send *edge*, whose demand is new, what is kept since the last keyframe; ``False``: nothing usable."""
+        kept = encoding.since_keyframe.frames()
+        if not kept or encoding.since_keyframe.size_bytes > REPLAY_BYTES:
+            return False
+        generation = self._tables.active
+        try:
+            for frame in kept:
+                # A copy: the edge may have had demand before, and some of these.
+                again = replace(frame, generation=generation, copy=True)
+                self._send_media(again, self._split(1 << edge, generation), now)
+        except ProtocolError as error:
+            self.dropped[error.reason] += 1
+        self.replayed += 1
+        return True
+
+    def originate_clock(self, encoding: Encoding, edges: int, now: float) -> None:
+        """The newest sender report of a local publisher's encoding, for the edges' own reports."""
+        clock = encoding.clock
+        if clock is None or not edges:
+            return
+        generation = self._tables.active
+        for hop, part, hops in self._split(edges, generation):
+            frame = ClockFrame(
+                encoding.track.id, encoding.number, clock.ntp, clock.timestamp, HOP_LIMIT, generation, part
+            )
             self._send(hop, frames.detour(frames.encode_clock(frame), hops), now)
+
+    def originate_layers(self, track: Track, serial: int, edges: int, now: float) -> None:
+        """Tell *edges* which encodings of a local publisher's track are live, and the rates of their layers."""
+        if not edges:
+            return
+        generation = self._tables.active
+        told = tuple(track.layers.values())
+        for hop, part, hops in self._split(edges, generation):
+            frame = LayersFrame(track.id, serial, track.muted, told, HOP_LIMIT, generation, part)
+            self._send(hop, frames.detour(frames.encode_layers(frame), hops), now)
 
     # --- towards a publisher elsewhere ---------------------------------------------------------
 
     def request_keyframe(self, encoding: Encoding, now: float) -> None:
         """Ask the ingress node of a relayed track for a keyframe."""
-        ingress = encoding.track.stream.ingress
-        if ingress is None:
+        publication = encoding.track.publication
+        if not isinstance(publication, RemotePublication):
             return
         generation = self._tables.active
-        for hop, part, hops in self._split(1 << ingress, generation):
+        for hop, part, hops in self._split(1 << publication.ingress, generation):
             frame = KeyframeRequest(encoding.track.id, encoding.number, HOP_LIMIT, generation, part)
             self._send(hop, frames.detour(frames.encode_keyframe_request(frame), hops), now)
+
+    def demand(self, publication: RemotePublication, now: float) -> None:
+        """Tell the ingress node what is wanted here, if that must be said now."""
+        if self.own_index is None:
+            return
+        said = publication.wishes.poll(publication.wanted(), now)
+        if said is None:
+            return
+        generation = self._tables.active
+        for hop, part, hops in self._split(1 << publication.ingress, generation):
+            frame = DemandFrame(publication.id, self.own_index, *said, HOP_LIMIT, generation, part)
+            self._send(hop, frames.detour(frames.encode_demand(frame), hops), now)
 
     # --- from a link ---------------------------------------------------------------------------
 
@@ -170,40 +283,102 @@ class Forwarder:
         self.forwarded += 1
 
     def _take(self, kind: int, body: bytes, now: float) -> None:
-        if kind == frames.MEDIA:
-            frame = frames.decode_media(body)
-            encoding = self._encoding(frame.track_id, frame.encoding)
-            if encoding is not None and encoding.track.stream.source == "relay":
-                frame.sequence = encoding.extender.extend(frame.sequence)
-                merged = encoding.merged
-                if encoding.deliver(frame, now):
-                    self.delivered += 1
-                self.merged += encoding.merged - merged
-                return
-        elif kind == frames.CLOCK:
-            clock = frames.decode_clock(body)
-            encoding = self._encoding(clock.track_id, clock.encoding)
-            if encoding is not None and encoding.track.stream.source == "relay":
-                encoding.clock = MediaClock(clock.ntp, clock.timestamp, now)
-                return
-        elif kind == frames.SKIP:
-            skip = frames.decode_skip(body)
-            encoding = self._encoding(skip.track_id, skip.encoding)
-            if encoding is not None and encoding.track.stream.source == "relay":
-                encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures)
-                return
-        elif kind == frames.KEYFRAME_REQUEST:
-            request = frames.decode_keyframe_request(body)
-            encoding = self._encoding(request.track_id, request.encoding)
-            if encoding is not None and encoding.track.stream.source == "local":
-                if encoding.track.is_video:  # a wish for audio would never be seen fulfilled
-                    encoding.keyframe_wish.ask(now)
-                return
-        self.dropped["unwanted"] += 1
+        taker = self._TAKERS.get(kind)
+        if taker is None or not taker(self, body, now):
+            self.dropped["unwanted"] += 1
 
-    def _encoding(self, key: TrackId, number: int) -> Encoding | None:
-        track = self._streams.track(key)
-        return track.encodings.get(number) if track is not None else None
+    def _take_media(self, body: bytes, now: float) -> bool:
+        frame = frames.decode_media(body)
+        encoding = self._remote_encoding(frame.track_id, frame.encoding)
+        if encoding is None:
+            return False
+        frame.sequence = encoding.extender.extend(frame.sequence)
+        merged = encoding.merged
+        if encoding.deliver(frame, now):
+            self.delivered += 1
+        self.merged += encoding.merged - merged
+        return True
+
+    def _take_clock(self, body: bytes, now: float) -> bool:
+        clock = frames.decode_clock(body)
+        encoding = self._remote_encoding(clock.track_id, clock.encoding)
+        if encoding is None:
+            return False
+        encoding.clock = MediaClock(clock.ntp, clock.timestamp, now)
+        return True
+
+    def _take_skip(self, body: bytes, now: float) -> bool:
+        skip = frames.decode_skip(body)
+        encoding = self._remote_encoding(skip.track_id, skip.encoding)
+        if encoding is None:
+            return False
+        encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures)
+        return True
+
+    def _take_layers(self, body: bytes, now: float) -> bool:
+        told = frames.decode_layers(body)
+        track = self._publications.track(told.track_id)
+        if track is None or not track.is_remote:
+            return False
+        if track.layers_serial is not None and (track.layers_serial - told.serial) & 0xFFFFFFFF < _REORDERED:
+            return True  # late, or repeated
+        track.layers_serial = told.serial
+        track.layers = {layers.number: layers for layers in told.encodings if layers.number in track.encodings}
+        track.muted = told.muted
+        self._changed_tracks[track] = None
+        return True
+
+    def _take_keyframe_request(self, body: bytes, now: float) -> bool:
+        request = frames.decode_keyframe_request(body)
+        track = self._publications.track(request.track_id)
+        encoding = track.encodings.get(request.encoding) if track is not None and not track.is_remote else None
+        if encoding is None or not encoding.track.is_video:  # a wish for audio would never be seen fulfilled
+            return False
+        encoding.keyframe_wish.ask(now)
+        return True
+
+    def _take_demand(self, body: bytes, now: float) -> bool:
+        frame = frames.decode_demand(body)
+        publication = self._publications.by_id(frame.participant_id)
+        if not isinstance(publication, LocalPublication):
+            return False
+        tracks = {number: track.encodings for number, track in publication.tracks.items()}
+        new = publication.demand.handle(frame, tracks, now)
+        if new is None:
+            return False
+        self.serve(publication, new, now)
+        return True
+
+    _TAKERS: ClassVar[dict[int, Callable[[Forwarder, bytes, float], bool]]] = {
+        frames.MEDIA: _take_media,
+        frames.CLOCK: _take_clock,
+        frames.SKIP: _take_skip,
+        frames.LAYERS: _take_layers,
+        frames.KEYFRAME_REQUEST: _take_keyframe_request,
+        frames.DEMAND: _take_demand,
+    }
+
+    def serve(
+        self, publication: LocalPublication, wanted: Iterable[tuple[int, EncodingKey]], now: float
+    ) -> None:
+        """Give edges what they want as of now: the clock, and a picture to begin with."""
+        for edge, (number, encoding_number) in wanted:
+            track = publication.tracks[number]
+            encoding = track.encodings[encoding_number]
+            self.originate_clock(encoding, 1 << edge, now)
+            if track.is_video and not self.replay(edge, encoding, now):
+                encoding.keyframe_wish.ask(now)
+
+    def take_changed_tracks(self) -> list[Track]:
+        """Tracks of which LAYERS told something since the last call."""
+        if not self._changed_tracks:
+            return []
+        changed, self._changed_tracks = list(self._changed_tracks), {}
+        return changed
+
+    def _remote_encoding(self, key: TrackId, number: int) -> Encoding | None:
+        track = self._publications.track(key)
+        return track.encodings.get(number) if track is not None and track.is_remote else None
 
     def _split(self, destinations: int, generation: int) -> list[Part]:
         """(next hop, its destinations, hops it must go by after that), around what is out of reach."""
@@ -229,6 +404,7 @@ class Forwarder:
             "originated": self.originated,
             "detoured": self.detoured,
             "salvaged": self.salvaged,
+            "replayed": self.replayed,
             "second_copies": self.second_copies,
             "merged": self.merged,
             "ways": self.ways.debug_state(),

@@ -1,22 +1,26 @@
-"""One track as its publisher sends it: RTP in, media frames out.
+"""A track as its publisher sends it: RTP in, media frames out, one :class:`IngressEncoding` for each encoding.
 
 Extends sequence numbers, drops duplicates (browsers probe with retransmitted
 packets nobody asked for), asks again for what is missing, and keeps the
 receiver statistics of RFC 3550. Padding-only packets are taken out and the
-rest renumbered, so that they leave no hole downstream. Decodes nothing.
+rest renumbered, so that they leave no hole downstream; a publisher's new SSRC
+goes on where the old one ended. Decodes nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relaymesh.node.streams import MediaClock, Track
-from relaymesh.protocol.frames import HOP_LIMIT, MediaFrame
+from relaymesh.node.encodings import Encoding, MediaClock
+from relaymesh.node.layer_rates import LayerRates
+from relaymesh.node.publications import Track
+from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, HOP_LIMIT, MediaFrame
 from relaymesh.protocol.seqnum import Extender
-from relaymesh.webrtc import h264, vp8
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
+from relaymesh.webrtc.payload import PacketInfo, make_payload_reader
 from relaymesh.webrtc.rtcp import ReportBlock, SenderReport
 from relaymesh.webrtc.rtp import RtpPacket
 
@@ -28,6 +32,7 @@ MAX_MISSING = 500  # more than this at once is an outage (or a hostile publisher
 MAX_PADDING_HOLES = 256
 
 PRIORITY_AUDIO, PRIORITY_KEYFRAME, PRIORITY_VIDEO, PRIORITY_ENHANCEMENT = 0, 1, 2, 3
+_UNREADABLE = PacketInfo(layer_start=False, layer_end=False)  # forwarded as it came; the decoder judges it
 
 
 @dataclass(slots=True)
@@ -40,18 +45,72 @@ class Missing:
 
 
 class IngressTrack:
-    """The receiving end of one published track."""
+    """The receiving end of one published track: its section of the session, with its encodings."""
 
-    def __init__(self, track: Track, codec: Codec, extension_ids: dict[int, int]) -> None:
-        """*extension_ids*: the publisher's RTP extension id → the frame extension kind it travels as."""
+    def __init__(
+        self, track: Track, mid: str, codec: Codec, extension_ids: Mapping[int, int], rids: Mapping[str, int]
+    ) -> None:
+        """*extension_ids*: the publisher's RTP extension id → the frame extension kind it travels as.
+
+        *rids*: the number of each simulcast encoding; empty without simulcast.
+        """
         self.track = track
+        self.mid = mid
+        self.codec = codec
+        self.rids = dict(rids)
+        self.encodings = {
+            number: IngressEncoding(encoding, codec, extension_ids)
+            for number, encoding in track.encodings.items()
+        }
+
+    def encoding_of(self, rid: str | None) -> IngressEncoding | None:
+        """The encoding that a packet with *rid* belongs to; without one, the only encoding."""
+        if rid is not None and self.rids:
+            number = self.rids.get(rid)
+            return self.encodings.get(number) if number is not None else None
+        return next(iter(self.encodings.values())) if len(self.encodings) == 1 else None
+
+    def measure(self, now: float) -> bool:
+        """Renew the track's layers and which encoding is its lowest; ``True`` if one started or stopped."""
+        changed = self.track.measure(now)
+        live = [e.number for e in self.track.ranked() if self.track.live(e.number)]
+        for number, encoding in self.encodings.items():
+            encoding.is_lowest = not live or number == live[0]
+        return changed
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "mid": self.mid,
+            "track": self.track.number,
+            "codec": self.codec.name,
+            "muted": self.track.muted,
+            "encodings": [encoding.debug_state() for encoding in self.encodings.values()],
+        }
+
+
+class IngressEncoding:
+    """The receiving end of one encoding."""
+
+    def __init__(self, encoding: Encoding, codec: Codec, extension_ids: Mapping[int, int]) -> None:
+        self.encoding = encoding
+        self.track = encoding.track
         self.codec = codec
         self.ssrc: int | None = None
         self.rtx_ssrc: int | None = None
-        self._kinds = extension_ids
-        self._is_video = track.is_video
-        self._is_vp8 = codec.name.upper() == "VP8"
+        self.is_lowest = True  # of its track's encodings, by rate
+        self.rates = self.track.rates.setdefault(encoding.number, LayerRates())
+        self._kinds = dict(extension_ids)
+        self._descriptor_id = next(
+            (number for number, kind in extension_ids.items() if kind == EXTENSION_DEPENDENCY_DESCRIPTOR),
+            None,
+        )
+        self._is_video = self.track.is_video
+        self._reader = make_payload_reader(codec.name)
         self._extender = Extender()
+        self._offset = 0x10000  # one cycle ahead, so that what comes from before the first packet is not negative
+        self._timestamp_offset = 0  # of the SSRC that sends now
+        self._last_timestamp = 0  # as forwarded
+        self._last_at = 0.0
         self._started = False
         self._highest = 0
         self._base = 0
@@ -62,10 +121,29 @@ class IngressTrack:
         self._jitter = 0.0  # RTP units, RFC 3550 §6.4.1
         self._transit: float | None = None
         self._reported = (0, 0)  # expected, received at the last report
-        self._clock: MediaClock | None = None
+        self._clock: MediaClock | None = None  # as the publisher said it
         self._can_nack = "nack" in codec.feedback
         self.rtt = 0.0  # s to the publisher, where known
-        self.nacked = self.recovered = self.given_up = self.duplicates = 0
+        self.nacked = self.recovered = self.given_up = self.duplicates = self.unreadable = 0
+        self.restarts = 0  # another SSRC went on
+
+    @property
+    def last_arrival(self) -> float:
+        """When the newest packet came, s."""
+        return self.encoding.last_arrival
+
+    def bind(self, ssrc: int, now: float) -> None:
+        """Its packets come by *ssrc* from now on; what was another one's goes on without a seam."""
+        if self.ssrc is not None and self.ssrc != ssrc and self._started:
+            self.restarts += 1
+            self._started = False
+            self._missing.clear()
+            self._clock = None
+            self._transit = None
+            self._jitter = 0.0
+            if self._is_video:
+                self.encoding.keyframe_wish.ask(now)
+        self.ssrc = ssrc
 
     # --- media ---------------------------------------------------------------------------------
 
@@ -75,8 +153,9 @@ class IngressTrack:
         A retransmission (RFC 4588) comes unwrapped: with its original
         sequence number and payload.
         """
-        # One cycle ahead, so that what comes from before the first packet is not negative.
-        sequence = self._extender.extend(packet.sequence) + 0x10000
+        if not self._started and self.restarts:
+            self._continue(packet, now)
+        sequence = self._extender.extend(packet.sequence) + self._offset
         if not self._note_arrival(sequence, now):
             return None
         if not retransmission:
@@ -84,25 +163,34 @@ class IngressTrack:
         if not packet.payload:
             self._take_out(sequence)
             return None
-        return self._frame(packet, sequence)
+        return self._frame(packet, sequence, now)
+
+    def _continue(self, packet: RtpPacket, now: float) -> None:
+        """The first packet of another SSRC: number it, and time it, after what the last one sent."""
+        self._extender = Extender()
+        # An extender begins with the number itself; one cycle is left for what comes from before it.
+        self._offset = self._highest + 1 - packet.sequence
+        elapsed = max(1, int((now - self._last_at) * self.codec.clock_rate))
+        self._timestamp_offset = (self._last_timestamp + elapsed - packet.timestamp) & 0xFFFFFFFF
 
     def _note_arrival(self, sequence: int, now: float) -> bool:
         if not self._started:
             self._started = True
             self._highest = self._base = sequence
+            self._received, self._reported = 0, (0, 0)
         elif sequence > self._highest:
             gap = sequence - self._highest - 1
             if gap + len(self._missing) > MAX_MISSING:
                 self._missing.clear()
-                if self.track.is_video:
-                    self.track.main.keyframe_wish.ask(now)
+                if self._is_video:
+                    self.encoding.keyframe_wish.ask(now)
             elif gap:
                 if self._can_nack:
                     for lost in range(self._highest + 1, sequence):
                         self._missing[lost] = Missing(now)
                 elif self._is_video:
                     # Nobody can ask this publisher for the packet, only for a keyframe.
-                    self.track.main.keyframe_wish.ask(now)
+                    self.encoding.keyframe_wish.ask(now)
             self._highest = sequence
         else:
             missing = self._missing.pop(sequence, None)
@@ -114,59 +202,55 @@ class IngressTrack:
         self._received += 1
         return True
 
-    def _frame(self, packet: RtpPacket, sequence: int) -> MediaFrame:
-        video = self._is_video
-        keyframe = video and self._starts_keyframe(packet.payload)
-        temporal, entry = self._layer(packet.payload) if self._is_vp8 else (0, False)
-        priority = PRIORITY_VIDEO if video else PRIORITY_AUDIO
-        if temporal:
-            priority = PRIORITY_ENHANCEMENT
-        elif keyframe:
-            priority = PRIORITY_KEYFRAME
+    def _frame(self, packet: RtpPacket, sequence: int, now: float) -> MediaFrame:
+        info = self._read(packet)
+        timestamp = (packet.timestamp + self._timestamp_offset) & 0xFFFFFFFF
+        self._last_timestamp, self._last_at = timestamp, now
+        self.rates.note(info.spatial, info.temporal, len(packet.payload), now)
         return MediaFrame(
             track_id=self.track.id,
-            encoding=0,
+            encoding=self.encoding.number,
             sequence=self._renumber(sequence),
-            timestamp=packet.timestamp,
+            timestamp=timestamp,
             payload=packet.payload,
-            keyframe=keyframe,
+            keyframe=info.keyframe,
             marker=packet.marker,
-            audio=not video,
-            priority=priority,
-            temporal=temporal,
-            entry=entry,
+            audio=not self._is_video,
+            discardable=info.discardable,
+            priority=self._priority(info),
+            spatial=min(info.spatial, 7),
+            temporal=min(info.temporal, 7),
+            entry=info.entry,
             extensions=self._carried(packet.extensions) if packet.extensions else (),
             hop_limit=HOP_LIMIT,
+            layer_start=info.layer_start,
+            layer_end=info.layer_end,
         )
 
-    def _layer(self, payload: bytes) -> tuple[int, bool]:
-        """(temporal layer, whether a decoder can take it up with this picture) of a VP8 packet."""
-        # Only where the descriptor has X and T; most streams have one layer and no such byte.
-        if not (payload[0] & 0x80 and len(payload) > 1 and payload[1] & 0x20):
-            return 0, False
+    def _read(self, packet: RtpPacket) -> PacketInfo:
+        descriptor = packet.extensions.get(self._descriptor_id) if self._descriptor_id is not None else None
         try:
-            descriptor = vp8.parse_descriptor(payload)
+            return self._reader.read(packet.payload, packet.marker, descriptor)
         except RtpError:
-            return 0, False
-        return descriptor.temporal_id or 0, descriptor.layer_sync or descriptor.non_reference
+            self.unreadable += 1
+            return _UNREADABLE
+
+    def _priority(self, info: PacketInfo) -> int:
+        """The class of a packet: what a short link may leave out is all but the lowest layer of the lowest encoding."""
+        if not self._is_video:
+            return PRIORITY_AUDIO
+        if info.temporal or info.spatial or not self.is_lowest:
+            return PRIORITY_ENHANCEMENT
+        return PRIORITY_KEYFRAME if info.keyframe else PRIORITY_VIDEO
 
     def _carried(self, extensions: dict[int, bytes]) -> tuple[tuple[int, bytes], ...]:
-        """The header extensions that cross the mesh, by kind; those known are one byte long."""
+        """The header extensions that cross the mesh, by kind; all but the dependency descriptor are one byte long."""
         return tuple(
             (kind, value)
             for number, kind in self._kinds.items()
-            if (value := extensions.get(number)) is not None and len(value) == 1
+            if (value := extensions.get(number)) is not None
+            and (len(value) == 1 or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) < 256))
         )
-
-    def _starts_keyframe(self, payload: bytes) -> bool:
-        try:
-            if not self._is_vp8:
-                return h264.is_keyframe(payload)
-            # Only the start of the first partition can start a keyframe (RFC 7741 §4.2):
-            # for the others the descriptor need not be read.
-            return payload[0] & 0x17 == 0x10 and vp8.parse_descriptor(payload).keyframe
-        except RtpError:
-            return False  # forwarded as it came; the player's decoder judges it
 
     def _take_out(self, sequence: int) -> None:
         if sequence == self._highest and (not self._padding or sequence > self._padding[-1]):
@@ -200,11 +284,11 @@ class IngressTrack:
                 del self._missing[sequence]
                 self.given_up += 1
                 if self._is_video:
-                    self.track.main.keyframe_wish.ask(now)
+                    self.encoding.keyframe_wish.ask(now)
             elif now - missing.since >= NACK_DELAY and now - missing.asked_at >= repeat:
                 missing.asked_at = now
                 missing.tries += 1
-                due.append(sequence & 0xFFFF)
+                due.append((sequence - self._offset) & 0xFFFF)
         self.nacked += len(due)
         return due
 
@@ -215,10 +299,11 @@ class IngressTrack:
 
     # --- reports -------------------------------------------------------------------------------
 
-    def handle_sender_report(self, report: SenderReport, now: float) -> MediaClock:
-        """Remember the publisher's clock pair; returned so that it can travel downstream."""
+    def handle_sender_report(self, report: SenderReport, now: float) -> None:
+        """Remember the publisher's clock pair; the encoding has it as its packets are timed downstream."""
         self._clock = MediaClock(report.ntp, report.rtp_timestamp, now)
-        return self._clock
+        timestamp = (report.rtp_timestamp + self._timestamp_offset) & 0xFFFFFFFF
+        self.encoding.clock = MediaClock(report.ntp, timestamp, now)
 
     def report_block(self, now: float) -> ReportBlock | None:
         """The receiver report of RFC 3550 §6.4.1; ``None`` before the first packet."""
@@ -235,7 +320,7 @@ class IngressTrack:
             ssrc=self.ssrc,
             fraction_lost=fraction,
             cumulative_lost=max(min(expected - self._received, 0x7FFFFF), -0x800000),
-            highest_sequence=(self._highest - 0x10000) & 0xFFFFFFFF,
+            highest_sequence=(self._highest - self._offset) & 0xFFFFFFFF,
             jitter=int(self._jitter),
             last_sender_report=(clock.ntp >> 16) & 0xFFFFFFFF if clock else 0,
             delay_since_last_sender_report=int((now - clock.received_at) * 65536) & 0xFFFFFFFF
@@ -246,8 +331,8 @@ class IngressTrack:
     def debug_state(self) -> dict[str, object]:
         expected = self._highest - self._base + 1 if self._started else 0
         return {
+            "encoding": self.encoding.number,
             "ssrc": self.ssrc,
-            "codec": self.codec.name,
             "received": self._received,
             "lost": expected - self._received,
             "missing": len(self._missing),
@@ -255,5 +340,7 @@ class IngressTrack:
             "recovered": self.recovered,
             "given_up": self.given_up,
             "duplicates": self.duplicates,
+            "unreadable": self.unreadable,
+            "restarts": self.restarts,
             "jitter_ms": round(self._jitter / self.codec.clock_rate * 1e3, 2),
         }

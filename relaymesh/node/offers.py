@@ -1,6 +1,6 @@
 """From an SDP offer to a session and its answer: which tracks, which codecs, which numbers.
 
-In: the parsed offer and, for a player, the stream it asks for. Out: a session
+In: the parsed offer and, for a player, the publication it asks for. Out: a session
 ready for its first connectivity check, and the answer's text. What does not
 fit raises :class:`SignallingError` with an HTTP status and a reason to read.
 """
@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from relaymesh.node.egress import EgressNumbers, EgressTrack
+from relaymesh.node.egress import EgressNumbers, Sender
+from relaymesh.node.encodings import Encoding
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack
-from relaymesh.node.session import PlayerSession, PublisherSession
-from relaymesh.node.streams import Stream, Track
-from relaymesh.protocol.frames import EXTENSION_AUDIO_LEVEL, EXTENSION_VIDEO_ORIENTATION, MediaFrame
-from relaymesh.protocol.messages import TrackInfo
+from relaymesh.node.publications import AnyPublication, LocalPublication, Track
+from relaymesh.node.session import Session
+from relaymesh.protocol.frames import (
+    EXTENSION_AUDIO_LEVEL,
+    EXTENSION_DEPENDENCY_DESCRIPTOR,
+    EXTENSION_VIDEO_ORIENTATION,
+    MediaFrame,
+)
+from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import rtp
 from relaymesh.webrtc.answer import AnswerSection, build_answer
 from relaymesh.webrtc.certificate import Certificate
@@ -29,11 +35,25 @@ from relaymesh.webrtc.transport import IceCredentials, Transport, make_credentia
 
 PUBLISHER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
 PLAYER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
-PUBLISHER_EXTENSIONS = (rtp.MID, rtp.TRANSPORT_CC, rtp.AUDIO_LEVEL, rtp.VIDEO_ORIENTATION)
+PUBLISHER_EXTENSIONS = (
+    rtp.MID,
+    rtp.RID,
+    rtp.REPAIRED_RID,
+    rtp.TRANSPORT_CC,
+    rtp.AUDIO_LEVEL,
+    rtp.VIDEO_ORIENTATION,
+)
 PLAYER_EXTENSIONS = (rtp.TRANSPORT_CC, rtp.AUDIO_LEVEL, rtp.VIDEO_ORIENTATION)
 # RTP header extensions whose values cross the mesh, and as which kind.
-CARRIED = {rtp.AUDIO_LEVEL: EXTENSION_AUDIO_LEVEL, rtp.VIDEO_ORIENTATION: EXTENSION_VIDEO_ORIENTATION}
+CARRIED = {
+    rtp.AUDIO_LEVEL: EXTENSION_AUDIO_LEVEL,
+    rtp.VIDEO_ORIENTATION: EXTENSION_VIDEO_ORIENTATION,
+    rtp.DEPENDENCY_DESCRIPTOR: EXTENSION_DEPENDENCY_DESCRIPTOR,
+}
+# Codecs whose layers only the dependency descriptor tells; others say theirs themselves.
+DESCRIBED = ("av1",)
 MAX_TRACKS = 8  # of one publisher
+MAX_ENCODINGS = 8  # of one track
 
 
 class SignallingError(Exception):
@@ -43,6 +63,23 @@ class SignallingError(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """One section of an offer that we will receive."""
+
+    info: TrackInfo
+    codec: Codec  # the publisher's
+    rids: dict[str, int]  # the number of each simulcast encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A session made from an offer."""
+
+    session: Session
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +120,14 @@ class Negotiator:
         self._secret_bytes = secret_bytes
         self._make_transport = make_transport
 
-    # --- publishers ----------------------------------------------------------------------------
-
-    def read_offer(self, text: str) -> SessionDescription:
+    def read_offer(self, text: str, now: float) -> SessionDescription:
         """Raises :class:`SignallingError` 400 for what is no offer."""
         try:
             return parse_offer(text)
         except SdpError as error:
             raise SignallingError(400, f"this SDP offer cannot be read: {error}") from None
+
+    # --- publishers ----------------------------------------------------------------------------
 
     def choose_tracks(
         self,
@@ -98,27 +135,28 @@ class Negotiator:
         prefer: tuple[str, ...],
         taken: set[int],
         hitless: Hitless = "none",
-    ) -> dict[str, tuple[TrackInfo, Codec]]:
-        """For each section we will receive: by mid, the track's description and the publisher's codec.
+    ) -> dict[str, Receiving]:
+        """For each section we will receive, by mid: the track's description and the publisher's codec.
 
         Raises:
             SignallingError: 422 when nothing the offer sends is usable.
         """
-        chosen: dict[str, tuple[TrackInfo, Codec]] = {}
+        chosen: dict[str, Receiving] = {}
         for section in offer.media:
             if not _sends(section) or len(chosen) == MAX_TRACKS:
                 continue
             codec = choose_codec(section.kind, section.codecs, prefer)
             if codec is None:
                 continue
-            number = self._track_number(taken | {info.track for info, _ in chosen.values()})
+            number = self._track_number(taken | {receiving.info.track for receiving in chosen.values()})
+            rids = {rid: place for place, rid in enumerate(section.rids[:MAX_ENCODINGS])}
             twice = hitless == "all" or hitless == section.kind
-            chosen[section.mid] = (_track_info(number, section.kind, codec, twice), codec)
+            chosen[section.mid] = Receiving(_track_info(number, section.kind, codec, twice, rids), codec, rids)
         if not chosen:
             offered = sorted({c.name for s in offer.media if _sends(s) for c in s.codecs})
             raise SignallingError(
                 422,
-                "no usable codec: a publisher sends opus audio and VP8 or H264 (packetization-mode=1) video; "
+                "no usable codec: a publisher sends opus audio and VP8, VP9, AV1, H264 or H265 video; "
                 f"this offer sends {', '.join(offered) or 'nothing'}",
             )
         return chosen
@@ -126,60 +164,68 @@ class Negotiator:
     def publisher(
         self,
         offer: SessionDescription,
-        stream: Stream,
-        chosen: dict[str, tuple[TrackInfo, Codec]],
+        publication: LocalPublication,
+        chosen: dict[str, Receiving],
         *,
-        originate: Callable[[Stream, MediaFrame, float], None],
-        clock_changed: Callable[[IngressTrack, float], None],
+        originate: Callable[[Track, MediaFrame, float], None],
+        clock_changed: Callable[[Encoding, float], None],
         now: float,
-    ) -> tuple[PublisherSession, str]:
-        """The session that receives *chosen* into *stream*, and the answer."""
-        session = PublisherSession(
-            self._session_id(),
-            stream,
-            self._transport(offer, now),
-            ssrc=self._rng.getrandbits(32),
-            now=now,
-            originate=originate,
-            clock_changed=clock_changed,
-        )
+    ) -> Answered:
+        """The session that receives *chosen* into *publication*, and the answer."""
+        session = self._session(offer, publication.name, originate, clock_changed, now)
+        session.publication = publication
         sections = []
         for section in offer.media:
-            if section.mid not in chosen:
+            receiving = chosen.get(section.mid)
+            if receiving is None:
                 sections.append(AnswerSection(offered=section, direction="inactive", codec=None))
                 continue
-            info, codec = chosen[section.mid]
+            extensions = _extensions(PUBLISHER_EXTENSIONS, receiving.codec)
             kinds = {
-                section.extensions[uri]: kind for uri, kind in CARRIED.items() if uri in section.extensions
+                section.extensions[uri]: kind
+                for uri, kind in CARRIED.items()
+                if uri in section.extensions and uri in extensions
             }
-            session.add_track(
-                IngressTrack(stream.tracks[info.track], codec, kinds), section.mid, section.ssrcs
-            )
+            track = publication.tracks[receiving.info.track]
+            ingress = IngressTrack(track, section.mid, receiving.codec, kinds, receiving.rids)
+            session.add_receiver(ingress, list(section.ssrcs), now)
             sections.append(
                 AnswerSection(
                     offered=section,
                     direction="recvonly",
-                    codec=codec,
-                    extensions=PUBLISHER_EXTENSIONS,
+                    codec=receiving.codec,
+                    extensions=extensions,
                     feedback=PUBLISHER_FEEDBACK,
+                    rids=tuple(receiving.rids),
                 )
             )
         ids = _bundle_extensions(offer)
-        session.use_extensions(mid_id=ids.get(rtp.MID), transport_id=ids.get(rtp.TRANSPORT_CC))
-        return session, self._answer(offer, sections, session.transport.credentials, session.id)
+        session.use_extensions(
+            mid_id=ids.get(rtp.MID),
+            rid_id=ids.get(rtp.RID),
+            repaired_rid_id=ids.get(rtp.REPAIRED_RID),
+            transport_id=ids.get(rtp.TRANSPORT_CC),
+        )
+        return Answered(session, self._answer(offer, sections, session))
 
     # --- players -------------------------------------------------------------------------------
 
-    def player(self, offer: SessionDescription, stream: Stream, now: float) -> tuple[PlayerSession, str]:
-        """The session that plays *stream*, and the answer.
+    def player(
+        self,
+        offer: SessionDescription,
+        publication: AnyPublication,
+        *,
+        originate: Callable[[Track, MediaFrame, float], None],
+        clock_changed: Callable[[Encoding, float], None],
+        now: float,
+    ) -> Answered:
+        """The session that plays *publication*, and the answer.
 
         Raises:
             SignallingError: 422 when the player can decode none of its tracks.
         """
-        session = PlayerSession(
-            self._session_id(), stream, self._transport(offer, now), ssrc=self._rng.getrandbits(32), now=now
-        )
-        left = list(stream.tracks.values())
+        session = self._session(offer, publication.name, originate, clock_changed, now)
+        left = list(publication.tracks.values())
         sections = []
         for section in offer.media:
             track, codec = _match(section, left)
@@ -188,58 +234,69 @@ class Negotiator:
                 continue
             left.remove(track)
             sections.append(self._play(session, section, track, codec))
-        if not session.tracks:
-            needed = ", ".join(sorted({t.info.codec for t in stream.tracks.values()})) or "nothing yet"
+        if not session.senders:
+            needed = ", ".join(sorted({t.info.codec for t in publication.tracks.values()})) or "nothing yet"
             raise SignallingError(
-                422, f"no usable codec: the stream carries {needed}, and this offer can receive none of it"
+                422, f"no usable codec: the publisher sends {needed}, and this offer can receive none of it"
             )
-        return session, self._answer(offer, sections, session.transport.credentials, session.id)
+        return Answered(session, self._answer(offer, sections, session))
 
-    def _play(
-        self, session: PlayerSession, section: MediaSection, track: Track, codec: Codec
-    ) -> AnswerSection:
+    def _play(self, session: Session, section: MediaSection, track: Track, codec: Codec) -> AnswerSection:
         ids = section.extensions
+        extensions = _extensions(PLAYER_EXTENSIONS, codec)
         numbers = EgressNumbers(
             ssrc=self._rng.getrandbits(32),
             rtx_ssrc=self._rng.getrandbits(32) if codec.rtx is not None else None,
             first_sequence=self._rng.getrandbits(15),
             first_rtx_sequence=self._rng.getrandbits(15),
             transport_id=ids.get(rtp.TRANSPORT_CC) if "transport-cc" in codec.feedback else None,
-            extension_ids={kind: ids[uri] for uri, kind in CARRIED.items() if uri in ids},
+            extension_ids={
+                kind: ids[uri] for uri, kind in CARRIED.items() if uri in ids and uri in extensions
+            },
         )
         cname = f"rm-{track.id.participant:016x}"  # one for all tracks of a publisher: players sync by it
-        egress = EgressTrack(
-            section.mid,
-            codec,
-            numbers,
-            cname=cname,
-            send=session.transport.send_rtp,
-            next_transport_sequence=session.next_transport_sequence,
-        )
-        session.add_track(egress)
+        sender = Sender(section.mid, codec, numbers, cname=cname, send=session.send_side.send)
+        session.add_sender(sender)
+        participant = track.publication.name.participant
         return AnswerSection(
             offered=section,
             direction="sendonly",
             codec=codec,
-            extensions=PLAYER_EXTENSIONS,
+            extensions=extensions,
             feedback=PLAYER_FEEDBACK,
             ssrc=numbers.ssrc,
             rtx_ssrc=numbers.rtx_ssrc,
             cname=cname,
-            stream_label=track.stream.name.participant,
-            track_label=f"{track.stream.name.participant}-{track.info.kind}-{track.info.track}",
+            stream_label=participant,
+            track_label=f"{participant}-{track.info.kind}-{track.number}",
         )
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _transport(self, offer: SessionDescription, now: float) -> Transport:
+    def _session(
+        self,
+        offer: SessionDescription,
+        name: ParticipantName,
+        originate: Callable[[Track, MediaFrame, float], None],
+        clock_changed: Callable[[Encoding, float], None],
+        now: float,
+    ) -> Session:
         endpoint = self._endpoint
         credentials = make_credentials(self._secret_bytes(24), endpoint.ufrag_prefix)
-        return self._make_transport(
+        transport = self._make_transport(
             certificate=endpoint.certificate,
             credentials=credentials,
             fingerprints=offer.fingerprints,
             now=now,
+        )
+        return Session(
+            self._session_id(),
+            name,
+            transport,
+            ssrc=self._rng.getrandbits(32),
+            now=now,
+            originate=originate,
+            clock_changed=clock_changed,
         )
 
     def _session_id(self) -> str:
@@ -250,14 +307,8 @@ class Negotiator:
             pass
         return number
 
-    def _answer(
-        self,
-        offer: SessionDescription,
-        sections: list[AnswerSection],
-        credentials: IceCredentials,
-        session_id: str,
-    ) -> str:
-        endpoint = self._endpoint
+    def _answer(self, offer: SessionDescription, sections: list[AnswerSection], session: Session) -> str:
+        endpoint, credentials = self._endpoint, session.transport.credentials
         return build_answer(
             offer,
             sections,
@@ -266,8 +317,12 @@ class Negotiator:
             fingerprint=endpoint.certificate.fingerprint,
             host=endpoint.host,
             port=endpoint.port,
-            session_id=int(session_id[:12], 16),
+            session_id=int(session.id[:12], 16),
         )
+
+
+def _extensions(usual: tuple[str, ...], codec: Codec) -> tuple[str, ...]:
+    return (*usual, rtp.DEPENDENCY_DESCRIPTOR) if codec.name.lower() in DESCRIBED else usual
 
 
 def _sends(section: MediaSection) -> bool:
@@ -278,7 +333,7 @@ def _sends(section: MediaSection) -> bool:
     )
 
 
-def _track_info(number: int, kind: str, codec: Codec, hitless: bool) -> TrackInfo:
+def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[str, int]) -> TrackInfo:
     return TrackInfo(
         track=number,
         kind="video" if kind == "video" else "audio",
@@ -287,6 +342,7 @@ def _track_info(number: int, kind: str, codec: Codec, hitless: bool) -> TrackInf
         channels=codec.channels,
         fmtp=codec.fmtp[:512],
         hitless=hitless,
+        encodings=tuple(EncodingInfo(n, rid[:32]) for rid, n in rids.items()) or (EncodingInfo(),),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from relaymesh.node.streams import Encoding
+from relaymesh.node.encodings import Encoding
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.errors import RtpError

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import SignallingError
 from relaymesh.protocol.ids import NAME_PATTERN, is_name
-from relaymesh.protocol.messages import StreamName
+from relaymesh.protocol.messages import ParticipantName
 
 MAX_OFFER_BYTES = 64 << 10
 BODY_TIMEOUT = 10.0  # s
@@ -42,11 +42,11 @@ class Signalling(Protocol):
     """What the endpoints ask of the node."""
 
     async def publish(
-        self, name: StreamName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
+        self, name: ParticipantName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
     ) -> tuple[str, str]:
         """(session id, SDP answer), or :class:`SignallingError`."""
 
-    async def play(self, name: StreamName, offer: str) -> tuple[str, str]:
+    async def play(self, name: ParticipantName, offer: str) -> tuple[str, str]:
         """(session id, SDP answer), or :class:`SignallingError`."""
 
     def end(self, session_id: str) -> bool:
@@ -140,7 +140,7 @@ def _created(session_id: str, answer: str) -> Response:
     return Response(answer, 201, headers, media_type="application/sdp")
 
 
-async def _read(request: Request) -> tuple[StreamName, str]:
+async def _read(request: Request) -> tuple[ParticipantName, str]:
     """The stream's name from the path and the offer from the body."""
     room, participant = request.path_params["room"], request.path_params["participant"]
     for what, text in (("room", room), ("participant", participant)):
@@ -149,7 +149,7 @@ async def _read(request: Request) -> tuple[StreamName, str]:
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/sdp":
         raise SignallingError(415, "the body must be an SDP offer, Content-Type: application/sdp")
     try:
-        return StreamName(room, participant), (await _body(request)).decode()
+        return ParticipantName(room, participant), (await _body(request)).decode()
     except UnicodeDecodeError:
         raise SignallingError(400, "the SDP offer is not UTF-8") from None
 

@@ -15,23 +15,23 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME = re.compile(NAME_PATTERN)
 
 
-class StreamId(NamedTuple):
-    """What one participant publishes into one room."""
+class ParticipantId(NamedTuple):
+    """A participant of a room; also names its publication."""
 
     room: int  # u64, from the room's name
     participant: int  # u64, from the participant's name
 
 
 class TrackId(NamedTuple):
-    """One track of a stream."""
+    """One track of a publication."""
 
     room: int
     participant: int
     track: int  # u16, given by the ingress node, stable for the session
 
     @property
-    def stream(self) -> StreamId:
-        return StreamId(self.room, self.participant)
+    def owner(self) -> ParticipantId:
+        return ParticipantId(self.room, self.participant)
 
 
 def is_name(text: str) -> bool:
@@ -47,6 +47,6 @@ def name_hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def stream_id(room: str, participant: str) -> StreamId:
-    """The wire identity of what *participant* publishes into *room*."""
-    return StreamId(name_hash(room), name_hash(participant))
+def participant_id(room: str, participant: str) -> ParticipantId:
+    """The wire identity of *participant* in *room*."""
+    return ParticipantId(name_hash(room), name_hash(participant))

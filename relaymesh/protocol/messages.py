@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.ids import NAME_PATTERN
 
-CONTROL_VERSION = 1
+CONTROL_VERSION = 2
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_DETOUR_HOPS = 14  # with the hop that failed and one more, a frame's hop limit
 
@@ -49,8 +49,15 @@ class Address(Struct, frozen=True, array_like=True):
     port: Port
 
 
+class EncodingInfo(Struct, frozen=True):
+    """One encoding of a track as negotiated: a simulcast layer, with the layers inside it."""
+
+    number: Annotated[int, Meta(ge=0, le=255)] = 0  # as in MEDIA frames; unique within the track
+    rid: Annotated[str, Meta(max_length=32)] = ""  # RFC 8851; empty without simulcast
+
+
 class TrackInfo(Struct, frozen=True):
-    """What a player must know to negotiate a track it will get from elsewhere."""
+    """The negotiable facts of a published track; rates and live layers travel in LAYERS frames."""
 
     track: Annotated[int, Meta(ge=0, le=0xFFFF)]
     kind: Literal["audio", "video"]
@@ -59,18 +66,22 @@ class TrackInfo(Struct, frozen=True):
     channels: Annotated[int, Meta(ge=1, le=255)] = 1
     fmtp: Text = ""
     hitless: bool = False  # travels twice, over paths as far apart as the mesh allows
+    source: Literal["", "camera", "microphone", "screen", "screen-audio"] = ""  # empty: not said
+    muted: bool = False  # nothing of it is asked for or sent
+    encodings: Annotated[tuple[EncodingInfo, ...], Meta(min_length=1, max_length=8)] = (EncodingInfo(),)
 
 
-class StreamInfo(Struct, frozen=True):
-    """A published stream, by name, with its tracks."""
+class PublicationInfo(Struct, frozen=True):
+    """The tracks one participant publishes into one room, by name."""
 
     room: Name
     participant: Name
     tracks: Annotated[tuple[TrackInfo, ...], Meta(max_length=64)]
+    credential: Annotated[bytes, Meta(max_length=32)] = b""  # digest of its publisher's; who has it takes over
 
 
-class StreamName(Struct, frozen=True):
-    """A stream by name only."""
+class ParticipantName(Struct, frozen=True):
+    """A participant of a room; also names its publication, of which it has at most one."""
 
     room: Name
     participant: Name
@@ -148,8 +159,8 @@ class Join(Struct, frozen=True, tag_field="t", tag="join"):
     http_url: Annotated[str, Meta(max_length=512)]  # where its signalling is reached
     index: Index | None = None  # the index it had before the control channel broke
     generation: Generation = 0  # the generation it stamps packets with; 0 = none
-    published: Annotated[tuple[StreamInfo, ...], Meta(max_length=10_000)] = ()
-    subscribed: Annotated[tuple[StreamName, ...], Meta(max_length=10_000)] = ()
+    published: Annotated[tuple[PublicationInfo, ...], Meta(max_length=10_000)] = ()
+    subscribed: Annotated[tuple[ParticipantName, ...], Meta(max_length=10_000)] = ()
     leader_epoch: LeaderEpoch = 0  # the highest it heard of
     max_sessions: Counter = 0  # WebRTC sessions it holds at most; 0 = not said
 
@@ -166,29 +177,29 @@ class Report(Struct, frozen=True, tag_field="t", tag="report"):
 
 
 class Publish(Struct, frozen=True, tag_field="t", tag="publish"):
-    """A stream enters here. Answered by :class:`PublishReply`."""
+    """A publication enters the mesh here, or its tracks changed. Answered by :class:`PublishReply`."""
 
     request: RequestId
-    stream: StreamInfo
+    publication: PublicationInfo
 
 
 class Unpublish(Struct, frozen=True, tag_field="t", tag="unpublish"):
-    """The stream ended here. Not answered."""
+    """The participant's publication ended here. Not answered."""
 
-    stream: StreamName
+    participant: ParticipantName
 
 
 class Subscribe(Struct, frozen=True, tag_field="t", tag="subscribe"):
-    """Somebody here wants the stream. Answered by :class:`SubscribeReply`."""
+    """Somebody here wants the participant's publication. Answered by :class:`SubscribeReply`."""
 
     request: RequestId
-    stream: StreamName
+    participant: ParticipantName
 
 
 class Unsubscribe(Struct, frozen=True, tag_field="t", tag="unsubscribe"):
-    """Nobody here wants the stream any more. Not answered."""
+    """Nobody here wants the participant's publication any more. Not answered."""
 
-    stream: StreamName
+    participant: ParticipantName
 
 
 class TablesHeld(Struct, frozen=True, tag_field="t", tag="tables-held"):
@@ -271,44 +282,47 @@ class HitlessWays(Struct, frozen=True, tag_field="t", tag="hitless-ways"):
 
 
 class Forward(Struct, frozen=True, tag_field="t", tag="forward"):
-    """To the ingress node: the edges that want this stream now, as a whole set."""
+    """To the ingress node: the edges that hold this publication now, as a whole set.
 
-    stream: StreamName
+    Only their demand counts; which encodings each wants it says itself (DEMAND frames).
+    """
+
+    participant: ParticipantName
     edges: NodeSet
 
 
 class PublishReply(Struct, frozen=True, tag_field="t", tag="publish-reply"):
-    """``reason`` is empty when the stream is accepted."""
+    """``reason`` is empty when the publication is accepted."""
 
     request: RequestId
     reason: Text = ""
 
 
 class SubscribeReply(Struct, frozen=True, tag_field="t", tag="subscribe-reply"):
-    """``stream`` is ``None`` when nobody publishes it; ``ingress`` is where it enters."""
+    """``publication`` is ``None`` when nobody publishes it; ``ingress`` is where it enters."""
 
     request: RequestId
-    stream: StreamInfo | None = None
+    publication: PublicationInfo | None = None
     ingress: Index | None = None
 
 
-class StreamEnded(Struct, frozen=True, tag_field="t", tag="stream-ended"):
+class PublicationEnded(Struct, frozen=True, tag_field="t", tag="publication-ended"):
     """To the edges that play it: the publisher is gone, end the players."""
 
-    stream: StreamName
+    participant: ParticipantName
 
 
-class StreamMoved(Struct, frozen=True, tag_field="t", tag="stream-moved"):
-    """To the edges that play it: the stream (re)entered the mesh, perhaps at another node."""
+class PublicationMoved(Struct, frozen=True, tag_field="t", tag="publication-moved"):
+    """To the edges that play it: the publication (re)entered the mesh, perhaps at another node, or its tracks changed."""
 
-    stream: StreamInfo
+    publication: PublicationInfo
     ingress: Index
 
 
 class Close(Struct, frozen=True, tag_field="t", tag="close"):
     """To the ingress node: end this publisher (it was superseded or forbidden)."""
 
-    stream: StreamName
+    participant: ParticipantName
     reason: Text
 
 
@@ -324,10 +338,15 @@ ControllerMessage = (
     | Forward
     | PublishReply
     | SubscribeReply
-    | StreamEnded
-    | StreamMoved
+    | PublicationEnded
+    | PublicationMoved
     | Close
 )
+
+
+def replace_muted(info: TrackInfo, muted: bool) -> TrackInfo:
+    """*info* with another mute state."""
+    return msgspec.structs.replace(info, muted=muted)
 
 
 def encode_message(message: NodeMessage | ControllerMessage) -> bytes:

@@ -30,15 +30,15 @@ from relaymesh.protocol.messages import (
     LinkReport,
     Links,
     NodeMessage,
+    ParticipantName,
+    PublicationEnded,
+    PublicationInfo,
+    PublicationMoved,
     PublishReply,
     Refused,
     Report,
     Snapshot,
     SnapshotWanted,
-    StreamEnded,
-    StreamInfo,
-    StreamMoved,
-    StreamName,
     SubscribeReply,
     TablesHeld,
     Welcome,
@@ -69,10 +69,10 @@ class FakeNode:
     links: dict[int, LinkConfig] = field(default_factory=dict)
     tables: dict[int, Table] = field(default_factory=dict)  # by generation
     active: int = 0
-    forwards: dict[StreamName, list[int]] = field(default_factory=dict)
+    forwards: dict[ParticipantName, list[int]] = field(default_factory=dict)
     forward_log: list[Forward] = field(default_factory=list)
-    published: dict[StreamName, StreamInfo] = field(default_factory=dict)
-    subscribed: set[StreamName] = field(default_factory=set)
+    published: dict[ParticipantName, PublicationInfo] = field(default_factory=dict)
+    subscribed: set[ParticipantName] = field(default_factory=set)
     heard: list[ControllerMessage] = field(default_factory=list)
 
     def join(self, token: str) -> Join:
@@ -119,13 +119,13 @@ class FakeNode:
                 assert message.generation >= self.active, "generations never go back"
                 self.active = message.generation
             case Forward():
-                self.forwards[message.stream] = members(decode_set(message.edges))
+                self.forwards[message.participant] = members(decode_set(message.edges))
                 self.forward_log.append(message)
-            case StreamEnded():
-                self.subscribed.discard(message.stream)
+            case PublicationEnded():
+                self.subscribed.discard(message.participant)
             case Close():
-                self.published.pop(message.stream, None)
-            case PublishReply() | SubscribeReply() | StreamMoved() | Refused():
+                self.published.pop(message.participant, None)
+            case PublishReply() | SubscribeReply() | PublicationMoved() | Refused():
                 pass
         return []
 

@@ -16,15 +16,15 @@ from relaymesh.protocol.messages import (
     Delta,
     LinkReport,
     Links,
+    ParticipantName,
+    PublicationEnded,
+    PublicationInfo,
+    PublicationMoved,
     Publish,
     PublishReply,
     Refused,
     Report,
     Snapshot,
-    StreamEnded,
-    StreamInfo,
-    StreamMoved,
-    StreamName,
     Subscribe,
     SubscribeReply,
     TablesHeld,
@@ -35,8 +35,8 @@ from relaymesh.protocol.messages import (
 from tests.controller.fake_mesh import SECRET, FakeMesh
 from tests.controller.reports import up
 
-ALICE = StreamInfo("demo", "alice", (TrackInfo(0, "video", "VP8", 90_000),))
-ALICE_NAME = StreamName("demo", "alice")
+ALICE = PublicationInfo("demo", "alice", (TrackInfo(0, "video", "VP8", 90_000),))
+ALICE_NAME = ParticipantName("demo", "alice")
 
 
 def line(*, shortcut_ms: float | None = None) -> FakeMesh:
@@ -295,7 +295,7 @@ def test_another_version_is_refused() -> None:
     mesh = FakeMesh()
     node = mesh.add("a", connect=False)
     node.conn_id = mesh.channel()
-    mesh.say(node.conn_id, msgspec.structs.replace(node.join(make_join_token(SECRET)), version=2))
+    mesh.say(node.conn_id, msgspec.structs.replace(node.join(make_join_token(SECRET)), version=1))
     assert refusal(mesh, "a").code == "version"
 
 
@@ -361,9 +361,11 @@ def test_a_node_that_is_dead_for_long_is_gone_and_its_streams_end() -> None:
     mesh.tell("c", Subscribe(2, ALICE_NAME))
     mesh.kill("a")
     mesh.run(9.0)
-    assert not mesh.nodes["c"].said(StreamEnded)
+    assert not mesh.nodes["c"].said(PublicationEnded)
     mesh.run(3.0)
-    assert mesh.nodes["c"].heard[-2:] != [] and mesh.nodes["c"].said(StreamEnded) == [StreamEnded(ALICE_NAME)]
+    assert mesh.nodes["c"].heard[-2:] != [] and mesh.nodes["c"].said(PublicationEnded) == [
+        PublicationEnded(ALICE_NAME)
+    ]
     assert 0 not in mesh.nodes["b"].links
     assert [node["name"] for node in mesh.core.state()["nodes"]] == ["b", "c"]  # type: ignore[attr-defined]
     mesh.restart("a")
@@ -379,10 +381,10 @@ def test_a_publisher_whose_node_died_enters_elsewhere() -> None:
     mesh.run(1.5)
     mesh.tell("b", Publish(3, ALICE))
     assert mesh.nodes["b"].said(PublishReply) == [PublishReply(3)]
-    assert mesh.nodes["c"].said(StreamMoved) == [StreamMoved(ALICE, 1)]
+    assert mesh.nodes["c"].said(PublicationMoved) == [PublicationMoved(ALICE, 1)]
     assert mesh.nodes["b"].forwards == {ALICE_NAME: [2]}
     mesh.run(20.0)
-    assert not mesh.nodes["c"].said(StreamEnded)
+    assert not mesh.nodes["c"].said(PublicationEnded)
 
 
 def test_a_channel_without_a_word_is_closed() -> None:

@@ -11,7 +11,7 @@ from relaymesh.controller.api import make_api
 from relaymesh.controller.edges_api import BURST
 from relaymesh.controller.placement import Spot
 from relaymesh.controller.policy import TopologyPolicy
-from relaymesh.protocol.messages import Publish, Report, StreamInfo, TrackInfo
+from relaymesh.protocol.messages import PublicationInfo, Publish, Report, TrackInfo
 from relaymesh.topology import parse_topology
 from tests.controller.fake_mesh import FakeMesh
 
@@ -74,7 +74,7 @@ async def test_edges_are_ranked_with_their_terms() -> None:
 
 async def test_the_room_draws_its_clients_together() -> None:
     fake = mesh()
-    fake.tell("tyo-1", Publish(1, StreamInfo("demo", "alice", (TrackInfo(0, "video", "VP8", 90_000),))))
+    fake.tell("tyo-1", Publish(1, PublicationInfo("demo", "alice", (TrackInfo(0, "video", "VP8", 90_000),))))
     async with client(fake) as http:
         edges = {edge["name"]: edge["terms"]["mesh"] for edge in await ask(http, lat=50, lon=8)}
         assert edges["tyo-1"] == 0.0

@@ -13,9 +13,9 @@ from relaymesh.controller.plan import Plan
 from relaymesh.protocol.bitstring import decode_set, encode_set, members, set_of
 from relaymesh.protocol.messages import (
     HitlessWays,
+    ParticipantName,
+    PublicationInfo,
     Publish,
-    StreamInfo,
-    StreamName,
     Subscribe,
     TrackInfo,
     Way,
@@ -141,10 +141,10 @@ def test_the_controller_tells_the_ingress_before_it_activates_a_plan() -> None:
     for one, other in ("ab", "bd", "ac", "cd"):
         mesh.wire(one, other, 10.0 if "b" in (one, other) else 20.0)
     mesh.run(3.0)
-    info = StreamInfo("r", "alice", (TrackInfo(1, "audio", "opus", 48_000, 2, hitless=True),))
+    info = PublicationInfo("r", "alice", (TrackInfo(1, "audio", "opus", 48_000, 2, hitless=True),))
     a, b, c, d = (mesh.nodes[name] for name in "abcd")
     mesh.tell("a", Publish(1, info))
-    mesh.tell("d", Subscribe(1, StreamName("r", "alice")))
+    mesh.tell("d", Subscribe(1, ParticipantName("r", "alice")))
     mesh.run(1.0)
     [ways] = a.said(HitlessWays)
     assert isinstance(ways, HitlessWays) and c.index is not None and d.index is not None

@@ -13,10 +13,10 @@ from relaymesh.protocol.messages import (
     Delta,
     Join,
     Links,
+    ParticipantName,
+    PublicationInfo,
     Refused,
     Snapshot,
-    StreamInfo,
-    StreamName,
     Subscribe,
     SubscribeReply,
     Welcome,
@@ -24,7 +24,7 @@ from relaymesh.protocol.messages import (
 from relaymesh.topology import parse_topology
 from tests.controller.fake_mesh import SECRET, FakeMesh
 
-STREAM, INFO = StreamName("room", "ann"), StreamInfo("room", "ann", ())
+STREAM, INFO = ParticipantName("room", "ann"), PublicationInfo("room", "ann", ())
 
 
 def triangle(**options: float) -> FakeMesh:
@@ -136,7 +136,7 @@ def test_a_lapsed_leader_goes_on_with_known_rooms_and_known_nodes_only() -> None
     mesh.run(1)
     mesh.tell("c", Subscribe(5, STREAM))
     reply = mesh.nodes["c"].said(SubscribeReply)[-1]
-    assert isinstance(reply, SubscribeReply) and reply.stream == INFO
+    assert isinstance(reply, SubscribeReply) and reply.publication == INFO
     assert mesh.nodes["a"].forwards[STREAM] == [mesh.nodes["c"].index]
     mesh.disconnect("b")
     mesh.connect("b")

@@ -27,8 +27,8 @@ from relaymesh.protocol.messages import (
     Address,
     Join,
     NodeMessage,
+    ParticipantName,
     Report,
-    StreamName,
     Subscribe,
     TablesHeld,
     encode_message,
@@ -136,7 +136,7 @@ async def test_a_node_that_does_not_drain_loses_its_channel_and_delays_nobody(
         await slow.get_message()
         # From here on slow asks and never listens: trio-websocket's client
         # reads one message ahead and then stops.
-        said = await say_until_closed(slow, Subscribe(1, StreamName("demo", "nobody")), 20_000)
+        said = await say_until_closed(slow, Subscribe(1, ParticipantName("demo", "nobody")), 20_000)
         assert said < 20_000
         await trio.testing.wait_all_tasks_blocked()
         assert here.channels.counters["channel-overflow"] == 1

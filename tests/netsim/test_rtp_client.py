@@ -10,14 +10,14 @@ import pytest
 from relaymesh.netsim.rtp_client import CONNECT_LIMIT, CONSENT_LIMIT, AnswerError, RtpClient, Section
 from relaymesh.netsim.rtp_client import answered_sources as sources_of
 from relaymesh.node.core import NodeCore
-from relaymesh.protocol.messages import StreamName
+from relaymesh.protocol.messages import ParticipantName
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.rtp import build_rtp, parse_rtp
 from relaymesh.webrtc.sdp import parse_offer
 from tests.node.mesh import make_core
 
 OWN = Certificate.generate(1_700_000_000)
-NAME = StreamName("room", "alice")
+NAME = ParticipantName("room", "alice")
 MEDIA = [Section("audio", 1001), Section("video", 2001, 2002)]
 
 

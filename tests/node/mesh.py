@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from relaymesh.node.core import CoreEvent, NodeCore
 from relaymesh.node.offers import MediaEndpoint, Negotiator
-from relaymesh.node.streams import Stream
+from relaymesh.node.publications import Stream
 from relaymesh.protocol.bitstring import encode_set
 from relaymesh.protocol.frames import HOP_LIMIT, MediaFrame
 from relaymesh.protocol.messages import (
@@ -19,10 +19,10 @@ from relaymesh.protocol.messages import (
     LinkConfig,
     Links,
     NodeMessage,
+    ParticipantName,
+    PublicationInfo,
     Route,
     Snapshot,
-    StreamInfo,
-    StreamName,
     TrackInfo,
     Welcome,
 )
@@ -31,7 +31,7 @@ from relaymesh.webrtc.certificate import Certificate
 CERTIFICATE = Certificate.generate(1_700_000_000)
 VIDEO = TrackInfo(7, "video", "VP8", 90_000)
 AUDIO = TrackInfo(8, "audio", "opus", 48_000, 2)
-NAME = StreamName("room", "alice")
+NAME = ParticipantName("room", "alice")
 
 
 def make_core(seed: int = 1, *, max_sessions: int = 100, now: float = 0.0) -> NodeCore:
@@ -101,7 +101,7 @@ class Mesh:
     def hold(self, at: int, ingress: int) -> Stream:
         """The stream as an edge holds it after its subscription was answered."""
         core = self.cores[at]
-        core._hold_remote(StreamInfo(NAME.room, NAME.participant, (VIDEO, AUDIO)), ingress, self.now)
+        core._hold_remote(PublicationInfo(NAME.room, NAME.participant, (VIDEO, AUDIO)), ingress, self.now)
         stream = core.streams.get(NAME)
         assert stream is not None
         return stream

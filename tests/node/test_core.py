@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from relaymesh.node.core import NodeCore, PublishAnswered, SessionEnded
-from relaymesh.node.streams import Stream
+from relaymesh.node.publications import Stream
 from relaymesh.protocol.bitstring import encode_set
 from relaymesh.protocol.messages import (
     MAX_MESSAGE_BYTES,
@@ -15,10 +15,10 @@ from relaymesh.protocol.messages import (
     Join,
     LinkConfig,
     Links,
+    ParticipantName,
+    PublicationInfo,
     Publish,
     PublishReply,
-    StreamInfo,
-    StreamName,
     Subscribe,
     SubscribeReply,
     TrackInfo,
@@ -31,11 +31,11 @@ from tests.node.browser import offer_text
 from tests.node.mesh import AUDIO, NAME, VIDEO, Mesh, make_core
 
 WELCOME = Welcome(1, 100.0, 600.0, 1000.0)
-BOB = StreamName("room", "bob")
-REMOTE = StreamInfo(BOB.room, BOB.participant, (VIDEO, AUDIO))
+BOB = ParticipantName("room", "bob")
+REMOTE = PublicationInfo(BOB.room, BOB.participant, (VIDEO, AUDIO))
 
 
-def publish(core: NodeCore, name: StreamName = NAME, now: float = 0.0):
+def publish(core: NodeCore, name: ParticipantName = NAME, now: float = 0.0):
     session, _ = core.publish(name, offer_text("chromium-whip"), ("VP8",), now)
     return session
 
@@ -64,7 +64,7 @@ def test_what_changed_between_the_join_and_its_welcome_is_said_after_it() -> Non
     assert [info.participant for info in join["published"]] == [NAME.participant]
     assert join["subscribed"] == (BOB,)
     core.end_session(before, "the client left", 1.0)
-    after = publish(core, StreamName("room", "carol"), 1.0)
+    after = publish(core, ParticipantName("room", "carol"), 1.0)
     for now in (2.0, 8.0):
         core.handle_timeout(now)  # nobody plays Bob's stream: it is given back
     core.poll_messages()  # there is no channel that would take them
@@ -89,10 +89,10 @@ def test_a_join_fits_one_message_and_the_rest_is_said_after_the_welcome() -> Non
     track = TrackInfo(60_000, "video", "V" * 32, 1_000_000, 255, "x" * 512)
     for k in range(400):
         name = f"{k:064}"
-        published = Stream(StreamName(name, name), "local", 1)
+        published = Stream(ParticipantName(name, name), "local", 1)
         published.set_tracks(tuple(msgspec.structs.replace(track, track=60_000 + n) for n in range(8)))
         core.streams.add(published)
-        core.handle_message(SubscribeReply(k, StreamInfo("room", name, (VIDEO,)), 7), 0.0)
+        core.handle_message(SubscribeReply(k, PublicationInfo("room", name, (VIDEO,)), 7), 0.0)
     core.handle_disconnected()
     state = core.join_state()
     join = Join(1, "n" * 64, "r" * 64, "t" * 4096, "b" * 64, Address("::1", 1), "u" * 512, **state)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from relaymesh.node.core import NodeCore, SessionEnded
 from relaymesh.node.offers import SignallingError
 from relaymesh.protocol.messages import (
+    ParticipantName,
     Publish,
-    StreamName,
     Subscribe,
     SubscribeReply,
     Unpublish,
@@ -23,7 +23,7 @@ from relaymesh.webrtc.rtp import rtx_unwrap
 from tests.node.browser import Browser, exchange, offer_text
 from tests.node.mesh import make_core
 
-ALICE = StreamName("demo", "alice")
+ALICE = ParticipantName("demo", "alice")
 KEY, DELTA = b"\x10\x00\x00key", b"\x10\x01\x00delta"
 
 
@@ -301,7 +301,7 @@ def test_a_full_node_says_so():
 
 
 def test_a_remote_stream_nobody_plays_is_given_back(stage):
-    name = StreamName("demo", "bob")
+    name = ParticipantName("demo", "bob")
     request = stage.core.subscribe(name)
     info = Stage().core  # another node's stream, described
     info.publish(name, offer_text("chromium-whip"), ("VP8",), 0.0)

@@ -1,7 +1,7 @@
 """What a player is sent: numbering, retransmission, a source that changes, sender reports."""
 
 from relaymesh.node.egress import ASKED_BURST, ASKED_PER_S, EgressNumbers, EgressTrack
-from relaymesh.node.streams import MediaClock, Stream
+from relaymesh.node.publications import MediaClock, Stream
 from relaymesh.protocol.frames import EXTENSION_VIDEO_ORIENTATION
 from relaymesh.protocol.messages import TrackInfo
 from relaymesh.webrtc import vp8

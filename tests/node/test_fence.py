@@ -13,8 +13,8 @@ from relaymesh.protocol.messages import (
     Delta,
     Forward,
     Links,
+    ParticipantName,
     Snapshot,
-    StreamName,
     Welcome,
 )
 from tests.node.mesh import make_core
@@ -42,7 +42,7 @@ def test_a_lower_epoch_is_refused_and_an_equal_or_higher_one_is_not(
 def test_what_carries_no_epoch_passes_and_moves_nothing() -> None:
     fence = Fence()
     fence.highest = 6
-    assert fence.admits(Forward(StreamName("r", "p"), b""))
+    assert fence.admits(Forward(ParticipantName("r", "p"), b""))
     assert fence.highest == 6
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.node.streams import MediaClock
+from relaymesh.node.publications import MediaClock
 from relaymesh.protocol.bitstring import encode_set
 from relaymesh.protocol.control import ControlMessage
 from relaymesh.protocol.frames import HOP_LIMIT

@@ -7,7 +7,7 @@ import pytest
 from relaymesh.node.hitless import GENERATIONS_KEPT, WayTable
 from relaymesh.protocol.bitstring import encode_set, set_of
 from relaymesh.protocol.frames import HOP_LIMIT, MediaFrame
-from relaymesh.protocol.messages import HitlessWays, StreamInfo, TrackInfo, Way, Welcome
+from relaymesh.protocol.messages import HitlessWays, PublicationInfo, TrackInfo, Way, Welcome
 from tests.node.mesh import NAME, VIDEO, Mesh, Recorder, make_core, video_frame
 
 MARKED = TrackInfo(8, "audio", "opus", 48_000, 2, hitless=True)
@@ -42,7 +42,7 @@ class Audience:
         self.heard: dict[int, Recorder] = {}
         for edge in (4, 5):
             held = self.mesh.hold(edge, 1)
-            held.set_tracks(StreamInfo("r", "a", (VIDEO, MARKED)).tracks)
+            held.set_tracks(PublicationInfo("r", "a", (VIDEO, MARKED)).tracks)
             self.heard[edge] = Recorder()
             held.tracks[MARKED.track].main.takers.append(self.heard[edge])
         if ways is not None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.node.ingress import MAX_MISSING, IngressTrack
-from relaymesh.node.streams import Stream
+from relaymesh.node.publications import Stream
 from relaymesh.protocol.frames import EXTENSION_AUDIO_LEVEL, MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.rtcp import SenderReport

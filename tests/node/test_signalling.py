@@ -6,7 +6,7 @@ import trio
 
 from relaymesh.node.offers import SignallingError
 from relaymesh.node.signalling import MAX_OFFER_BYTES, make_app
-from relaymesh.protocol.messages import StreamName
+from relaymesh.protocol.messages import ParticipantName
 
 SDP = {"content-type": "application/sdp"}
 
@@ -60,7 +60,7 @@ async def test_whip_creates_a_session(node, http):
     assert answer.headers["content-type"] == "application/sdp"
     assert answer.headers["location"] == "/session/abc"
     assert answer.headers["etag"].startswith('"')
-    assert node.calls == [("publish", StreamName("demo", "alice"), "v=0 offer", ("H264", "VP8"))]
+    assert node.calls == [("publish", ParticipantName("demo", "alice"), "v=0 offer", ("H264", "VP8"))]
 
 
 async def test_whep_creates_a_session_and_delete_ends_it(node, http):
@@ -146,5 +146,5 @@ async def test_a_body_that_does_not_come_is_waited_for_only_so_long(node, http, 
 async def test_a_publisher_may_ask_for_hitless_tracks(node, http):
     answer = await http.post("/whip/demo/alice?hitless=all", content="v=0 offer", headers=SDP)
     assert answer.status_code == 201
-    assert node.calls == [("publish", StreamName("demo", "alice"), "v=0 offer", ("VP8", "H264"), "all")]
+    assert node.calls == [("publish", ParticipantName("demo", "alice"), "v=0 offer", ("VP8", "H264"), "all")]
     assert (await http.post("/whip/demo/alice?hitless=yes", content="v=0", headers=SDP)).status_code == 400

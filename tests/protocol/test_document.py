@@ -37,8 +37,8 @@ MESSAGES = typing.get_args(messages.NodeMessage) + typing.get_args(messages.Cont
 STRUCTURES = (
     messages.Address,
     messages.TrackInfo,
-    messages.StreamInfo,
-    messages.StreamName,
+    messages.PublicationInfo,
+    messages.ParticipantName,
     messages.LinkConfig,
     messages.LinkReport,
     messages.Route,

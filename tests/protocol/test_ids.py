@@ -1,6 +1,6 @@
 import pytest
 
-from relaymesh.protocol.ids import StreamId, TrackId, is_name, name_hash, stream_id
+from relaymesh.protocol.ids import ParticipantId, TrackId, is_name, name_hash, participant_id
 
 
 @pytest.mark.parametrize("name", ["a", "Room-1", "eu.west_2", "0" * 64])
@@ -16,6 +16,6 @@ def test_what_is_no_name(name: str) -> None:
 def test_a_stream_is_the_hash_of_its_names() -> None:
     # printf demo | b2sum -l 64
     assert name_hash("demo") == 0x8CF40C6846431C20
-    assert stream_id("demo", "alice") == StreamId(name_hash("demo"), name_hash("alice"))
+    assert participant_id("demo", "alice") == ParticipantId(name_hash("demo"), name_hash("alice"))
     assert name_hash("demo") != name_hash("Demo")
-    assert TrackId(1, 2, 3).stream == StreamId(1, 2)
+    assert TrackId(1, 2, 3).stream == ParticipantId(1, 2)

@@ -182,7 +182,7 @@ def test_a_measurement_is_a_number_in_its_range(value: float) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a\n", "a" * 65, "ä", "a/b"])
 def test_a_name_is_a_name(name: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        decode_node_message(encode_message(messages.Subscribe(1, messages.StreamName("room", name))))
+        decode_node_message(encode_message(messages.Subscribe(1, messages.ParticipantName("room", name))))
     assert caught.value.reason == "invalid"
 
 

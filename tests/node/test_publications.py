@@ -3,15 +3,15 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.node.streams import (
+from relaymesh.node.publications import (
     CACHE_PACKETS,
     KEYFRAME_INTERVAL,
     KEYFRAME_RETRY,
     KeyframeWish,
+    PublicationTable,
     Stream,
-    StreamTable,
 )
-from relaymesh.protocol.messages import StreamName, TrackInfo
+from relaymesh.protocol.messages import ParticipantName, TrackInfo
 from tests.node.mesh import AUDIO, NAME, VIDEO, Recorder, video_frame
 
 
@@ -90,14 +90,14 @@ def test_a_stream_that_stays_keeps_its_packets_and_a_changed_track_does_not():
 
 
 def test_the_table_finds_streams_by_name_and_by_number():
-    table = StreamTable(limit=1)
+    table = PublicationTable(limit=1)
     stream = make_stream()
     table.add(stream)
     assert table.full
     assert table.get(NAME) is stream
     assert table.by_id(stream.id) is stream
     assert table.track(stream.tracks[VIDEO.track].id) is stream.tracks[VIDEO.track]
-    assert table.get(StreamName("room", "bob")) is None
+    assert table.get(ParticipantName("room", "bob")) is None
     other = make_stream()
     table.remove(other)
     assert table.get(NAME) is stream, "only the stream itself can be removed, not one of its name"

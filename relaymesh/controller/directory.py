@@ -1,14 +1,14 @@
-"""The directory of streams: where each enters the mesh, and which edges want it.
+"""The directory of publications: where each enters the mesh, and which edges want it.
 
 In: publish and subscribe messages of known nodes, what nodes announce when they
-(re)join, and who is gone. Out: replies, and one :class:`Forward` to a stream's
+(re)join, and who is gone. Out: replies, and one :class:`Forward` to a publication's
 ingress whenever the set of edges that want it changed; all forwarding after
-that is the nodes' own. A stream has one ingress. While that one is alive nobody
-else can publish the stream; when it died, the stream is kept for a while so that
+that is the nodes' own. A publication has one ingress. While that one is alive nobody
+else can publish the publication; when it died, the publication is kept for a while so that
 its publisher can enter elsewhere and the players go on. All of this is soft
 state: nodes announce it again, so a restarted controller learns it anew, and
 says nothing that would stop media until they had the time to (``hold``).
-This module knows indexes and names of streams; no channels, links or routes.
+This module knows indexes and names of publications; no channels, links or routes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from relaymesh.protocol.messages import (
     Close,
     ControllerMessage,
     Forward,
+    ParticipantName,
+    PublicationEnded,
+    PublicationInfo,
+    PublicationMoved,
     Publish,
     PublishReply,
-    StreamEnded,
-    StreamInfo,
-    StreamMoved,
-    StreamName,
     Subscribe,
     SubscribeReply,
 )
 
-MAX_STREAMS = 100_000
+MAX_PUBLICATIONS = 100_000
 # As many as one Join can announce: what a node could not announce again it must not have.
-_LEGS_AT_ONCE = 4096  # streams
+_LEGS_AT_ONCE = 4096  # publications
 MAX_PER_NODE = 10_000
 
 Key: TypeAlias = tuple[str, str]  # room, participant
@@ -43,8 +43,8 @@ Told: TypeAlias = list[tuple[int, ControllerMessage]]  # (index of the node, wha
 
 
 @dataclass(frozen=True, slots=True)
-class StreamLeg:
-    """A stream on its way to one edge that wants it."""
+class PublicationLeg:
+    """A publication on its way to one edge that wants it."""
 
     room: str
     participant: str
@@ -53,18 +53,18 @@ class StreamLeg:
 
 
 @dataclass(slots=True)
-class Stream:
+class Entry:
     """One entry. Without an ingress it waits: for its publisher to come back, or to show up at all."""
 
-    info: StreamInfo | None = None
+    info: PublicationInfo | None = None
     ingress: int | None = None
     edges: int = 0  # bit set of the nodes that want it, the ingress among them if it has players
     changed_at: float = 0.0  # when it last entered the mesh
     waits_until: float | None = None  # without an ingress: when its players are given up
 
 
-class Rooms:
-    """All streams, found by name, by ingress and by edge."""
+class Directory:
+    """All publications, found by name, by ingress and by edge."""
 
     def __init__(
         self,
@@ -72,68 +72,68 @@ class Rooms:
         name_of: Callable[[int], str],
         *,
         wait_s: float = 10.0,
-        max_streams: int = MAX_STREAMS,
+        max_publications: int = MAX_PUBLICATIONS,
         max_per_node: int = MAX_PER_NODE,
     ) -> None:
         self._is_alive = is_alive
         self._name_of = name_of
         self._wait_s = wait_s
-        self._max_streams = max_streams
+        self._max_publications = max_publications
         self._max_per_node = max_per_node
-        self._streams: dict[Key, Stream] = {}
+        self._entries: dict[Key, Entry] = {}
         self._published: dict[int, set[Key]] = {}
         self._wanted: dict[int, set[Key]] = {}
         self._by_room: dict[str, set[Key]] = {}
         self._waiting: set[Key] = set()
         self._next_due: float | None = None
-        self._owed: set[Key] | None = None  # streams whose Forward is held back; None: nothing is
+        self._owed: set[Key] | None = None  # publications whose Forward is held back; None: nothing is
         self._changed: set[int] = set()  # ingresses of hitless tracks whose edges may have changed
 
     # --- what nodes ask ----------------------------------------------------------------------
 
     def handle_publish(self, index: int, message: Publish, now: float) -> Told:
-        """A stream wants to enter at *index*."""
-        reason = self._conflict(index, message.stream)
+        """A publication wants to enter at *index*."""
+        reason = self._conflict(index, message.publication)
         told: Told = [(index, PublishReply(message.request, reason))]
         if reason:
             return told
-        told += self._enter(index, message.stream, now)
-        key = _key(message.stream)
+        told += self._enter(index, message.publication, now)
+        key = _key(message.publication)
         # What is new at a node goes nowhere: that nobody wants it needs no word.
-        return told + self._forward(key) if self._streams[key].edges else told
+        return told + self._forward(key) if self._entries[key].edges else told
 
-    def handle_unpublish(self, index: int, name: StreamName) -> Told:
-        """The stream ended at *index*."""
+    def handle_unpublish(self, index: int, name: ParticipantName) -> Told:
+        """The publication ended at *index*."""
         key = _key(name)
         if key not in self._published.get(index, ()):
             return []
         return self._end(key)
 
     def handle_subscribe(self, index: int, message: Subscribe) -> Told:
-        """A player at *index* wants a stream."""
-        key = _key(message.stream)
-        stream = self._streams.get(key)
+        """A player at *index* wants a publication."""
+        key = _key(message.participant)
+        entry = self._entries.get(key)
         wanted = self._wanted.setdefault(index, set())
         if (
-            stream is None
-            or stream.info is None
-            or stream.ingress is None
-            or not self._is_alive(stream.ingress)
+            entry is None
+            or entry.info is None
+            or entry.ingress is None
+            or not self._is_alive(entry.ingress)
             or (key not in wanted and len(wanted) >= self._max_per_node)
         ):
             return [(index, SubscribeReply(message.request))]
-        told: Told = [(index, SubscribeReply(message.request, stream.info, stream.ingress))]
-        return told + self._want(index, key, stream)
+        told: Told = [(index, SubscribeReply(message.request, entry.info, entry.ingress))]
+        return told + self._want(index, key, entry)
 
-    def handle_unsubscribe(self, index: int, name: StreamName) -> Told:
-        """Nobody at *index* wants the stream any more."""
+    def handle_unsubscribe(self, index: int, name: ParticipantName) -> Told:
+        """Nobody at *index* wants the publication any more."""
         return self._unwant(index, _key(name))
 
     def handle_announce(
         self,
         index: int,
-        published: Iterable[StreamInfo],
-        subscribed: Iterable[StreamName],
+        published: Iterable[PublicationInfo],
+        subscribed: Iterable[ParticipantName],
         *,
         absent_since: float | None,
         now: float,
@@ -152,7 +152,7 @@ class Rooms:
             if reason:
                 told.append((index, Close(_name(key), reason)))
                 continue
-            unchanged = key in self._published.get(index, ()) and self._streams[key].info == info
+            unchanged = key in self._published.get(index, ()) and self._entries[key].info == info
             told += [] if unchanged else self._enter(index, info, now)
             told += self._forward(key)  # also an empty set: it may have missed the last edge's leaving
         wishes = {_key(name) for name in subscribed}
@@ -165,7 +165,7 @@ class Rooms:
     # --- who is gone -------------------------------------------------------------------------
 
     def handle_gone(self, index: int) -> Told:
-        """The node is gone for good: its streams end, and it wants nothing."""
+        """The node is gone for good: its publications end, and it wants nothing."""
         told: Told = []
         for key in sorted(self._published.get(index, ())):
             told += self._end(key)
@@ -178,7 +178,7 @@ class Rooms:
     # --- holding back ------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Send no Forward until :meth:`release`: an edge not heard of yet may still want the stream."""
+        """Send no Forward until :meth:`release`: an edge not heard of yet may still want the entry."""
         if self._owed is None:
             self._owed = set()
 
@@ -187,7 +187,7 @@ class Rooms:
         owed, self._owed = self._owed or set(), None
         told: Told = []
         for key in sorted(owed):
-            if key in self._streams:
+            if key in self._entries:
                 told += self._forward(key)
         return told
 
@@ -197,15 +197,15 @@ class Rooms:
         return self._next_due
 
     def handle_timeout(self, now: float) -> Told:
-        """End streams whose publisher did not come back."""
+        """End publications whose publisher did not come back."""
         if self._next_due is None or now < self._next_due:
             return []
         told: Told = []
         for key in sorted(self._waiting):
-            waits_until = self._streams[key].waits_until
+            waits_until = self._entries[key].waits_until
             if waits_until is not None and now >= waits_until:
                 told += self._end(key)
-        waits = (self._streams[key].waits_until for key in self._waiting)
+        waits = (self._entries[key].waits_until for key in self._waiting)
         self._next_due = min((due for due in waits if due is not None), default=None)
         return told
 
@@ -217,41 +217,41 @@ class Rooms:
         return changed
 
     def hitless_edges(self, ingress: int) -> int:
-        """The edges, as a set, that want streams with hitless tracks from *ingress*."""
+        """The edges, as a set, that want publications with hitless tracks from *ingress*."""
         edges = 0
         for key in self._published.get(ingress, ()):
-            stream = self._streams[key]
-            if stream.edges & ~edges and _is_hitless(stream.info):
-                edges |= stream.edges
+            entry = self._entries[key]
+            if entry.edges & ~edges and _is_hitless(entry.info):
+                edges |= entry.edges
         return edges & ~(1 << ingress)
 
-    def streams(self) -> dict[Key, Stream]:
-        """All streams that have an ingress, by name, in the order in which they came; a copy."""
-        return {key: stream for key, stream in self._streams.items() if stream.ingress is not None}
+    def publications(self) -> dict[Key, Entry]:
+        """All publications that have an ingress, by name, in the order in which they came; a copy."""
+        return {key: entry for key, entry in self._entries.items() if entry.ingress is not None}
 
     def edges_of(self, room: str) -> int:
         """The nodes, as a bit set, at which anybody of *room* publishes or plays."""
         edges = 0
         for key in self._by_room.get(room, ()):
-            stream = self._streams[key]
-            edges |= stream.edges | (0 if stream.ingress is None else 1 << stream.ingress)
+            entry = self._entries[key]
+            edges |= entry.edges | (0 if entry.ingress is None else 1 << entry.ingress)
         return edges
 
-    def legs(self) -> Parts[tuple[StreamLeg, ...]]:
-        """All ways from an ingress to an edge that wants the stream."""
-        legs: list[StreamLeg] = []
-        for number, key in enumerate(list(self._streams)):
+    def legs(self) -> Parts[tuple[PublicationLeg, ...]]:
+        """All ways from an ingress to an edge that wants the entry."""
+        legs: list[PublicationLeg] = []
+        for number, key in enumerate(list(self._entries)):
             if number % _LEGS_AT_ONCE == 0:
                 yield
-            stream = self._streams.get(key)
-            if stream is not None and stream.ingress is not None:
-                edges = members(stream.edges)
-                legs += (StreamLeg(*key, stream.ingress, edge) for edge in edges if edge != stream.ingress)
+            entry = self._entries.get(key)
+            if entry is not None and entry.ingress is not None:
+                edges = members(entry.edges)
+                legs += (PublicationLeg(*key, entry.ingress, edge) for edge in edges if edge != entry.ingress)
         return tuple(legs)
 
     def debug_state(self) -> dict[str, object]:
         return {
-            "streams": len(self._streams),
+            "publications": len(self._entries),
             "waiting": sorted("/".join(key) for key in self._waiting),
             "holding": self._owed is not None,
             "published_per_node": {index: len(keys) for index, keys in self._published.items() if keys},
@@ -260,68 +260,68 @@ class Rooms:
 
     # --- changes -----------------------------------------------------------------------------
 
-    def _conflict(self, index: int, info: StreamInfo) -> str:
+    def _conflict(self, index: int, info: PublicationInfo) -> str:
         """Why *index* may not publish *info*; empty when it may."""
         numbers = [track.track for track in info.tracks]
         if len(set(numbers)) != len(numbers):
             return "two tracks have the same number"
-        stream = self._streams.get(_key(info))
-        if stream is None or stream.ingress != index:
-            if stream is not None and stream.ingress is not None and self._is_alive(stream.ingress):
-                return f"the stream is published at {self._name_of(stream.ingress)}"
+        entry = self._entries.get(_key(info))
+        if entry is None or entry.ingress != index:
+            if entry is not None and entry.ingress is not None and self._is_alive(entry.ingress):
+                return f"it is published at {self._name_of(entry.ingress)}"
             if len(self._published.get(index, ())) >= self._max_per_node:
-                return "this node publishes as many streams as it may"
-            if stream is None and len(self._streams) >= self._max_streams:
-                return "the mesh carries as many streams as it may"
+                return "this node publishes as many publications as it may"
+            if entry is None and len(self._entries) >= self._max_publications:
+                return "the mesh carries as many publications as it may"
         return ""
 
-    def _enter(self, index: int, info: StreamInfo, now: float) -> Told:
+    def _enter(self, index: int, info: PublicationInfo, now: float) -> Told:
         key = _key(info)
-        stream = self._streams.get(key) or self._add(key)
-        if stream.ingress is not None and stream.ingress != index:
-            self._published[stream.ingress].discard(key)
-        stream.info, stream.ingress = info, index
-        stream.changed_at, stream.waits_until = now, None
+        entry = self._entries.get(key) or self._add(key)
+        if entry.ingress is not None and entry.ingress != index:
+            self._published[entry.ingress].discard(key)
+        entry.info, entry.ingress = info, index
+        entry.changed_at, entry.waits_until = now, None
         self._waiting.discard(key)
         self._published.setdefault(index, set()).add(key)
-        moved = StreamMoved(info, index)
-        return [(edge, moved) for edge in members(stream.edges) if edge != index]
+        moved = PublicationMoved(info, index)
+        return [(edge, moved) for edge in members(entry.edges) if edge != index]
 
     def _forward(self, key: Key) -> Told:
-        """Tell the ingress which edges want the stream, as a whole set."""
-        ingress = self._streams[key].ingress
-        if ingress is not None and _is_hitless(self._streams[key].info):
+        """Tell the ingress which edges want the publication, as a whole set."""
+        ingress = self._entries[key].ingress
+        if ingress is not None and _is_hitless(self._entries[key].info):
             self._changed.add(ingress)
         if self._owed is not None:
             self._owed.add(key)
             return []
-        stream = self._streams[key]
-        if stream.ingress is None:
+        entry = self._entries[key]
+        if entry.ingress is None:
             return []
-        remote = stream.edges & ~(1 << stream.ingress)
-        return [(stream.ingress, Forward(_name(key), encode_set(remote)))]
+        remote = entry.edges & ~(1 << entry.ingress)
+        return [(entry.ingress, Forward(_name(key), encode_set(remote)))]
 
-    def _want(self, index: int, key: Key, stream: Stream) -> Told:
+    def _want(self, index: int, key: Key, entry: Entry) -> Told:
         bit = 1 << index
-        if stream.edges & bit:
+        if entry.edges & bit:
             return []
-        stream.edges |= bit
+        entry.edges |= bit
         self._wanted.setdefault(index, set()).add(key)
-        return [] if index == stream.ingress else self._forward(key)
+        return [] if index == entry.ingress else self._forward(key)
 
     def _rewant(self, index: int, key: Key, absent_since: float | None, now: float) -> Told:
         """A player that was there before *index* (re)joined."""
-        stream = self._streams.get(key)
-        if stream is None:
-            if len(self._streams) >= self._max_streams:
-                return [(index, StreamEnded(_name(key)))]
-            stream = self._add(key)
-            self._wait(key, stream, now)
-        told = self._want(index, key, stream)
-        if stream.info is None or stream.ingress is None or stream.ingress == index:
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= self._max_publications:
+                return [(index, PublicationEnded(_name(key)))]
+            entry = self._add(key)
+            self._wait(key, entry, now)
+        told = self._want(index, key, entry)
+        if entry.info is None or entry.ingress is None or entry.ingress == index:
             return told
-        if absent_since is None or stream.changed_at >= absent_since:
-            told.append((index, StreamMoved(stream.info, stream.ingress)))
+        if absent_since is None or entry.changed_at >= absent_since:
+            told.append((index, PublicationMoved(entry.info, entry.ingress)))
         return told
 
     def _unwant(self, index: int, key: Key) -> Told:
@@ -329,49 +329,49 @@ class Rooms:
         if wanted is None or key not in wanted:
             return []
         wanted.discard(key)
-        stream = self._streams[key]
-        stream.edges &= ~(1 << index)
-        if stream.ingress is None and stream.edges == 0:
+        entry = self._entries[key]
+        entry.edges &= ~(1 << index)
+        if entry.ingress is None and entry.edges == 0:
             self._remove(key)
             return []
-        return [] if index == stream.ingress else self._forward(key)
+        return [] if index == entry.ingress else self._forward(key)
 
     def _orphan(self, key: Key, now: float) -> None:
-        """The ingress does not have the stream any more: its players wait for the publisher to come back."""
-        stream = self._streams[key]
-        assert stream.ingress is not None, "only a published stream can lose its ingress"
-        self._published[stream.ingress].discard(key)
-        stream.ingress = None
-        if stream.edges:
-            self._wait(key, stream, now)
+        """The ingress does not have the publication any more: its players wait for the publisher to come back."""
+        entry = self._entries[key]
+        assert entry.ingress is not None, "only a publication can lose its ingress"
+        self._published[entry.ingress].discard(key)
+        entry.ingress = None
+        if entry.edges:
+            self._wait(key, entry, now)
         else:
             self._remove(key)
 
-    def _wait(self, key: Key, stream: Stream, now: float) -> None:
-        due = stream.waits_until = now + self._wait_s
+    def _wait(self, key: Key, entry: Entry, now: float) -> None:
+        due = entry.waits_until = now + self._wait_s
         self._waiting.add(key)
         self._next_due = due if self._next_due is None else min(self._next_due, due)
 
     def _end(self, key: Key) -> Told:
-        """The stream is over: tell its players' edges."""
-        stream = self._streams[key]
-        ended = StreamEnded(_name(key))
-        edges = members(stream.edges)
+        """The publication is over: tell its players' edges."""
+        entry = self._entries[key]
+        ended = PublicationEnded(_name(key))
+        edges = members(entry.edges)
         for edge in edges:
             self._wanted[edge].discard(key)
-        ingress = stream.ingress
+        ingress = entry.ingress
         if ingress is not None:
             self._published[ingress].discard(key)
         self._remove(key)
         return [(edge, ended) for edge in edges]
 
-    def _add(self, key: Key) -> Stream:
+    def _add(self, key: Key) -> Entry:
         self._by_room.setdefault(key[0], set()).add(key)
-        stream = self._streams[key] = Stream()
-        return stream
+        entry = self._entries[key] = Entry()
+        return entry
 
     def _remove(self, key: Key) -> None:
-        del self._streams[key]
+        del self._entries[key]
         in_room = self._by_room[key[0]]
         in_room.discard(key)
         if not in_room:
@@ -379,13 +379,13 @@ class Rooms:
         self._waiting.discard(key)
 
 
-def _is_hitless(info: StreamInfo | None) -> bool:
+def _is_hitless(info: PublicationInfo | None) -> bool:
     return info is not None and any(track.hitless for track in info.tracks)
 
 
-def _key(name: StreamInfo | StreamName) -> Key:
+def _key(name: PublicationInfo | ParticipantName) -> Key:
     return name.room, name.participant
 
 
-def _name(key: Key) -> StreamName:
-    return StreamName(*key)
+def _name(key: Key) -> ParticipantName:
+    return ParticipantName(*key)

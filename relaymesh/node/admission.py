@@ -1,0 +1,146 @@
+"""Who may publish and play at a node, and how their sessions begin and end.
+
+In: offers of clients. Out: sessions added to the edge and their answers, or a
+:class:`~relaymesh.node.offers.SignallingError`; publications that begin and end with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relaymesh.node.directory import Directory
+from relaymesh.node.edge import Edge
+from relaymesh.node.encodings import Encoding
+from relaymesh.node.events import SessionEnded
+from relaymesh.node.forwarder import Forwarder
+from relaymesh.node.hitless import Hitless
+from relaymesh.node.offers import Answered, Negotiator, SignallingError
+from relaymesh.node.outbox import Outbox
+from relaymesh.node.publications import AnyPublication, LocalPublication, PublicationTable
+from relaymesh.node.session import Session
+from relaymesh.protocol.messages import ParticipantName, Unpublish
+
+PUBLISHER_SILENT = 5.0  # s; one that sent nothing for so long may be replaced by another
+
+
+class Admission:
+    """Makes and ends the sessions of a node."""
+
+    def __init__(
+        self,
+        negotiator: Negotiator,
+        publications: PublicationTable,
+        forwarder: Forwarder,
+        edge: Edge,
+        outbox: Outbox,
+        hitless: Hitless,
+        directory: Callable[[], Directory],
+    ) -> None:
+        """*hitless*: which tracks travel twice, where their publisher does not say; *directory* is asked late."""
+        self.negotiator = negotiator
+        self._publications = publications
+        self._forwarder = forwarder
+        self._edge = edge
+        self._outbox = outbox
+        self._hitless = hitless
+        self._directory = directory
+
+    def publish(
+        self,
+        name: ParticipantName,
+        offer_text: str,
+        prefer: tuple[str, ...],
+        now: float,
+        *,
+        hitless: Hitless | None = None,
+        credential: bytes = b"",
+    ) -> Answered:
+        """A client publishes here: its session and the SDP answer.
+
+        *hitless* goes before the node's own; who has the *credential* of the one who publishes by this name
+        takes over from it at once.
+
+        Raises:
+            SignallingError: 400 unreadable offer, 409 the name is in use, 422 no codec, 503 full.
+        """
+        offered = self.negotiator.read_offer(offer_text, now)
+        before = self._publications.get(name)
+        self._refuse_if_published(name, credential, now)
+        self._refuse_if_full(before)
+        taken = set(before.tracks) if before is not None else set()
+        chosen = self.negotiator.choose_tracks(offered, prefer, taken, hitless or self._hitless)
+        for session in self._edge.sessions():
+            if session.publication is not None and session.publication.name == name:
+                # The announcement that follows replaces it.
+                self.end_session(session, "replaced by a newer publisher", now, False)
+        publication = LocalPublication(name)
+        publication.credential = credential
+        publication.set_tracks(tuple(receiving.info for receiving in chosen.values()))
+        self._directory().add_local(publication, now)
+        answered = self.negotiator.publisher(
+            offered,
+            publication,
+            chosen,
+            originate=self._forwarder.originate,
+            clock_changed=self._on_clock,
+            now=now,
+        )
+        self._edge.add(answered.session)
+        return answered
+
+    def play(self, publication: AnyPublication, offer_text: str, now: float) -> Answered:
+        """A client plays *publication* here: its session and the SDP answer.
+
+        Raises:
+            SignallingError: 400 unreadable offer, 422 no codec, 503 full.
+        """
+        offered = self.negotiator.read_offer(offer_text, now)
+        if self._edge.full:
+            raise SignallingError(503, "this node is full; try another one")
+        answered = self.negotiator.player(
+            offered,
+            publication,
+            originate=self._forwarder.originate,
+            clock_changed=self._on_clock,
+            now=now,
+        )
+        self._edge.add(answered.session)
+        answered.session.play(publication)
+        return answered
+
+    def end_session(self, session: Session, reason: str, now: float, tell_controller: bool = True) -> None:
+        """Close a session for good; what it publishes ends with it."""
+        self._edge.remove(session, reason, now)
+        session.stop_playing()
+        publication = session.publication
+        if publication is not None and self._publications.get(publication.name) is publication:
+            self._directory().ended(publication, now)
+            if tell_controller:
+                self._outbox.tell(Unpublish(publication.name))
+        name = session.name
+        self._outbox.emit(SessionEnded(session.id, session.role, name.room, name.participant, reason))
+
+    def _refuse_if_published(self, name: ParticipantName, credential: bytes, now: float) -> None:
+        publication = self._directory().find(name)
+        if publication is None or (credential and credential == publication.credential):
+            return
+        fresh = any(
+            s.publication is publication and now - s.created_at < PUBLISHER_SILENT
+            for s in self._edge.sessions()
+        )
+        if now - publication.last_arrival < PUBLISHER_SILENT or fresh:
+            raise SignallingError(
+                409,
+                f"{name.participant} already publishes in {name.room}; stop that, use another name, "
+                "or come with the same bearer token",
+            )
+
+    def _refuse_if_full(self, publication: AnyPublication | None) -> None:
+        if self._edge.full or (publication is None and self._publications.full):
+            raise SignallingError(503, "this node is full; try another one")
+
+    def _on_clock(self, encoding: Encoding, now: float) -> None:
+        publication = encoding.track.publication
+        if isinstance(publication, LocalPublication):
+            edges = publication.demand.audience(encoding.track.number, encoding.number)
+            self._forwarder.originate_clock(encoding, edges, now)

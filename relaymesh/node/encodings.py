@@ -1,0 +1,293 @@
+"""One encoding of a track as a node holds it: recent packets, those since the last keyframe, takers.
+
+Its packets come from a WebRTC session here or from a link; that makes no
+difference to those who take them. Out: each packet once to every taker, a
+merged wish for a keyframe, and what somebody who joins now needs first.
+Nothing here decodes media or knows a socket.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from relaymesh.protocol.frames import MediaFrame
+from relaymesh.protocol.seqnum import Extender
+
+if TYPE_CHECKING:
+    from relaymesh.node.publications import Track
+
+CACHE_PACKETS = 1024  # a power of two; two seconds of 4 Mbit/s video
+OUTAGE = 0.08  # s without a packet of a relayed video,
+OUTAGE_PACKETS = 3  # and so many missing after it: nobody's picture goes on without a keyframe
+KEYFRAME_INTERVAL = 0.3  # s; a publisher is asked at most this often
+KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen
+# What a joiner needs: OBS and ffmpeg send a keyframe each 8 to 10 s by habit. At 1.5 Mbit/s 12 s are 2.3 MB.
+KEPT_SINCE_KEYFRAME = 12.0  # s
+KEPT_BYTES = 3_000_000
+# Packets that may still be on their way, being repaired: a hole among the newest is no reason not to begin.
+YOUNG_PACKETS = 32
+
+
+class Taker(Protocol):
+    """Takes an encoding's packets at this node."""
+
+    def take(self, frame: MediaFrame, now: float) -> None:
+        """One packet, in the order of arrival."""
+
+    def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
+        """Packets, from an extended sequence number on, left out upstream by intent; so many pictures."""
+
+    @property
+    def wanted_layers(self) -> tuple[int, int]:
+        """The highest (spatial, temporal) layer it wants."""
+
+
+class KeyframeWish:
+    """Merges everybody's wish for a keyframe into requests at a bounded rate.
+
+    Wishes arrive by :meth:`ask`; :meth:`due` says when one request must go
+    out; :meth:`seen` ends the wish. Between two requests lie at least
+    :data:`KEYFRAME_INTERVAL`; unanswered ones are repeated.
+    """
+
+    __slots__ = ("_asked_at", "_last_sent", "_wanted", "requests")
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._asked_at = -inf
+        self._last_sent = float("-inf")
+        self.requests = 0
+
+    def ask(self, now: float, *, patience: float = 0.0) -> None:
+        """Want a keyframe; with *patience* (seconds) only if none comes by itself within that time."""
+        if not self._wanted:
+            self._wanted = True
+            self._asked_at = now + patience
+        else:
+            self._asked_at = min(self._asked_at, now + patience)
+
+    def seen(self) -> None:
+        """A keyframe came."""
+        self._wanted = False
+
+    @property
+    def wanted(self) -> bool:
+        """A keyframe is waited for."""
+        return self._wanted
+
+    def next_timeout(self) -> float | None:
+        """When the next request is due; ``None`` while nobody wants one."""
+        if not self._wanted:
+            return None
+        # A new wish waits for the rate limit only, a repeated one for an answer.
+        gap = KEYFRAME_RETRY if self._last_sent >= self._asked_at else KEYFRAME_INTERVAL
+        return max(self._asked_at, self._last_sent + gap)
+
+    def due(self, now: float) -> bool:
+        """Whether a request must go out now; if so it counts as sent."""
+        at = self.next_timeout()
+        if at is None or at > now:
+            return False
+        self._last_sent = now
+        self.requests += 1
+        return True
+
+
+class SinceKeyframe:
+    """The packets of an encoding since its last keyframe, within bounds; empty where they do not fit."""
+
+    __slots__ = ("_began_at", "_bytes", "_frames", "_highest", "_skipped", "_start", "_timestamp")
+
+    def __init__(self) -> None:
+        self._frames: dict[int, MediaFrame] = {}
+        self._start: int | None = None  # the keyframe's first sequence number
+        self._timestamp = 0
+        self._began_at = -inf
+        self._highest = 0
+        self._bytes = 0
+        self._skipped = 0
+
+    def add(self, frame: MediaFrame, now: float) -> None:
+        """Keep *frame*, or begin anew with it."""
+        sequence = frame.sequence
+        if frame.keyframe and (
+            self._start is None or (sequence > self._start and frame.timestamp != self._timestamp)
+        ):
+            self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
+            self._frames, self._bytes, self._skipped, self._highest = {}, 0, 0, sequence
+        elif self._start is None or sequence < self._start:
+            return
+        self._frames[sequence] = frame
+        self._highest = max(self._highest, sequence)
+        self._bytes += len(frame.payload)
+        if self._bytes > KEPT_BYTES or now - self._began_at > KEPT_SINCE_KEYFRAME:
+            self.clear()
+
+    def skip(self, packets: int) -> None:
+        """So many packets were left out upstream by intent: they are not missing."""
+        self._skipped += packets
+
+    def clear(self) -> None:
+        """Forget them, until the next keyframe."""
+        self._frames, self._start, self._bytes, self._skipped = {}, None, 0, 0
+
+    def get(self, sequence: int) -> MediaFrame | None:
+        """The packet with this extended sequence number, if it is kept."""
+        return self._frames.get(sequence)
+
+    @property
+    def size_bytes(self) -> int:
+        """Payload bytes kept."""
+        return self._bytes
+
+    def frames(self) -> list[MediaFrame]:
+        """All of them in order, beginning with the keyframe; empty when one is missing for good."""
+        if self._start is None:
+            return []
+        expected = self._highest - self._start + 1 - self._skipped
+        if len(self._frames) < expected:
+            oldest_gap = next(
+                (n for n in range(self._start, self._highest + 1) if n not in self._frames), self._highest
+            )
+            if not self._skipped and oldest_gap < self._highest - YOUNG_PACKETS:
+                return []
+            if self._skipped and expected - len(self._frames) > YOUNG_PACKETS:
+                return []
+        return [self._frames[number] for number in sorted(self._frames)]
+
+
+class MediaClock:
+    """A sender report's pair: the publisher's NTP time and the RTP timestamp of the same instant."""
+
+    __slots__ = ("ntp", "received_at", "timestamp")
+
+    def __init__(self, ntp: int, timestamp: int, received_at: float) -> None:
+        self.ntp = ntp  # 64-bit NTP
+        self.timestamp = timestamp  # RTP units
+        self.received_at = received_at  # s, our clock, when it came
+
+
+class Encoding:
+    """One encoding of a track at this node."""
+
+    __slots__ = (
+        "cache",
+        "clock",
+        "duplicates",
+        "extender",
+        "first",
+        "highest",
+        "keyframe_wish",
+        "last_arrival",
+        "merged",
+        "number",
+        "received",
+        "since_keyframe",
+        "skipped",
+        "takers",
+        "track",
+    )
+
+    def __init__(self, track: Track, number: int) -> None:
+        self.track = track
+        self.number = number
+        self.extender = Extender(32)  # of the sequence numbers on the relay, which wrap
+        self.cache: list[MediaFrame | None] = [None] * CACHE_PACKETS
+        self.since_keyframe = SinceKeyframe()
+        self.first: int | None = None
+        self.highest: int | None = None
+        self.received = 0
+        self.duplicates = 0  # sent once, and came twice
+        self.skipped = 0  # packets left out upstream by intent
+        self.merged = 0  # packets sent by two ways (hitless, or repaired), that both came
+        self.last_arrival = float("-inf")
+        self.clock: MediaClock | None = None
+        self.takers: list[Taker] = []
+        self.keyframe_wish = KeyframeWish()
+
+    def add_taker(self, taker: Taker) -> None:
+        """Hand *taker* every packet from now on."""
+        self.takers.append(taker)
+        self.track.publication.demand_changed()
+
+    def remove_taker(self, taker: Taker) -> None:
+        """Hand it nothing any more."""
+        self.takers.remove(taker)
+        self.track.publication.demand_changed()
+
+    def deliver(self, frame: MediaFrame, now: float) -> bool:
+        """Keep *frame* and hand it to every taker; ``False`` if it is a duplicate or older than the cache."""
+        sequence = frame.sequence
+        if self.highest is None:
+            self.first = self.highest = sequence
+        elif sequence > self.highest:
+            if (
+                sequence - self.highest > OUTAGE_PACKETS
+                and now - self.last_arrival >= OUTAGE
+                and self.track.is_video
+                and self.track.is_remote
+            ):
+                # The way here broke and was repaired; what it swallowed does not come any more.
+                self.keyframe_wish.ask(now)
+            self.highest = sequence
+        elif sequence <= self.highest - CACHE_PACKETS:
+            self.duplicates += 1
+            return False
+        slot = sequence & (CACHE_PACKETS - 1)
+        kept = self.cache[slot]
+        if kept is not None and kept.sequence == sequence:
+            if frame.copy or kept.copy:
+                self.merged += 1
+            else:
+                self.duplicates += 1
+            return False
+        assert self.first is not None
+        if sequence < self.first:
+            self.first = sequence
+        self.cache[slot] = frame
+        self.received += 1
+        self.last_arrival = now
+        if frame.keyframe:
+            self.keyframe_wish.seen()
+        if self.track.is_video:
+            self.since_keyframe.add(frame, now)
+        for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
+            taker.take(frame, now)
+        return True
+
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """*packets* from number *first* on were left out upstream, with them so many *pictures*."""
+        if self.highest is None or first <= self.highest - CACHE_PACKETS or self.recent(first) is not None:
+            return
+        last = first + packets - 1
+        if last <= self.highest:
+            return  # told twice, or too late
+        left_out = last - max(self.highest, first - 1)
+        self.skipped += left_out
+        self.since_keyframe.skip(left_out)
+        self.highest = last
+        for taker in tuple(self.takers):
+            taker.skip(self, first, packets, pictures)
+
+    def recent(self, sequence: int) -> MediaFrame | None:
+        """The packet with this extended sequence number, if it is still kept."""
+        frame = self.cache[sequence & (CACHE_PACKETS - 1)]
+        if frame is not None and frame.sequence == sequence:
+            return frame
+        return self.since_keyframe.get(sequence)
+
+    @property
+    def lost(self) -> int:
+        """Packets between the first and the highest that never came (reordering counts until it resolves)."""
+        if self.highest is None or self.first is None:
+            return 0
+        return max(0, self.highest - self.first + 1 - self.received - self.skipped)
+
+    @property
+    def wanted_layers(self) -> tuple[int, int] | None:
+        """The highest (spatial, temporal) layer that a taker here wants; ``None`` without takers."""
+        if not self.takers:
+            return None
+        wanted = [taker.wanted_layers for taker in self.takers]
+        return max(spatial for spatial, _ in wanted), max(temporal for _, temporal in wanted)

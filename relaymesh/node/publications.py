@@ -1,0 +1,227 @@
+"""The publications a node holds: the tracks of participants who publish here, or reach us over the relay.
+
+A publication has tracks, a track has encodings (:mod:`relaymesh.node.encodings`). A
+:class:`LocalPublication` enters the mesh at this node and knows who demands it;
+a :class:`RemotePublication` enters elsewhere and says what it wants. Nothing here
+decodes media or knows a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from relaymesh.node.demand import DemandBook, EncodingKey, Wishes
+from relaymesh.node.encodings import Encoding
+from relaymesh.node.layer_rates import LayerRates
+from relaymesh.protocol.frames import EncodingLayers
+from relaymesh.protocol.ids import ParticipantId, TrackId, participant_id
+from relaymesh.protocol.messages import ParticipantName, PublicationInfo, TrackInfo
+
+if TYPE_CHECKING:
+    from relaymesh.node.session import Session
+
+
+class Track:
+    """A track of a publication with its encodings."""
+
+    __slots__ = ("encodings", "id", "info", "layers", "layers_serial", "muted", "publication", "rates")
+
+    def __init__(self, publication: Publication, info: TrackInfo) -> None:
+        self.publication = publication
+        self.info = info
+        self.id = TrackId(publication.id.room, publication.id.participant, info.track)
+        self.muted = info.muted
+        self.encodings: dict[int, Encoding] = {e.number: Encoding(self, e.number) for e in info.encodings}
+        # What the ingress says of each encoding (measured here, or told by LAYERS); empty before that.
+        self.layers: dict[int, EncodingLayers] = {}
+        self.layers_serial: int | None = None
+        self.rates: dict[int, LayerRates] = {}  # measured; at the ingress only
+
+    @property
+    def is_video(self) -> bool:
+        return self.info.kind == "video"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its packets come from another node."""
+        return self.publication.is_remote
+
+    @property
+    def number(self) -> int:
+        return self.info.track
+
+    def live(self, number: int) -> bool:
+        """Whether packets of the encoding come at the ingress, as far as it was told; unknown counts as yes."""
+        layers = self.layers.get(number)
+        return layers is None or layers.live
+
+    def measure(self, now: float) -> bool:
+        """Take over what was measured here; ``True`` when an encoding started or stopped."""
+        before = {number: layers.live for number, layers in self.layers.items()}
+        self.layers = {number: rates.layers(number, now) for number, rates in self.rates.items()}
+        return before != {number: layers.live for number, layers in self.layers.items()}
+
+    def ranked(self) -> list[Encoding]:
+        """Its encodings, that of the lowest rate first; those without a known rate in their order of number."""
+        return sorted(self.encodings.values(), key=lambda e: (self._rate(e.number), e.number))
+
+    def _rate(self, number: int) -> int:
+        layers = self.layers.get(number)
+        return layers.rates_bps[-1] if layers is not None and layers.rates_bps else 0
+
+
+class Publication:
+    """What one participant publishes into one room, as far as this node has it."""
+
+    is_remote: ClassVar[bool]
+
+    def __init__(self, name: ParticipantName) -> None:
+        self.name = name
+        self.id = participant_id(name.room, name.participant)
+        self.tracks: dict[int, Track] = {}
+        self.ended_at: float | None = None  # s; the publisher left, players wait for it to come back
+        self.credential = b""  # digest of its publisher's; empty: it has none
+        self.sessions: dict[Session, None] = {}  # those here that play it, in the order in which they came
+
+    def info(self) -> PublicationInfo:
+        tracks = tuple(track.info for track in self.tracks.values())
+        return PublicationInfo(self.name.room, self.name.participant, tracks, self.credential)
+
+    def demand_changed(self) -> None:
+        """A taker of one of its encodings came, left, or wants other layers."""
+
+    def set_tracks(self, infos: tuple[TrackInfo, ...]) -> bool:
+        """Hold exactly these tracks; those that stay keep their packets. ``True`` if any is another."""
+        before = self.tracks
+        self.tracks = {}
+        for info in infos:
+            kept = before.get(info.track)
+            if kept is not None and _same_media(kept.info, info):
+                kept.info, kept.muted = info, info.muted
+                self.tracks[info.track] = kept
+            else:
+                self.tracks[info.track] = Track(self, info)
+        return self.tracks != before
+
+    def encodings(self) -> Iterator[Encoding]:
+        for track in self.tracks.values():
+            yield from track.encodings.values()
+
+    @property
+    def last_arrival(self) -> float:
+        """When the newest packet came, s; −inf before the first."""
+        return max((encoding.last_arrival for encoding in self.encodings()), default=-inf)
+
+
+class LocalPublication(Publication):
+    """It enters the mesh here."""
+
+    is_remote = False
+
+    def __init__(self, name: ParticipantName) -> None:
+        super().__init__(name)
+        self.demand = DemandBook()
+        self.layers_serial = 0
+        self.layers_due = -inf  # s; when LAYERS are said again
+
+
+class RemotePublication(Publication):
+    """It enters at the node *ingress*."""
+
+    is_remote = True
+
+    def __init__(self, name: ParticipantName, ingress: int, now: float) -> None:
+        super().__init__(name)
+        self.ingress = ingress
+        self.wishes = Wishes()
+        self.touch: Callable[[RemotePublication], None] | None = None  # told when demand may have changed
+        self.idle_since: float | None = now  # s; nobody here plays it
+
+    def demand_changed(self) -> None:
+        """See :class:`Publication`."""
+        if self.touch is not None:
+            self.touch(self)
+
+    def wanted(self) -> dict[EncodingKey, tuple[int, int]]:
+        """The encodings with takers here, each with the highest layers any of them wants."""
+        if self.ended_at is not None:
+            return {}
+        return {
+            (track.number, encoding.number): layers
+            for track in self.tracks.values()
+            if not track.muted
+            for encoding in track.encodings.values()
+            if (layers := encoding.wanted_layers) is not None
+        }
+
+
+AnyPublication: TypeAlias = LocalPublication | RemotePublication
+
+
+class PublicationTable:
+    """All publications of a node, by name and by the numbers packets carry."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._publications: dict[ParticipantId, AnyPublication] = {}
+        self.limit = limit
+        self.touched: dict[RemotePublication, None] = {}
+
+    def __iter__(self) -> Iterator[AnyPublication]:
+        return iter(list(self._publications.values()))
+
+    def __len__(self) -> int:
+        return len(self._publications)
+
+    @property
+    def full(self) -> bool:
+        return len(self._publications) >= self.limit
+
+    def get(self, name: ParticipantName) -> AnyPublication | None:
+        return self._publications.get(participant_id(name.room, name.participant))
+
+    def by_id(self, key: ParticipantId) -> AnyPublication | None:
+        return self._publications.get(key)
+
+    def track(self, key: TrackId) -> Track | None:
+        publication = self._publications.get(key.owner)
+        return publication.tracks.get(key.track) if publication is not None else None
+
+    def local(self) -> Iterator[LocalPublication]:
+        return (p for p in self if isinstance(p, LocalPublication))
+
+    def remote(self) -> Iterator[RemotePublication]:
+        return (p for p in self if isinstance(p, RemotePublication))
+
+    def take_touched(self) -> list[RemotePublication]:
+        """Those of others whose demand may have changed since the last call."""
+        if not self.touched:
+            return []
+        touched, self.touched = list(self.touched), {}
+        return [p for p in touched if self._publications.get(p.id) is p]
+
+    def add(self, publication: AnyPublication) -> None:
+        assert publication.id in self._publications or not self.full, "the caller refuses what does not fit"
+        self._publications[publication.id] = publication
+        if isinstance(publication, RemotePublication):
+            publication.touch = self._touch
+            self._touch(publication)
+
+    def _touch(self, publication: RemotePublication) -> None:
+        self.touched[publication] = None
+
+    def remove(self, publication: AnyPublication) -> None:
+        if self._publications.get(publication.id) is publication:
+            del self._publications[publication.id]
+
+
+def _same_media(one: TrackInfo, other: TrackInfo) -> bool:
+    """Whether packets of both may follow each other: all but the mute state agrees."""
+    return (one.kind, one.codec, one.clock_rate, one.channels, one.encodings) == (
+        other.kind,
+        other.codec,
+        other.clock_rate,
+        other.channels,
+        other.encodings,
+    )
