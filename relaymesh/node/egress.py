@@ -65,7 +65,7 @@ class EgressTrack:
         self._next_transport_sequence = next_transport_sequence
         self._rewriter = Rewriter(
             clock_rate=codec.clock_rate,
-            is_vp8=codec.name.upper() == "VP8",
+            codec_name=codec.name,
             first_sequence=numbers.first_sequence,
         )
         self.encoding: Encoding | None = None
@@ -116,7 +116,7 @@ class EgressTrack:
         renamed = self._rewriter.rename(frame, now)
         if renamed is None:
             return
-        sequence, timestamp, payload = renamed
+        sequence, timestamp, payload, extensions = renamed
         self.packets += 1
         self.octets += len(payload)
         self._send(
@@ -127,7 +127,7 @@ class EgressTrack:
                 timestamp,
                 self.numbers.ssrc,
                 payload,
-                self._extensions(frame),
+                self._extensions(extensions),
             )
         )
 
@@ -136,8 +136,8 @@ class EgressTrack:
         if self._source is self.encoding:
             self._rewriter.skip(first, packets, pictures)
 
-    def _extensions(self, frame: MediaFrame) -> bytes:
-        if not frame.extensions:  # nearly every packet: this is the hot path
+    def _extensions(self, extensions: tuple[tuple[int, bytes], ...]) -> bytes:
+        if not extensions:  # nearly every packet: this is the hot path
             number = self.numbers.transport_id
             if number is None:
                 return b""
@@ -146,7 +146,7 @@ class EgressTrack:
             )
         items: list[tuple[int, bytes]] = []
         ids = self.numbers.extension_ids
-        for kind, value in frame.extensions:
+        for kind, value in extensions:
             number = ids.get(kind)
             if number is not None:
                 items.append((number, value))
@@ -168,14 +168,14 @@ class EgressTrack:
                 self.unavailable += 1
                 self._note_lacking(sequence, now)
                 continue
-            out, timestamp, payload, frame = found
+            out, timestamp, payload, extensions, frame = found
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue
             self._resent[out] = now
             while len(self._resent) > RESENT_KEPT:
                 del self._resent[next(iter(self._resent))]
             self.retransmitted += 1
-            self._send_again(frame, out & 0xFFFF, timestamp, payload)
+            self._send_again(frame, out & 0xFFFF, timestamp, payload, extensions)
 
     def _note_lacking(self, sequence: int, now: float) -> None:
         """A hole that came from upstream and stays can only be answered by a keyframe.
@@ -189,8 +189,15 @@ class EgressTrack:
             self._lacking.clear()
             self.encoding.keyframe_wish.ask(now)
 
-    def _send_again(self, frame: MediaFrame, sequence: int, timestamp: int, payload: bytes) -> None:
-        extensions = self._extensions(frame)
+    def _send_again(
+        self,
+        frame: MediaFrame,
+        sequence: int,
+        timestamp: int,
+        payload: bytes,
+        carried: tuple[tuple[int, bytes], ...],
+    ) -> None:
+        extensions = self._extensions(carried)
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
         if rtx_type is None or rtx_ssrc is None:
             packet = build_rtp(
