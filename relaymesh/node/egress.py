@@ -20,7 +20,7 @@ import msgspec
 
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
-from relaymesh.node.rewrite import Rewriter
+from relaymesh.node.rewrite import Extensions, Rewriter
 from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.codecs import Codec
@@ -132,7 +132,7 @@ class Sender:
         self._send = send
         self._rewriter = Rewriter(
             clock_rate=codec.clock_rate,
-            is_vp8=codec.name.upper() == "VP8",
+            codec_name=codec.name,
             first_sequence=numbers.first_sequence,
         )
         self.track: Track | None = None
@@ -317,7 +317,7 @@ class Sender:
         renamed = self._rewriter.rename(frame, now)
         if renamed is None:
             return
-        sequence, timestamp, payload = renamed
+        sequence, timestamp, payload, extensions = renamed
         self.packets += 1
         self.octets += len(payload)
         self._send(
@@ -329,7 +329,7 @@ class Sender:
                 timestamp,
                 self.numbers.ssrc,
                 payload,
-                self._extensions(frame) if frame.extensions else (),
+                self._extensions(extensions) if extensions else (),
                 self.numbers.transport_id,
             ),
             now,
@@ -359,9 +359,10 @@ class Sender:
                 self._dropped = None
             self._rewriter.skip(first, packets, pictures)
 
-    def _extensions(self, frame: MediaFrame) -> tuple[tuple[int, bytes], ...]:
+    def _extensions(self, extensions: Extensions) -> Extensions:
+        """Those the player knows, by its own identifiers."""
         ids = self.numbers.extension_ids
-        return tuple((ids[kind], value) for kind, value in frame.extensions if kind in ids)
+        return tuple((ids[kind], value) for kind, value in extensions if kind in ids)
 
     # --- feedback ------------------------------------------------------------------------------
 
@@ -377,7 +378,7 @@ class Sender:
                 self.unavailable += 1
                 self._note_lacking(sequence, now)
                 continue
-            out, timestamp, payload, frame = found
+            out, timestamp, payload, extensions, frame = found
             timestamp = (timestamp + self._squeezed(self.current, frame.timestamp)) & 0xFFFFFFFF
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue
@@ -385,7 +386,7 @@ class Sender:
             while len(self._resent) > RESENT_KEPT:
                 del self._resent[next(iter(self._resent))]
             self.retransmitted += 1
-            self._send_again(frame, out & 0xFFFF, timestamp, payload, now)
+            self._send_again(frame, out & 0xFFFF, timestamp, payload, extensions, now)
 
     def _note_lacking(self, sequence: int, now: float) -> None:
         """A hole that came from upstream and stays can only be answered by a keyframe.
@@ -400,7 +401,13 @@ class Sender:
             self.current.keyframe_wish.ask(now)
 
     def _send_again(
-        self, frame: MediaFrame, sequence: int, timestamp: int, payload: bytes, now: float
+        self,
+        frame: MediaFrame,
+        sequence: int,
+        timestamp: int,
+        payload: bytes,
+        extensions: Extensions,
+        now: float,
     ) -> None:
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
         payload_type, ssrc = self.codec.payload_type, self.numbers.ssrc
@@ -408,17 +415,16 @@ class Sender:
             # RFC 4588 §4: the original sequence number goes in front of the payload.
             payload_type, ssrc, payload = rtx_type, rtx_ssrc, U16.pack(sequence) + payload
             sequence = self._next_rtx_sequence()
-        extensions = self._extensions(frame) if frame.extensions else ()
         self._send(
             EgressRow(
                 "retransmission",
                 payload_type,
-                frame.marker,
+                self._filter.ends_picture(frame),
                 sequence,
                 timestamp,
                 ssrc,
                 payload,
-                extensions,
+                self._extensions(extensions) if extensions else (),
                 self.numbers.transport_id,
             ),
             now,

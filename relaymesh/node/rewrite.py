@@ -1,4 +1,4 @@
-"""What a player's copy of a track is called: sequence numbers, timestamps, VP8 picture ids.
+"""What a player's copy of a track is called: sequence numbers, timestamps, and the codec's picture numbers.
 
 A player must see one unbroken RTP stream while its source may change (the
 publisher comes back with other numbers). Each stretch of one source is an era
@@ -12,9 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from relaymesh.node.encodings import Encoding
-from relaymesh.protocol.frames import MediaFrame
-from relaymesh.webrtc import vp8
-from relaymesh.webrtc.errors import RtpError
+from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
+from relaymesh.webrtc.picture_ids import (
+    NO_OFFSETS,
+    PictureNumbers,
+    PictureOffsets,
+    make_renumberer,
+    offsets_after,
+)
+
+Extensions = tuple[tuple[int, bytes], ...]  # (kind, value)
 
 ERAS = 128  # older ones are beyond any cache; each picture that a link left out begins one
 
@@ -27,8 +34,7 @@ class Era:
     first_out: int  # extended sequence number towards the player
     sequence_offset: int
     timestamp_offset: int  # RTP units, modulo 2³²
-    picture_id_offset: int  # modulo 2¹⁵
-    tl0_offset: int  # modulo 2⁸
+    pictures: PictureOffsets
     end: int | None = None  # extended sequence number of the source from which on it holds no more
 
 
@@ -38,24 +44,22 @@ class Rewriter:
     __slots__ = (
         "_clock_rate",
         "_eras",
-        "_is_vp8",
         "_last_at",
-        "_last_picture_id",
-        "_last_tl0",
+        "_last_numbers",
+        "_numbering",
         "highest",
         "last_timestamp",
     )
 
-    def __init__(self, *, clock_rate: int, is_vp8: bool, first_sequence: int) -> None:
+    def __init__(self, *, clock_rate: int, codec_name: str, first_sequence: int) -> None:
         """*first_sequence*: 16 bits, random (RFC 3550 §5.1)."""
         self._clock_rate = clock_rate
-        self._is_vp8 = is_vp8
+        self._numbering = make_renumberer(codec_name)
         self._eras: list[Era] = []
         self.highest = 0x10000 + first_sequence - 1  # extended, so that nothing goes below zero
         self.last_timestamp = 0
         self._last_at = 0.0
-        self._last_picture_id = 0
-        self._last_tl0 = 0
+        self._last_numbers: PictureNumbers | None = None  # as sent, where the era before ended
 
     @property
     def era(self) -> Era | None:
@@ -64,42 +68,38 @@ class Rewriter:
 
     def begin(self, encoding: Encoding, frame: MediaFrame, now: float) -> None:
         """From *frame* on, packets come from *encoding*, and follow the last one without a gap."""
-        timestamp_offset = picture_id_offset = tl0_offset = 0
+        timestamp_offset, pictures = 0, NO_OFFSETS
         if self._eras:
             elapsed = max(int((now - self._last_at) * self._clock_rate), 1)
             timestamp_offset = (self.last_timestamp + elapsed - frame.timestamp) & 0xFFFFFFFF
-            descriptor = self._descriptor(frame.payload)
-            if descriptor is not None:
-                if descriptor.picture_id is not None:
-                    picture_id_offset = (self._last_picture_id + 1 - descriptor.picture_id) & 0x7FFF
-                if descriptor.tl0picidx is not None:
-                    tl0_offset = (self._last_tl0 + 1 - descriptor.tl0picidx) & 0xFF
+            numbers = self._numbers(frame)
+            if numbers is not None and self._last_numbers is not None:
+                pictures = offsets_after(self._last_numbers, numbers)
         self._eras.append(
             Era(
                 encoding,
                 self.highest + 1,
                 self.highest + 1 - frame.sequence,
                 timestamp_offset,
-                picture_id_offset,
-                tl0_offset,
+                pictures,
             )
         )
         del self._eras[:-ERAS]
 
-    def rename(self, frame: MediaFrame, now: float) -> tuple[int, int, bytes] | None:
-        """(extended sequence, timestamp, payload) of *frame*; ``None`` if it lies before the era."""
+    def rename(self, frame: MediaFrame, now: float) -> tuple[int, int, bytes, Extensions] | None:
+        """(extended sequence, timestamp, payload, extensions) of *frame*; ``None`` before the era."""
         era, out = self._eras[-1], frame.sequence + self._eras[-1].sequence_offset
         if out < era.first_out:
             found = self._earlier(frame.sequence)
             if found is None:
                 return None
             era, out = found
-        timestamp, payload = self._apply(era, frame)
+        timestamp, payload, extensions = self._apply(era, frame)
         if out > self.highest:
             self.highest = out
             self.last_timestamp = timestamp
             self._last_at = now
-        return out, timestamp, payload
+        return out, timestamp, payload, extensions
 
     def _earlier(self, sequence: int) -> tuple[Era, int] | None:
         """The era before one that a skip began, for a packet that comes late, and its number."""
@@ -123,19 +123,23 @@ class Rewriter:
         out = first + era.sequence_offset
         if out <= self.highest or out < era.first_out:
             return
+        offsets = era.pictures
+        if pictures and self._numbering.compacts_pictures:
+            closed_up = (offsets.picture_id - pictures) & 0x7FFF
+            offsets = PictureOffsets(closed_up, offsets.tl0picidx, offsets.frame_number)
         self._eras[-1] = replace(era, end=first)
         self._eras.append(
             replace(
                 era,
                 first_out=out,
                 sequence_offset=era.sequence_offset - packets,
-                picture_id_offset=(era.picture_id_offset - pictures) & 0x7FFF,
+                pictures=offsets,
             )
         )
         del self._eras[:-ERAS]
 
-    def find(self, sequence: int) -> tuple[int, int, bytes, MediaFrame] | None:
-        """What was sent as this 16-bit number, while it is kept: (extended, timestamp, payload, original)."""
+    def find(self, sequence: int) -> tuple[int, int, bytes, Extensions, MediaFrame] | None:
+        """What was sent as this 16-bit number, while it is kept: as :meth:`rename`, and the original."""
         delta = (sequence - self.highest) & 0xFFFF
         out = self.highest + (delta - 0x10000 if delta & 0x8000 else delta)
         for era in reversed(self._eras):
@@ -144,14 +148,16 @@ class Rewriter:
                 return None if frame is None else (out, *self._apply(era, frame), frame)
         return None
 
-    def _apply(self, era: Era, frame: MediaFrame) -> tuple[int, bytes]:
+    def _apply(self, era: Era, frame: MediaFrame) -> tuple[int, bytes, Extensions]:
         timestamp = (frame.timestamp + era.timestamp_offset) & 0xFFFFFFFF
-        if not (era.picture_id_offset or era.tl0_offset):
-            return timestamp, frame.payload
-        descriptor = self._descriptor(frame.payload)
-        if descriptor is None:
-            return timestamp, frame.payload
-        return timestamp, vp8.rewrite(frame.payload, descriptor, era.picture_id_offset, era.tl0_offset)
+        if not era.pictures:
+            return timestamp, frame.payload, frame.extensions
+        descriptor = _descriptor(frame)
+        payload, moved = self._numbering.rewrite(frame.payload, descriptor, era.pictures)
+        extensions = frame.extensions
+        if moved is not None and moved != descriptor:
+            extensions = tuple((kind, moved if kind == EXTENSION_DEPENDENCY_DESCRIPTOR else value) for kind, value in extensions)
+        return timestamp, payload, extensions
 
     def close_era(self) -> None:
         """Remember where the current source stands, before another one begins."""
@@ -159,15 +165,14 @@ class Rewriter:
         if era is None or era.encoding.highest is None:
             return
         frame = era.encoding.recent(era.encoding.highest)
-        descriptor = self._descriptor(frame.payload) if frame is not None else None
-        if descriptor is not None:
-            self._last_picture_id = ((descriptor.picture_id or 0) + era.picture_id_offset) & 0x7FFF
-            self._last_tl0 = ((descriptor.tl0picidx or 0) + era.tl0_offset) & 0xFF
+        numbers = self._numbers(frame) if frame is not None else None
+        if numbers is not None:
+            self._last_numbers = era.pictures.onto(numbers)
 
-    def _descriptor(self, payload: bytes) -> vp8.Vp8Descriptor | None:
-        if not self._is_vp8:
-            return None
-        try:
-            return vp8.parse_descriptor(payload)
-        except RtpError:
-            return None
+    def _numbers(self, frame: MediaFrame) -> PictureNumbers | None:
+        return self._numbering.numbers(frame.payload, _descriptor(frame))
+
+
+def _descriptor(frame: MediaFrame) -> bytes | None:
+    """The dependency descriptor that travels with *frame*."""
+    return next((value for kind, value in frame.extensions if kind == EXTENSION_DEPENDENCY_DESCRIPTOR), None)
