@@ -24,7 +24,7 @@ from relaymesh.webrtc.sdp_simulcast import (
 MAX_SOURCES = 64  # SSRCs of a section
 MAX_FEEDBACK = 32  # kinds of feedback of a codec
 MAX_FMTP = 512  # characters
-MAX_EXTENSION_ID = 14  # higher ones need two-byte elements (RFC 8285 §4.3), which are never accepted
+MAX_EXTENSION_ID = 14  # higher ones need two-byte elements (RFC 8285 §4.3), which few clients make
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 DATA_MESSAGE_BYTES = 64 * 1024  # that an SCTP peer takes if it does not say (RFC 8841 §6.1)
 
@@ -51,7 +51,7 @@ class MediaSection:
     rid_lines: tuple[Rid, ...] = ()  # what is said of each of `rids`, in the order of the lines
     simulcast: tuple[SimulcastStream, ...] = ()  # sent at the same time; empty: one encoding, or SSRCs
     layer_ssrcs: tuple[int, ...] = ()  # the encodings of a simulcast told by ssrc-group:SIM
-    mixes_extensions: bool = False  # a=extmap-allow-mixed (RFC 8285 §4.1.2), here or for the session
+    mixes_extensions: bool = False  # a=extmap-allow-mixed (RFC 8285 §6), here or for the session
     sctp_port: int | None = None  # of a section with a data channel (RFC 8841 §5)
     max_message_bytes: int = DATA_MESSAGE_BYTES  # that the offerer takes over it; 0: of any size
 

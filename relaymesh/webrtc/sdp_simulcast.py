@@ -44,7 +44,7 @@ SimulcastStream = tuple[Alternative, ...]
 def parse_rids(attributes: Attributes, formats: Sequence[int]) -> tuple[Rid, ...]:
     """The encodings the offerer would send, in the order of their lines (RFC 8851 §4).
 
-    One that is bound to payload types which the section has not is passed over (§6.2.1).
+    One that is bound to payload types which the section has not is passed over (§6.2.2).
     """
     found: dict[str, Rid] = {}
     for value in values(attributes, "rid"):
@@ -79,7 +79,7 @@ def _parse_rid(name: str, text: str, formats: Sequence[int]) -> Rid | None:
 def parse_simulcast(attributes: Attributes, rids: Sequence[Rid]) -> tuple[SimulcastStream, ...]:
     """The streams the offerer would send at the same time, in its order (RFC 8853 §5.1).
 
-    Encodings without an a=rid line are passed over (§5.2). What Chromium wrote before the RFC,
+    Encodings without an a=rid line are passed over (§5.3.2). What Chromium wrote before the RFC,
     ``send rid=q;h;f``, means the same.
     """
     text = _sent(first(attributes, "simulcast") or "")
