@@ -3,9 +3,12 @@
 One type per decoder. Whatever bytes or text a client sends, a decoder raises
 its own type and nothing else, so a caller needs one `except` beside each call.
 All of them mean "the peer's input was wrong"; a fault of ours is an assertion.
+The one exception says itself whose fault it is: :class:`NegotiationError`.
 """
 
-__all__ = ["DtlsError", "RtpError", "SdpError", "SrtpError", "StunError", "WebRtcError"]
+from typing import Literal
+
+__all__ = ["DtlsError", "NegotiationError", "RtpError", "SdpError", "SrtpError", "StunError", "WebRtcError"]
 
 
 class WebRtcError(Exception):
@@ -30,3 +33,22 @@ class SdpError(WebRtcError):
 
 class RtpError(WebRtcError):
     """An RTP or RTCP packet, or a payload inside one, is malformed (RFC 3550)."""
+
+
+class NegotiationError(WebRtcError):
+    """An offer or an answer that does not fit into the negotiation so far (RFC 3264, RFC 8829).
+
+    ``kind``: "state" (not now), "rate" (too often), "syntax" (an :class:`SdpError` is its cause) or
+    "change" (of what must stay). ``fault``: of the "client", which offers, or of the "node", which answers.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: Literal["state", "rate", "syntax", "change"],
+        fault: Literal["client", "node"] = "client",
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.fault = fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ EXTENSIONS = (rtp.MID, rtp.TRANSPORT_CC, rtp.AUDIO_LEVEL, rtp.VIDEO_ORIENTATION)
 FEEDBACK = ("transport-cc", "nack", "nack pli")
 
 
-def answer_to(offer: SessionDescription, sections: list[AnswerSection], host: str = "192.0.2.1") -> str:
+def answer_to(
+    offer: SessionDescription, sections: list[AnswerSection], host: str = "192.0.2.1", **more: object
+) -> str:
     return build_answer(
         offer,
         sections,
@@ -29,6 +32,7 @@ def answer_to(offer: SessionDescription, sections: list[AnswerSection], host: st
         host=host,
         port=4000,
         session_id=1234,
+        **more,
     )
 
 
@@ -200,3 +204,95 @@ def test_what_the_offer_does_not_allow_is_our_fault():
     for sections in (good[:2], good[::-1], [wrong_way, *good[1:]]):
         with pytest.raises(AssertionError):
             answer_to(offer, sections)
+
+
+def test_a_passive_offer_is_answered_actively():
+    offer = parse_offer(SMALL_OFFER.replace("setup:actpass", "setup:passive"))
+    answer = answer_to(offer, [section(m) for m in offer.media])
+    assert answer.count("a=setup:active\r\n") == 2
+    assert "a=setup:passive" not in answer
+    offer = parse_offer(SMALL_OFFER.replace("setup:actpass", "setup:active"))
+    assert answer_to(offer, [section(m) for m in offer.media]).count("a=setup:passive\r\n") == 2
+
+
+def test_a_role_that_is_settled_stays():
+    offer = parse_offer(SMALL_OFFER)
+    answer = answer_to(offer, [section(m) for m in offer.media], dtls_role="client")
+    assert answer.count("a=setup:active\r\n") == 2
+    passive = parse_offer(SMALL_OFFER.replace("setup:actpass", "setup:passive"))
+    with pytest.raises(AssertionError, match="role"):
+        answer_to(passive, [section(m) for m in passive.media], dtls_role="server")
+
+
+def test_every_advertised_address_is_a_candidate():
+    offer = parse_offer(SMALL_OFFER)
+    addresses = [("10.0.0.1", 4000), ("2001:db8::1", 4000), ("192.0.2.1", 4000)]
+    answer = answer_to(offer, [section(m) for m in offer.media], further_addresses=addresses)
+    assert answer.count("a=end-of-candidates") == 2
+    candidates = [line for line in answer.splitlines() if line.startswith("a=candidate")]
+    assert candidates[:3] == candidates[3:]
+    assert candidates[:3] == [
+        "a=candidate:1 1 udp 2130706431 192.0.2.1 4000 typ host",
+        "a=candidate:2 1 udp 2130706175 10.0.0.1 4000 typ host",
+        "a=candidate:3 1 udp 2130705919 2001:db8::1 4000 typ host",
+    ]
+    other = OtherSessionDescription.parse(answer)
+    assert [c.ip for c in other.media[0].ice_candidates] == ["192.0.2.1", "10.0.0.1", "2001:db8::1"]
+
+
+def test_both_ways_in_one_section():
+    offer = parse_offer(SMALL_OFFER.replace("a=mid:v\na=recvonly", "a=mid:v\na=sendrecv"))
+    audio, video, data = (section(m) for m in offer.media)
+    both = replace(video, direction="sendrecv", ssrc=111, stream_label="alice", track_label="t")
+    answer = answer_to(offer, [audio, both, data])
+    assert "a=mid:v\r\na=sendrecv\r\n" in answer
+    assert "a=ssrc:111 cname:" in answer
+
+
+def test_a_source_needs_a_direction():
+    offer = parse_offer(SMALL_OFFER)
+    audio, *others = (section(m) for m in offer.media)
+    with pytest.raises(AssertionError, match="no source"):
+        answer_to(offer, [replace(audio, ssrc=1), *others])
+
+
+def test_more_than_one_codec():
+    offer = parse_offer(VECTORS["chromium-whip"])
+    audio, video = offer.media
+    named = {codec.name: codec for codec in (*video.codecs, *audio.codecs)}
+    sections = [
+        AnswerSection(audio, "recvonly", named["red"], further_codecs=[named["opus"]]),
+        AnswerSection(video, "recvonly", named["VP8"], further_codecs=[named["VP9"]], feedback=["nack"]),
+    ]
+    theirs = OtherSessionDescription.parse(answer_to(offer, sections)).media
+    assert [c.name for c in theirs[0].rtp.codecs] == ["red", "opus"]
+    assert [c.name for c in theirs[1].rtp.codecs] == ["VP8", "rtx", "VP9", "rtx"]
+    assert all(c.rtcpFeedback for c in theirs[1].rtp.codecs if c.name != "rtx")
+
+
+def test_mixed_extensions_are_allowed_when_offered():
+    offer = parse_offer(VECTORS["chromium-whip"])
+    assert answer_to(offer, [section(m) for m in offer.media]).count("a=extmap-allow-mixed") == 2
+    offer = parse_offer(SMALL_OFFER)
+    assert "a=extmap-allow-mixed" not in answer_to(offer, [section(m) for m in offer.media])
+
+
+def test_a_data_channel_is_accepted_when_the_caller_says_so():
+    offer = parse_offer(VECTORS["chromium-data"])
+    sections = [section(m) for m in offer.media]
+    data = AnswerSection(offer.media[2], "inactive", sctp_port=5001, max_message_bytes=1000)
+    answer = answer_to(offer, [*sections[:2], data])
+    other = OtherSessionDescription.parse(answer)
+    theirs = other.media[2]
+    assert (theirs.kind, theirs.port, theirs.profile) == ("application", 4000, "UDP/DTLS/SCTP")
+    assert (theirs.sctp_port, theirs.sctpCapabilities.maxMessageSize) == (5001, 1000)
+    assert (theirs.ice.usernameFragment, theirs.dtls.role) == ("ourufrag", "server")
+    assert other.group[0].items == [m.mid for m in offer.media]
+    assert "a=rtcp-mux" not in answer[answer.index("m=application") :]
+
+
+def test_a_data_channel_that_was_not_offered_is_our_fault():
+    offer = parse_offer(SMALL_OFFER)
+    audio, *others = (section(m) for m in offer.media)
+    with pytest.raises(AssertionError, match="was offered"):
+        answer_to(offer, [replace(audio, codec=None, sctp_port=5000), *others])

@@ -177,7 +177,7 @@ def test_a_small_offer():
         ("a=fingerprint:SHA-256 ", "a=fingerprintless:"),
         ("a=fingerprint:SHA-256 00:", "a=fingerprint:SHA-256 0:"),
         ("a=fingerprint:SHA-256 ", "a=fingerprint:"),
-        ("a=setup:actpass", "a=setup:passive"),
+        ("a=setup:actpass", "a=setup:holdconn"),
         ("a=setup:actpass", "a=setup:"),
         ("m=audio 9", "m=audio x"),
         ("m=audio 9", "m=audio 65536"),
@@ -223,6 +223,56 @@ def test_a_fault_is_an_sdp_error(old, new):
         parse_offer(SMALL.replace(old, new, 1))
 
 
+def test_whoever_waits_for_our_hello_makes_us_the_dtls_client():
+    offer = parse_offer(SMALL.replace("a=setup:actpass", "a=setup:passive"))
+    assert (offer.setup, offer.dtls_role) == ("passive", "client")
+    assert parse_offer(SMALL).dtls_role == "server"
+    assert parse_offer(SMALL.replace("a=setup:actpass", "a=setup:active")).dtls_role == "server"
+    assert parse_offer(SMALL.replace("a=setup:actpass\n", "")).dtls_role == "server"
+
+
+def test_an_ice_lite_agent_is_told_why_not():
+    with pytest.raises(SdpError, match="nobody would make checks"):
+        parse_offer(SMALL.replace("t=0 0\n", "t=0 0\na=ice-lite\n"))
+
+
+def test_letter_case_and_the_order_of_parameters_do_not_matter():
+    offer = parse_offer(
+        SMALL.replace("m=video", "m=Video")
+        .replace("VP8/90000", "vP8/90000")
+        .replace("apt=98;rtx-time=200", "rtx-time=200; APT=98")
+        .replace("setup:actpass", "setup:ActPass")
+    )
+    video = offer.media[1]
+    assert (video.kind, offer.setup) == ("video", "actpass")
+    assert [(c.name, c.rtx) for c in video.codecs] == [("vP8", 99)]
+
+
+def test_extensions_of_the_session_hold_for_its_sections():
+    text = SMALL.replace("t=0 0\n", "t=0 0\na=extmap:1 urn:session\na=extmap:7 urn:both\n")
+    audio, video = parse_offer(text.replace("a=extmap:2/sendonly urn:two", "a=extmap:2 urn:both")).media
+    assert audio.extensions == {"urn:session": 1, "urn:both": 7}
+    assert video.extensions == {"urn:one": 1, "urn:both": 2}  # a section's own goes first
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [("t=0 0\n", [True, True]), ("a=mid:v\n", [False, True]), ("a=mid:none\n", [False, False])],
+)
+def test_mixed_extensions_are_allowed_for_the_session_or_a_section(before, expected):
+    media = parse_offer(SMALL.replace(before, before + "a=extmap-allow-mixed\n")).media
+    assert [section.mixes_extensions for section in media] == expected
+
+
+def test_a_data_channel_says_where_and_how_much():
+    data = parse_offer(VECTORS["chromium-data"]).media[2]
+    assert (data.sctp_port, data.max_message_bytes) == (5000, 262144)
+    alone = SMALL[: SMALL.index("m=audio")].replace("a=group:BUNDLE a v\n", "")
+    section = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\na=mid:d\n"
+    assert parse_offer(alone + section).media[0].sctp_port is None
+    assert parse_offer(alone + section + "a=sctp-port:1\n").media[0].max_message_bytes == 65536
+
+
 def test_bounds():
     with pytest.raises(SdpError):
         parse_offer(SMALL + "a=x:" + "y" * MAX_BYTES)
@@ -262,8 +312,20 @@ def test_whatever_the_text_only_sdp_error(text):
 
 # Every attribute this module reads, with values from plausible to absurd.
 names = st.sampled_from(
-    ["mid", "rtpmap", "fmtp", "rtcp-fb", "extmap", "ssrc", "ssrc-group", "rid"]
-) | st.sampled_from(["group", "ice-ufrag", "ice-pwd", "fingerprint", "setup", "rtcp-mux"])
+    ["mid", "rtpmap", "fmtp", "rtcp-fb", "extmap", "ssrc", "ssrc-group", "rid", "simulcast", "sctp-port"]
+) | st.sampled_from(
+    [
+        "max-message-size",
+        "extmap-allow-mixed",
+        "ice-lite",
+        "group",
+        "ice-ufrag",
+        "ice-pwd",
+        "fingerprint",
+        "setup",
+        "rtcp-mux",
+    ]
+)
 words = st.sampled_from(
     ["96", "98", "*", "-1", "99999", "opus/48000/2", "VP8/x", "apt=98", "send", "FID", "BUNDLE", "a"]
 )
