@@ -337,7 +337,7 @@ class Directory:
         return [] if index == entry.ingress else self._forward(key)
 
     def _orphan(self, key: Key, now: float) -> None:
-        """The ingress does not have the publication any more: its players wait for the publisher to come back."""
+        """Its ingress does not have it any more: its players wait for the publisher to come back."""
         entry = self._entries[key]
         assert entry.ingress is not None, "only a publication can lose its ingress"
         self._published[entry.ingress].discard(key)

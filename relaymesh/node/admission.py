@@ -36,7 +36,7 @@ class Admission:
         hitless: Hitless,
         directory: Callable[[], Directory],
     ) -> None:
-        """*hitless*: which tracks travel twice, where their publisher does not say; *directory* is asked late."""
+        """*hitless*: tracks that travel twice where their publisher does not say; *directory* is asked late."""
         self.negotiator = negotiator
         self._publications = publications
         self._forwarder = forwarder
@@ -63,13 +63,13 @@ class Admission:
         Raises:
             SignallingError: 400 unreadable offer, 409 the name is in use, 422 no codec, 503 full.
         """
-        offered = self.negotiator.read_offer(offer_text, now)
+        incoming = self.negotiator.read_offer(offer_text, now)
         before = self._publications.get(name)
         self._refuse_if_published(name, credential, now)
         self._refuse_if_full(before)
         taken = set(before.tracks) if before is not None else set()
-        chosen = self.negotiator.choose_tracks(offered, prefer, taken, hitless or self._hitless)
-        for session in self._edge.sessions():
+        chosen = self.negotiator.choose_tracks(incoming, prefer, taken, hitless or self._hitless)
+        for session in list(self._edge.publishers()):
             if session.publication is not None and session.publication.name == name:
                 # The announcement that follows replaces it.
                 self.end_session(session, "replaced by a newer publisher", now, False)
@@ -78,7 +78,7 @@ class Admission:
         publication.set_tracks(tuple(receiving.info for receiving in chosen.values()))
         self._directory().add_local(publication, now)
         answered = self.negotiator.publisher(
-            offered,
+            incoming,
             publication,
             chosen,
             originate=self._forwarder.originate,
@@ -94,11 +94,11 @@ class Admission:
         Raises:
             SignallingError: 400 unreadable offer, 422 no codec, 503 full.
         """
-        offered = self.negotiator.read_offer(offer_text, now)
+        incoming = self.negotiator.read_offer(offer_text, now)
         if self._edge.full:
             raise SignallingError(503, "this node is full; try another one")
         answered = self.negotiator.player(
-            offered,
+            incoming,
             publication,
             originate=self._forwarder.originate,
             clock_changed=self._on_clock,
@@ -126,7 +126,7 @@ class Admission:
             return
         fresh = any(
             s.publication is publication and now - s.created_at < PUBLISHER_SILENT
-            for s in self._edge.sessions()
+            for s in self._edge.publishers()
         )
         if now - publication.last_arrival < PUBLISHER_SILENT or fresh:
             raise SignallingError(

@@ -21,7 +21,8 @@ import trio
 from starlette.routing import Route
 
 from relaymesh.node.agent import Agent, JoinRefused, client_tls
-from relaymesh.node.core import LinkChanged, NodeCore, PublishAnswered, SessionEnded, SubscribeAnswered
+from relaymesh.node.core import NodeCore
+from relaymesh.node.events import LinkChanged, PublishAnswered, SessionEnded, SubscribeAnswered
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import MediaEndpoint, Negotiator, SignallingError, TransportFactory
 from relaymesh.node.settings import NodeSettings
@@ -247,32 +248,40 @@ class Node:
     # --- signalling ----------------------------------------------------------------------------
 
     async def publish(
-        self, name: ParticipantName, offer: str, prefer: tuple[str, ...], hitless: Hitless | None = None
+        self,
+        name: ParticipantName,
+        offer: str,
+        prefer: tuple[str, ...],
+        hitless: Hitless | None = None,
+        credential: bytes = b"",
     ) -> tuple[str, str]:
-        session, answer = self.core.publish(name, offer, prefer, self.clock(), hitless)
+        session, answer = self.core.publish(name, offer, prefer, self.clock(), hitless, credential)
         self.timer.poke()
-        if self.core.controller_connected:
-            reason = await self._reply(self.core.announce(session.stream))
+        publication = session.publication
+        assert publication is not None, "it was made to publish"
+        if self.core.outbox.connected:
+            reason = await self._reply(self.core.directory.announce(publication))
             if reason:  # the core has ended the session
                 raise SignallingError(409, reason)
-        # Without a controller the stream is served here, and announced when it is back.
+        # Without a controller it is served here, and announced when it is back.
         log.info("publisher", session=session.id[:8], room=name.room, participant=name.participant)
         return session.id, answer
 
     async def play(self, name: ParticipantName, offer: str) -> tuple[str, str]:
-        stream = self.core.find_stream(name)
-        if stream is None:
-            if not self.core.controller_connected:
+        directory = self.core.directory
+        publication = directory.find(name)
+        if publication is None:
+            if not self.core.outbox.connected:
                 raise SignallingError(
-                    503, "this node does not know the stream and cannot ask the controller now"
+                    503, "this node does not know the publication and cannot ask the controller now"
                 )
-            reason = await self._reply(self.core.subscribe(name))
+            reason = await self._reply(directory.subscribe(name))
             if reason is None:
                 raise SignallingError(503, "the controller did not answer in time")
-            stream = self.core.find_stream(name)
-        if stream is None:
+            publication = directory.find(name)
+        if publication is None:
             raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
-        session, answer = self.core.play(stream, offer, self.clock())
+        session, answer = self.core.play(publication, offer, self.clock())
         self.timer.poke()
         log.info("player", session=session.id[:8], room=name.room, participant=name.participant)
         return session.id, answer

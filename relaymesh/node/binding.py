@@ -46,7 +46,7 @@ class SsrcBinder:
         self._mid_id, self._rid_id, self._repaired_rid_id = mid_id, rid_id, repaired_rid_id
 
     def add(self, track: IngressTrack, ssrcs: list[tuple[int, int | None]], now: float) -> None:
-        """Expect *track*: by its payload types, mid and rids, and by *ssrcs* (media, retransmission) if signalled."""
+        """Expect *track* by its payload types, mid and rids, and by *ssrcs* (media, retransmission)."""
         self._by_mid[track.mid] = track
         self._by_type.setdefault(track.codec.payload_type, []).append((track, False))
         if track.codec.rtx is not None:

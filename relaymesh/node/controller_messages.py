@@ -1,4 +1,4 @@
-"""What a node does with each message of the controller; one that makes no sense here is counted, and changes nothing."""
+"""The controller's messages, each acted on; one that makes no sense here is counted, and changes nothing."""
 
 from __future__ import annotations
 

@@ -174,9 +174,7 @@ class NodeCore:
         credential: bytes = b"",
     ) -> Answered:
         """See :meth:`Admission.publish <relaymesh.node.admission.Admission.publish>`."""
-        return self.admission.publish(
-            name, offer_text, prefer, now, hitless=hitless, credential=credential
-        )
+        return self.admission.publish(name, offer_text, prefer, now, hitless=hitless, credential=credential)
 
     def play(self, publication: AnyPublication, offer_text: str, now: float) -> Answered:
         """See :meth:`Admission.play <relaymesh.node.admission.Admission.play>`."""

@@ -17,7 +17,9 @@ from relaymesh.protocol.frames import MAX_WISHES, DemandFrame, Wish
 DEMAND_INTERVAL = 1.0  # s between refreshes,
 DEMAND_KEPT = 3.5  # s a demand holds: two refreshes may be lost
 MAX_STRANGERS = 64  # edges kept that the controller has not admitted (yet)
-_REORDERED = 64  # serials so little behind the newest are late or repeated; others come from an edge that restarted
+_REORDERED = (
+    64  # serials so little behind the newest are late or repeated; others come from an edge that restarted
+)
 
 EncodingKey = tuple[int, int]  # track, encoding
 
@@ -57,11 +59,15 @@ class DemandBook:
     ) -> list[tuple[int, EncodingKey]] | None:
         """Take an edge's demand; (edge, encoding) for what it wants now and did not; ``None``: refused.
 
-        *encodings*: the publication's tracks, each with the numbers of its encodings. Wishes for others are left out.
+        *encodings*: the publication's tracks, each with its encodings' numbers; others cannot be wanted.
         """
         edge = frame.edge
         asked = self._by_edge.get(edge)
-        if asked is not None and now < asked.until and (asked.serial - frame.serial) & 0xFFFFFFFF < _REORDERED:
+        if (
+            asked is not None
+            and now < asked.until
+            and (asked.serial - frame.serial) & 0xFFFFFFFF < _REORDERED
+        ):
             return None
         if asked is None and not self._admitted >> edge & 1 and self._strangers() >= MAX_STRANGERS:
             return None
@@ -134,7 +140,9 @@ class Wishes:
         self._next = inf
         self.said = 0
 
-    def poll(self, wanted: dict[EncodingKey, tuple[int, int]], now: float) -> tuple[int, tuple[Wish, ...]] | None:
+    def poll(
+        self, wanted: dict[EncodingKey, tuple[int, int]], now: float
+    ) -> tuple[int, tuple[Wish, ...]] | None:
         """(serial, wishes) of the DEMAND frame to send now; ``None`` when nothing need be said."""
         if self._said is None and not wanted:
             return None
@@ -155,4 +163,3 @@ class Wishes:
     def next_timeout(self) -> float | None:
         """When a refresh is due; ``None`` while nothing is wanted."""
         return None if self._next == inf else self._next
-

@@ -77,8 +77,8 @@ class Directory:
     def handle_welcome(self, index: int) -> None:
         """The controller knows what the join said; say what changed since."""
         self._own_index = index
-        for publication in self._publications.remote():
-            publication.wishes.repeat()
+        for remote in self._publications.remote():
+            remote.wishes.repeat()
         if self._joining is None:
             return
         (published, subscribed), self._joining = self._joining, None
@@ -195,7 +195,7 @@ class Directory:
     def _end_publishers(
         self, name: ParticipantName, reason: str, now: float, only: Publication | None = None
     ) -> None:
-        for session in self._edge.sessions():
+        for session in list(self._edge.publishers()):
             publication = session.publication
             if publication is not None and publication.name == name and only in (None, publication):
                 self._end_session(session, reason, now, False)
@@ -260,7 +260,7 @@ class Directory:
         self._next_maintenance = now + MAINTENANCE_INTERVAL
         changed = {
             session.publication
-            for session in self._edge.sessions()
+            for session in self._edge.publishers()
             if session.publication is not None and session.take_layers_changed()
         }
         for publication in self._publications:
@@ -308,7 +308,9 @@ class Directory:
         publication.layers_due = now + LAYERS_INTERVAL
         publication.layers_serial = (publication.layers_serial + 1) & 0xFFFFFFFF
         for track in publication.tracks.values():
-            self._forwarder.originate_layers(track, publication.layers_serial, publication.demand.admitted, now)
+            self._forwarder.originate_layers(
+                track, publication.layers_serial, publication.demand.admitted, now
+            )
 
     @staticmethod
     def _choose_layers(publication: Publication, now: float) -> None:

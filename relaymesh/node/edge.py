@@ -8,6 +8,7 @@ answered but a check whose integrity holds: anything else only moves a counter.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from math import inf
 
 from relaymesh.node.session import Session
@@ -49,6 +50,14 @@ class Edge:
 
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
+
+    def publishers(self) -> Iterator[Session]:
+        """Sessions that publish."""
+        return (s for s in self._sessions.values() if s.publication is not None)
+
+    def players(self) -> Iterator[Session]:
+        """Sessions that play."""
+        return (s for s in self._sessions.values() if s.played is not None)
 
     def remove(self, session: Session, reason: str, now: float) -> None:
         """Close *session* and forget it; its last datagrams (DTLS close_notify) still go out."""

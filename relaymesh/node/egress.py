@@ -38,7 +38,7 @@ RTP_OVERHEAD = 20  # bytes of header and extension
 PADDING_BYTES = 255  # as much as one packet can say
 GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
 GONE_KEPT = 512
-# A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch this long
+# A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch
 # in any case, before it takes what is kept: a publisher that heard the request has answered by then.
 START_PATIENCE = 0.5  # s
 SWITCH_PATIENCE = 1.0  # s
@@ -110,7 +110,12 @@ class EgressRow(msgspec.Struct, gc=False):
         if not self.padding_bytes:
             return packet
         # RFC 3550 §5.1: P, and the last byte says how many there are.
-        return bytes((packet[0] | 0x20,)) + packet[1:] + bytes(self.padding_bytes - 1) + bytes((self.padding_bytes,))
+        return (
+            bytes((packet[0] | 0x20,))
+            + packet[1:]
+            + bytes(self.padding_bytes - 1)
+            + bytes((self.padding_bytes,))
+        )
 
 
 class Sender:
@@ -440,7 +445,12 @@ class Sender:
         There no player misses it, and libwebrtc counts it in its feedback.
         """
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        if rtx_type is None or rtx_ssrc is None or self.numbers.transport_id is None or self.started_at is None:
+        if (
+            rtx_type is None
+            or rtx_ssrc is None
+            or self.numbers.transport_id is None
+            or self.started_at is None
+        ):
             return None
         return EgressRow(
             "padding",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from relaymesh.node.hitless import WayTable
 from relaymesh.node.demand import EncodingKey
 from relaymesh.node.encodings import Encoding, MediaClock
+from relaymesh.node.hitless import WayTable
 from relaymesh.node.publications import LocalPublication, PublicationTable, RemotePublication, Track
 from relaymesh.node.relay import RelayPort
 from relaymesh.node.repair import LocalRepair, Part
@@ -117,7 +117,7 @@ class Forwarder:
         self.second_copies += len(seconds)
 
     def _hold_back(self, encoding: Encoding, frame: MediaFrame, edges: int, now: float) -> None:
-        """*edges* want this encoding but not this layer: tell them, once a picture, that nothing is missing."""
+        """*edges* want this encoding but not this layer: tell them, once a picture, that none is missing."""
         held = self._held_back.get(encoding)
         if held is not None and (edges != held.edges or frame.sequence != held.first + held.packets):
             self._tell_skip(encoding, now)
@@ -151,7 +151,7 @@ class Forwarder:
             self._send(hop, frames.detour(frames.encode_skip(frame), hops), now)
 
     def replay(self, edge: int, encoding: Encoding, now: float) -> bool:
-        """Send *edge*, whose demand is new, what is kept since the last keyframe; ``False``: nothing usable."""
+        """Send *edge*, whose demand is new, what is kept since the last keyframe; ``False``: nothing is."""
         kept = encoding.since_keyframe.frames()
         if not kept or encoding.since_keyframe.size_bytes > REPLAY_BYTES:
             return False
@@ -179,7 +179,7 @@ class Forwarder:
             self._send(hop, frames.detour(frames.encode_clock(frame), hops), now)
 
     def originate_layers(self, track: Track, serial: int, edges: int, now: float) -> None:
-        """Tell *edges* which encodings of a local publisher's track are live, and the rates of their layers."""
+        """Tell *edges* which encodings of a local publisher's track are live, and their layers' rates."""
         if not edges:
             return
         generation = self._tables.active
@@ -323,7 +323,9 @@ class Forwarder:
         if track.layers_serial is not None and (track.layers_serial - told.serial) & 0xFFFFFFFF < _REORDERED:
             return True  # late, or repeated
         track.layers_serial = told.serial
-        track.layers = {layers.number: layers for layers in told.encodings if layers.number in track.encodings}
+        track.layers = {
+            layers.number: layers for layers in told.encodings if layers.number in track.encodings
+        }
         track.muted = told.muted
         self._changed_tracks[track] = None
         return True
@@ -331,7 +333,9 @@ class Forwarder:
     def _take_keyframe_request(self, body: bytes, now: float) -> bool:
         request = frames.decode_keyframe_request(body)
         track = self._publications.track(request.track_id)
-        encoding = track.encodings.get(request.encoding) if track is not None and not track.is_remote else None
+        encoding = (
+            track.encodings.get(request.encoding) if track is not None and not track.is_remote else None
+        )
         if encoding is None or not encoding.track.is_video:  # a wish for audio would never be seen fulfilled
             return False
         encoding.keyframe_wish.ask(now)

@@ -1,4 +1,4 @@
-"""A track as its publisher sends it: RTP in, media frames out, one :class:`IngressEncoding` for each encoding.
+"""A track as its publisher sends it, with an :class:`IngressEncoding` for each encoding: RTP in, frames out.
 
 Extends sequence numbers, drops duplicates (browsers probe with retransmitted
 packets nobody asked for), asks again for what is missing, and keeps the
@@ -107,7 +107,9 @@ class IngressEncoding:
         self._is_video = self.track.is_video
         self._reader = make_payload_reader(codec.name)
         self._extender = Extender()
-        self._offset = 0x10000  # one cycle ahead, so that what comes from before the first packet is not negative
+        self._offset = (
+            0x10000  # one cycle ahead, so that what comes from before the first packet is not negative
+        )
         self._timestamp_offset = 0  # of the SSRC that sends now
         self._last_timestamp = 0  # as forwarded
         self._last_at = 0.0
@@ -236,7 +238,7 @@ class IngressEncoding:
             return _UNREADABLE
 
     def _priority(self, info: PacketInfo) -> int:
-        """The class of a packet: what a short link may leave out is all but the lowest layer of the lowest encoding."""
+        """Class of a packet: a short link may leave out all but the lowest layer of the lowest encoding."""
         if not self._is_video:
             return PRIORITY_AUDIO
         if info.temporal or info.spatial or not self.is_lowest:
@@ -244,7 +246,7 @@ class IngressEncoding:
         return PRIORITY_KEYFRAME if info.keyframe else PRIORITY_VIDEO
 
     def _carried(self, extensions: dict[int, bytes]) -> tuple[tuple[int, bytes], ...]:
-        """The header extensions that cross the mesh, by kind; all but the dependency descriptor are one byte long."""
+        """Header extensions that cross the mesh, by kind; all but dependency descriptors have one byte."""
         return tuple(
             (kind, value)
             for number, kind in self._kinds.items()

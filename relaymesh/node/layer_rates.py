@@ -63,7 +63,11 @@ class LayerRates:
         rates = tuple(
             min(
                 0xFFFFFFFF,
-                int(8 * sum(size for (s, t), size in totals.items() if s <= spatial and t <= temporal) / seconds),
+                int(
+                    8
+                    * sum(size for (s, t), size in totals.items() if s <= spatial and t <= temporal)
+                    / seconds
+                ),
             )
             for spatial in range(self.spatial)
             for temporal in range(self.temporal)

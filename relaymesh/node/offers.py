@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relaymesh.node.egress import EgressNumbers, Sender
 from relaymesh.node.encodings import Encoding
@@ -26,11 +26,12 @@ from relaymesh.protocol.frames import (
 )
 from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import rtp
-from relaymesh.webrtc.answer import AnswerSection, build_answer
+from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.codecs import Codec, choose_codec, match_codec
-from relaymesh.webrtc.errors import SdpError
-from relaymesh.webrtc.sdp import MediaSection, SessionDescription, parse_offer
+from relaymesh.webrtc.errors import NegotiationError
+from relaymesh.webrtc.negotiation import Negotiation
+from relaymesh.webrtc.sdp import MediaSection, SessionDescription
 from relaymesh.webrtc.transport import IceCredentials, Transport, make_credentials
 
 PUBLISHER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
@@ -66,6 +67,15 @@ class SignallingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """An offer that was read, and the negotiation that waits for its answer."""
+
+    offer: SessionDescription
+    negotiation: Negotiation
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receiving:
     """One section of an offer that we will receive."""
 
@@ -74,8 +84,7 @@ class Receiving:
     rids: dict[str, int]  # the number of each simulcast encoding
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A session made from an offer."""
 
     session: Session
@@ -86,10 +95,11 @@ class Answered:
 class MediaEndpoint:
     """What every answer of this node says of it."""
 
-    host: str  # the address clients send to
+    host: str  # the address clients send to, the preferred one
     port: int
     certificate: Certificate
     ufrag_prefix: str  # names the node, so that a load balancer can steer by it
+    further_addresses: tuple[tuple[str, int], ...] = ()  # others under which the same port is reached
 
 
 class TransportFactory(Protocol):
@@ -120,18 +130,24 @@ class Negotiator:
         self._secret_bytes = secret_bytes
         self._make_transport = make_transport
 
-    def read_offer(self, text: str, now: float) -> SessionDescription:
-        """Raises :class:`SignallingError` 400 for what is no offer."""
+    def read_offer(self, text: str, now: float) -> Incoming:
+        """Begin a negotiation with the offer in *text*.
+
+        Raises:
+            SignallingError: 400 for what cannot be answered.
+        """
+        session_id = self._session_id()
+        negotiation = Negotiation(int(session_id[:12], 16), now)
         try:
-            return parse_offer(text)
-        except SdpError as error:
-            raise SignallingError(400, f"this SDP offer cannot be read: {error}") from None
+            return Incoming(negotiation.handle_offer(text, now).offer, negotiation, session_id)
+        except NegotiationError as error:
+            raise SignallingError(400, f"this SDP offer cannot be answered: {error}") from None
 
     # --- publishers ----------------------------------------------------------------------------
 
     def choose_tracks(
         self,
-        offer: SessionDescription,
+        incoming: Incoming,
         prefer: tuple[str, ...],
         taken: set[int],
         hitless: Hitless = "none",
@@ -142,7 +158,7 @@ class Negotiator:
             SignallingError: 422 when nothing the offer sends is usable.
         """
         chosen: dict[str, Receiving] = {}
-        for section in offer.media:
+        for section in incoming.offer.media:
             if not _sends(section) or len(chosen) == MAX_TRACKS:
                 continue
             codec = choose_codec(section.kind, section.codecs, prefer)
@@ -151,9 +167,11 @@ class Negotiator:
             number = self._track_number(taken | {receiving.info.track for receiving in chosen.values()})
             rids = {rid: place for place, rid in enumerate(section.rids[:MAX_ENCODINGS])}
             twice = hitless == "all" or hitless == section.kind
-            chosen[section.mid] = Receiving(_track_info(number, section.kind, codec, twice, rids), codec, rids)
+            chosen[section.mid] = Receiving(
+                _track_info(number, section.kind, codec, twice, rids), codec, rids
+            )
         if not chosen:
-            offered = sorted({c.name for s in offer.media if _sends(s) for c in s.codecs})
+            offered = sorted({c.name for s in incoming.offer.media if _sends(s) for c in s.codecs})
             raise SignallingError(
                 422,
                 "no usable codec: a publisher sends opus audio and VP8, VP9, AV1, H264 or H265 video; "
@@ -163,7 +181,7 @@ class Negotiator:
 
     def publisher(
         self,
-        offer: SessionDescription,
+        incoming: Incoming,
         publication: LocalPublication,
         chosen: dict[str, Receiving],
         *,
@@ -172,10 +190,10 @@ class Negotiator:
         now: float,
     ) -> Answered:
         """The session that receives *chosen* into *publication*, and the answer."""
-        session = self._session(offer, publication.name, originate, clock_changed, now)
+        session = self._session(incoming, publication.name, originate, clock_changed, now)
         session.publication = publication
         sections = []
-        for section in offer.media:
+        for section in incoming.offer.media:
             receiving = chosen.get(section.mid)
             if receiving is None:
                 sections.append(AnswerSection(offered=section, direction="inactive", codec=None))
@@ -199,20 +217,20 @@ class Negotiator:
                     rids=tuple(receiving.rids),
                 )
             )
-        ids = _bundle_extensions(offer)
+        ids = _bundle_extensions(incoming.offer)
         session.use_extensions(
             mid_id=ids.get(rtp.MID),
             rid_id=ids.get(rtp.RID),
             repaired_rid_id=ids.get(rtp.REPAIRED_RID),
             transport_id=ids.get(rtp.TRANSPORT_CC),
         )
-        return Answered(session, self._answer(offer, sections, session))
+        return Answered(session, self._answer(sections, session))
 
     # --- players -------------------------------------------------------------------------------
 
     def player(
         self,
-        offer: SessionDescription,
+        incoming: Incoming,
         publication: AnyPublication,
         *,
         originate: Callable[[Track, MediaFrame, float], None],
@@ -224,10 +242,10 @@ class Negotiator:
         Raises:
             SignallingError: 422 when the player can decode none of its tracks.
         """
-        session = self._session(offer, publication.name, originate, clock_changed, now)
+        session = self._session(incoming, publication.name, originate, clock_changed, now)
         left = list(publication.tracks.values())
         sections = []
-        for section in offer.media:
+        for section in incoming.offer.media:
             track, codec = _match(section, left)
             if track is None or codec is None:
                 sections.append(AnswerSection(offered=section, direction="inactive", codec=None))
@@ -239,7 +257,7 @@ class Negotiator:
             raise SignallingError(
                 422, f"no usable codec: the publisher sends {needed}, and this offer can receive none of it"
             )
-        return Answered(session, self._answer(offer, sections, session))
+        return Answered(session, self._answer(sections, session))
 
     def _play(self, session: Session, section: MediaSection, track: Track, codec: Codec) -> AnswerSection:
         ids = section.extensions
@@ -275,7 +293,7 @@ class Negotiator:
 
     def _session(
         self,
-        offer: SessionDescription,
+        incoming: Incoming,
         name: ParticipantName,
         originate: Callable[[Track, MediaFrame, float], None],
         clock_changed: Callable[[Encoding, float], None],
@@ -286,13 +304,14 @@ class Negotiator:
         transport = self._make_transport(
             certificate=endpoint.certificate,
             credentials=credentials,
-            fingerprints=offer.fingerprints,
+            fingerprints=incoming.offer.fingerprints,
             now=now,
         )
         return Session(
-            self._session_id(),
+            incoming.session_id,
             name,
             transport,
+            incoming.negotiation,
             ssrc=self._rng.getrandbits(32),
             now=now,
             originate=originate,
@@ -307,17 +326,14 @@ class Negotiator:
             pass
         return number
 
-    def _answer(self, offer: SessionDescription, sections: list[AnswerSection], session: Session) -> str:
+    def _answer(self, sections: list[AnswerSection], session: Session) -> str:
         endpoint, credentials = self._endpoint, session.transport.credentials
-        return build_answer(
-            offer,
+        return session.negotiation.answer(
             sections,
             ufrag=credentials.ufrag,
             password=credentials.password,
             fingerprint=endpoint.certificate.fingerprint,
-            host=endpoint.host,
-            port=endpoint.port,
-            session_id=int(session.id[:12], 16),
+            addresses=((endpoint.host, endpoint.port), *endpoint.further_addresses),
         )
 
 

@@ -53,7 +53,7 @@ class Track:
         return self.info.track
 
     def live(self, number: int) -> bool:
-        """Whether packets of the encoding come at the ingress, as far as it was told; unknown counts as yes."""
+        """Whether packets of the encoding come at the ingress; as long as that was not told, yes."""
         layers = self.layers.get(number)
         return layers is None or layers.live
 
@@ -64,7 +64,7 @@ class Track:
         return before != {number: layers.live for number, layers in self.layers.items()}
 
     def ranked(self) -> list[Encoding]:
-        """Its encodings, that of the lowest rate first; those without a known rate in their order of number."""
+        """Its encodings, that of the lowest rate first; those without a known rate by number."""
         return sorted(self.encodings.values(), key=lambda e: (self._rate(e.number), e.number))
 
     def _rate(self, number: int) -> int:

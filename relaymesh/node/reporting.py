@@ -1,4 +1,4 @@
-"""When a node reports its links to the controller: on a period, sooner when they step, at once when one dies."""
+"""Reports of links to the controller: on a period, sooner when they step, at once when one dies."""
 
 from __future__ import annotations
 

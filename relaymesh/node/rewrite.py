@@ -156,7 +156,10 @@ class Rewriter:
         payload, moved = self._numbering.rewrite(frame.payload, descriptor, era.pictures)
         extensions = frame.extensions
         if moved is not None and moved != descriptor:
-            extensions = tuple((kind, moved if kind == EXTENSION_DEPENDENCY_DESCRIPTOR else value) for kind, value in extensions)
+            extensions = tuple(
+                (kind, moved if kind == EXTENSION_DEPENDENCY_DESCRIPTOR else value)
+                for kind, value in extensions
+            )
         return timestamp, payload, extensions
 
     def close_era(self) -> None:

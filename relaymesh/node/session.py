@@ -1,4 +1,4 @@
-"""One WebRTC connection of a client: receivers for what it publishes, senders for what it plays, one transport.
+"""One client's WebRTC connection: receivers for what it publishes, senders for what it plays, a transport.
 
 A session owns its transport (ICE-lite, DTLS, SRTP), its negotiation and the ends of its
 tracks; it turns RTP and RTCP into calls on those and their reports into RTCP. It
@@ -20,6 +20,7 @@ from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.errors import RtpError, SrtpError
+from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.rtp import RtpPacket, parse_rtp, rtx_unwrap
 from relaymesh.webrtc.transport import Closed, Connected, Transport
 from relaymesh.webrtc.twcc import TwccReceiver, parse_transport_feedback
@@ -41,6 +42,7 @@ class Session:
         session_id: str,
         name: ParticipantName,
         transport: Transport,
+        negotiation: Negotiation,
         *,
         ssrc: int,
         now: float,
@@ -54,6 +56,7 @@ class Session:
         self.id = session_id
         self.name = name
         self.transport = transport
+        self.negotiation = negotiation
         self.ssrc = ssrc
         self.created_at = now
         self.connected_at: float | None = None
@@ -309,6 +312,7 @@ class Session:
             "participant": self.name.participant,
             "undecodable": self.undecodable,
             "transport": self.transport.debug_state(),
+            "negotiation": self.negotiation.debug_state(),
             "receives": [track.debug_state() for track in self.receivers],
             "sends": [sender.debug_state() for sender in self.senders.values()],
             "send_side": self.send_side.debug_state(),

@@ -1,8 +1,9 @@
-"""What a node says of itself at ``/status``: links, streams, sessions, counters."""
+"""What a node says of itself at ``/status``: links, publications, sessions, counters."""
 
 from __future__ import annotations
 
 from relaymesh.node.core import NodeCore
+from relaymesh.node.publications import AnyPublication, LocalPublication, Track
 
 JsonObject = dict[str, object]
 
@@ -39,9 +40,9 @@ class NodeStatus:
 
     def sample(self, now: float) -> None:
         counts: dict[object, int] = {"forwarded": self._core.forwarder.forwarded}
-        for stream in self._core.streams:
-            for track in stream.tracks.values():
-                counts[track.id] = track.main.received
+        for publication in self._core.publications:
+            for track in publication.tracks.values():
+                counts[track.id] = sum(encoding.received for encoding in track.encodings.values())
         self._rates.sample(counts, now)
 
     def snapshot(self, now: float) -> JsonObject:
@@ -51,9 +52,9 @@ class NodeStatus:
             "region": self._region,
             "index": core.index,
             "generation": core.tables.active,
-            "controller": "connected" if core.controller_connected else "disconnected",
+            "controller": "connected" if core.outbox.connected else "disconnected",
             "links": self._links(now),
-            "streams": self._streams(),
+            "publications": self._publications(),
             "sessions": [session.debug_state() for session in core.edge.sessions()],
             "forwarded": {
                 "packets": core.forwarder.forwarded,
@@ -67,7 +68,7 @@ class NodeStatus:
                 "media_refused": dict(core.edge.refused),
                 "relay_refused": dict(core.relay.refused),
                 "dropped": dict(core.forwarder.dropped),
-                "messages_refused": dict(core.refused_messages),
+                "messages_refused": dict(core.outbox.refused),
                 "unknown_generations": core.tables.unknown_generations,
             },
         }
@@ -90,28 +91,55 @@ class NodeStatus:
             for report in self._core.relay.reports(now)
         ]
 
-    def _streams(self) -> list[JsonObject]:
-        return [
-            {
-                "room": stream.name.room,
-                "participant": stream.name.participant,
-                "source": stream.source,
-                "ended": stream.ended_at is not None,
-                "subscribers": sum(1 for p in self._core.edge.players() if p.stream is stream),
-                "duplicates": sum(encoding.duplicates for encoding in stream.encodings()),
-                "merged": sum(encoding.merged for encoding in stream.encodings()),
-                "tracks": [
-                    {
-                        "track": track.info.track,
-                        "kind": track.info.kind,
-                        "codec": track.info.codec,
-                        "hitless": track.info.hitless,
-                        "packets": track.main.received,
-                        "lost": track.main.lost,
-                        "packets_per_s": self._rates.rate(track.id),
-                    }
-                    for track in stream.tracks.values()
-                ],
-            }
-            for stream in self._core.streams
-        ]
+    def _publications(self) -> list[JsonObject]:
+        return [self._publication(publication) for publication in self._core.publications]
+
+    def _publication(self, publication: AnyPublication) -> JsonObject:
+        return {
+            "room": publication.name.room,
+            "participant": publication.name.participant,
+            "source": "relay" if publication.is_remote else "local",
+            "ended": publication.ended_at is not None,
+            "subscribers": len(publication.sessions),
+            "duplicates": sum(encoding.duplicates for encoding in publication.encodings()),
+            "merged": sum(encoding.merged for encoding in publication.encodings()),
+            **(
+                {"demand": publication.demand.debug_state()}
+                if isinstance(publication, LocalPublication)
+                else {}
+            ),
+            "tracks": [self._track(track) for track in publication.tracks.values()],
+        }
+
+    def _track(self, track: Track) -> JsonObject:
+        return {
+            "track": track.number,
+            "kind": track.info.kind,
+            "source": track.info.source,
+            "codec": track.info.codec,
+            "muted": track.muted,
+            "hitless": track.info.hitless,
+            "packets": sum(encoding.received for encoding in track.encodings.values()),
+            "lost": sum(encoding.lost for encoding in track.encodings.values()),
+            "packets_per_s": self._rates.rate(track.id),
+            "encodings": [
+                {
+                    "encoding": info.number,
+                    "rid": info.rid,
+                    "packets": track.encodings[info.number].received,
+                    "live": track.live(info.number),
+                    "layers": _layers(track, info.number),
+                    "kept_bytes": track.encodings[info.number].since_keyframe.size_bytes,
+                }
+                for info in track.info.encodings
+            ],
+        }
+
+
+def _layers(track: Track, number: int) -> JsonObject | None:
+    """What the ingress says of an encoding's layers; ``None`` before it did."""
+    layers = track.layers.get(number)
+    if layers is None:
+        return None
+    kbps = [round(rate / 1e3) for rate in layers.rates_bps]
+    return {"spatial": layers.spatial, "temporal": layers.temporal, "kbps": kbps}

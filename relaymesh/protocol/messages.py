@@ -77,7 +77,7 @@ class PublicationInfo(Struct, frozen=True):
     room: Name
     participant: Name
     tracks: Annotated[tuple[TrackInfo, ...], Meta(max_length=64)]
-    credential: Annotated[bytes, Meta(max_length=32)] = b""  # digest of its publisher's; who has it takes over
+    credential: Annotated[bytes, Meta(max_length=32)] = b""  # digest; who has it takes over
 
 
 class ParticipantName(Struct, frozen=True):
@@ -313,7 +313,7 @@ class PublicationEnded(Struct, frozen=True, tag_field="t", tag="publication-ende
 
 
 class PublicationMoved(Struct, frozen=True, tag_field="t", tag="publication-moved"):
-    """To the edges that play it: the publication (re)entered the mesh, perhaps at another node, or its tracks changed."""
+    """To the edges that play it: it (re)entered the mesh, perhaps at another node, or its tracks changed."""
 
     publication: PublicationInfo
     ingress: Index

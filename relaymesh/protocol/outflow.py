@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
 from relaymesh.protocol.congestion import RateControl
+from relaymesh.protocol.datagram import MIN_DATAGRAM_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
@@ -27,7 +28,6 @@ SKIP_LANE = 2  # with keyframes: small, and many wait for it
 CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
 RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
 MAX_SKIPS = 4096  # streams with a picture that is just left out
-OVERHEAD = 28  # of a datagram
 
 _Waiting = tuple[bytes, int | None]  # (frame, the original if it is a retransmission)
 
@@ -72,7 +72,7 @@ class Outflow:
             return True
         if not self._pacer and self._pacer.may_send(now):
             return True
-        self._pacer.push((frame, None), 2 * priority_of(frame), len(frame) + OVERHEAD, now)
+        self._pacer.push((frame, None), 2 * priority_of(frame), len(frame) + MIN_DATAGRAM_BYTES, now)
         return False
 
     def note_sent(self, packet_id: int, frame: bytes, size: int) -> None:
@@ -92,7 +92,7 @@ class Outflow:
             if limited:
                 frame, original = item
                 lane = CODE_LANE if original is None else 2 * priority_of(frame[RETRANSMISSION_HEAD:]) + 1
-                self._pacer.push(item, lane, len(frame) + OVERHEAD, now)
+                self._pacer.push(item, lane, len(frame) + MIN_DATAGRAM_BYTES, now)
             else:
                 due.append(item)
         return due
@@ -108,8 +108,8 @@ class Outflow:
             tag = frames.read_tag(frame)
         except ProtocolError:
             return True  # the far end will count it
-        key = tag.stream + bytes((tag.layer & 0xFF,))
-        if self._layers.offer(key, tag.layer, len(frame), end=tag.end, entry=tag.entry, now=now):
+        key = tag.stream + bytes((tag.level & 0xFF,))
+        if self._layers.offer(key, tag.level, len(frame), end=tag.end, entry=tag.entry, now=now):
             return True
         skip = self._skips.get(tag.stream)
         if skip is not None and tag.sequence != (skip.first + skip.packets) & 0xFFFFFFFF:
@@ -120,7 +120,7 @@ class Outflow:
                 self._tell_skip(next(iter(self._skips)), now)
             skip = self._skips[tag.stream] = _Skip(frame, tag.sequence)
         skip.packets += 1
-        skip.pictures += tag.end
+        skip.pictures += tag.picture_end
         if tag.end or skip.packets == 255:
             self._tell_skip(tag.stream, now)
         return False
@@ -128,7 +128,7 @@ class Outflow:
     def _tell_skip(self, stream: bytes, now: float) -> None:
         skip = self._skips.pop(stream)
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures)
-        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD, now)
+        self._pacer.push((told, None), SKIP_LANE, len(told) + MIN_DATAGRAM_BYTES, now)
 
     # --- what comes back -------------------------------------------------------------------------
 
