@@ -1,0 +1,62 @@
+"""The rate that arrives, by the times on the peer's clock.
+
+In: sizes and arrival times. Out: bit/s over a window that ends with the newest arrival.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 0.5  # seconds: fifteen frames of video; libwebrtc's first window
+SHORT_WINDOW = 0.15  # seconds; libwebrtc's later one. While a queue stands, arrivals are evenly spaced
+MIN_PACKETS = 5  # fewer make no rate
+MAX_PACKETS = 4096  # in the window; beyond 80 Mbit/s it just gets shorter
+CLOCK_JUMP = 2.0  # seconds an arrival may be before the newest; beyond, the peer's clock was set
+
+
+class AckedRate:
+    """Acknowledged bytes over the last half second."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=MAX_PACKETS)
+        self._newest: float | None = None
+        self._started: float | None = None  # first arrival since the last reset
+
+    def add(self, arrived_at: float, size_bytes: int) -> None:
+        """*size_bytes* arrived at *arrived_at*, peer's clock."""
+        newest = self._newest
+        if newest is None or arrived_at < newest - CLOCK_JUMP or arrived_at > newest + CLOCK_JUMP:
+            self._arrivals.clear()
+            self._newest = self._started = newest = arrived_at
+        self._arrivals.append((arrived_at, size_bytes))
+        if arrived_at > newest:
+            self._newest = arrived_at
+            while self._arrivals[0][0] <= arrived_at - WINDOW:
+                self._arrivals.popleft()
+
+    def add_unreported(self, size_bytes: int, until: float) -> None:
+        """Bytes whose feedback was lost are taken to have arrived evenly before *until*."""
+        newest = self._newest
+        if newest is None or not newest < until < newest + CLOCK_JUMP:
+            return
+        for step in range(1, 5):
+            self.add(newest + (until - newest) * step / 5, size_bytes // 4)
+
+    def rate_bps(self, window: float = WINDOW) -> float | None:
+        """Bit/s over the last *window* seconds; None while too little is known."""
+        newest, started = self._newest, self._started
+        if newest is None or started is None or len(self._arrivals) < MIN_PACKETS:
+            return None
+        window = min(window, WINDOW)
+        if newest - started < window:
+            window = newest - started
+            if window < SHORT_WINDOW * 0.9:
+                return None
+        size = packets = 0
+        for at, size_bytes in reversed(self._arrivals):
+            if at <= newest - window and packets >= MIN_PACKETS:
+                window = max(window, newest - at)
+                break
+            size += size_bytes
+            packets += 1
+        return size * 8 / window

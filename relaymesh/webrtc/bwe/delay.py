@@ -1,0 +1,229 @@
+"""Overuse of a path, seen from one-way delays: the delay-based half of Google Congestion Control.
+
+In: when packets were sent (our clock) and arrived (the peer's; only differences count).
+Out: whether the path is over-, under- or normally used, and the delay that a standing queue adds.
+
+Two signals. The *trend* is libwebrtc's: packets sent within 5 ms are a group, the change of
+delay from group to group is accumulated and smoothed, its slope over 20 groups is compared
+with a threshold that adapts to the path's own jitter (Carlucci et al., "Analysis and Design
+of the Google Congestion Control for WebRTC", MMSys 2016; draft-ietf-rmcat-gcc-02 §5.3 – 5.4).
+The *standing queue* is ours: the least delay of the last :data:`STANDING` seconds above the
+recent minimum. The trend is blind to a queue that no longer grows, as two flows
+make one; a queue that stands above :data:`MAX_STANDING_MS` is overuse as well.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+GROUP_MS = 5.0  # packets sent within are one group (draft §5.2: burst_time)
+CLOCK_JUMP_MS = 3000.0  # between two groups' delays: the peer's clock was set, or it slept (libwebrtc)
+MAX_REORDERED = 3  # groups in a row that arrive before the one they follow (libwebrtc)
+TREND_WINDOW = 20  # groups under the line (libwebrtc)
+SMOOTHING = 0.9  # of the accumulated delay (libwebrtc)
+GAIN = 4.0  # trend × min(groups, 60) × gain is compared with the threshold (libwebrtc)
+MAX_GROUPS_COUNTED = 60
+THRESHOLD_MS = 12.5  # at first (draft §5.4: del_var_th)
+THRESHOLD_RANGE_MS = (6.0, 600.0)  # draft §5.4
+THRESHOLD_SKIP_MS = 15.0  # a spike so far above the threshold does not move it (draft §5.4)
+K_UP, K_DOWN = 0.0087, 0.039  # gains of the threshold per ms (libwebrtc; MMSys 2016 §4)
+OVERUSE_MS = 10.0  # for which the trend must be above the threshold (draft §5.4: overuse_time_th)
+STANDING = 0.25  # seconds
+MAX_STANDING_MS = 35.0  # half of what is to be kept at p95 (60 ms), and above the jitter of most radio paths
+MIN_QUEUE_MS = 5.0  # without so much above the recent minimum a trend is jitter
+BASE_SPAN, BASE_BUCKETS = 2.0, 10  # the minimum is that of the last 20 s: 100 ppm of drift are 2 ms
+FUTILE = 3  # reductions that did not shrink a standing queue: it is the path's own delay now
+SHRUNK = 0.8  # × what it was
+
+
+class Usage(enum.Enum):
+    """What the delays say of the path."""
+
+    NORMAL = "normal"
+    UNDER = "under"
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class _Group:
+    first_sent: float  # ms
+    last_sent: float  # ms
+    arrived: float  # ms, the latest of its packets
+    least_delay: float  # ms, peer's clock minus ours
+
+
+class DelayDetector:
+    """The trend of the delays and the queue above their minimum."""
+
+    def __init__(self) -> None:
+        self.usage = Usage.NORMAL
+        self.threshold_ms = THRESHOLD_MS
+        self.queue_ms = 0.0  # the standing queue
+        self.clock_jumps = 0
+        self._base: deque[tuple[float, float]] = deque(maxlen=BASE_BUCKETS)  # (start in s, least delay in ms)
+        self._futile = 0
+        self._queue_then = 0.0  # ms, at the last reduction
+        self._reset()
+
+    def _reset(self) -> None:
+        """Begin anew, as after a jump of the peer's clock."""
+        self._current: _Group | None = None
+        self._previous: _Group | None = None
+        self._reordered = 0
+        self._delay_ms = self._smoothed_ms = 0.0  # accumulated since the beginning
+        self._points: deque[tuple[float, float]] = deque(maxlen=TREND_WINDOW)  # (arrival in ms, smoothed delay)
+        self._groups = 0
+        self._over_ms: float | None = None
+        self._over_count = 0
+        self._trend = self._slope = 0.0  # ms per ms: the one judged last, and the newest
+        self._threshold_at: float | None = None
+        self._origin: float | None = None
+        self._recent: deque[tuple[float, float]] = deque()  # (sent in s, delay in ms)
+        self._base.clear()
+        self.usage = Usage.NORMAL
+        self.queue_ms = 0.0
+
+    def skip(self) -> None:
+        """What follows does not follow in time: no difference is taken across the gap."""
+        self._current = self._previous = None
+
+    def add(self, sent_at: float, arrived_at: float) -> None:
+        """A packet's times in seconds, in the order of sending."""
+        sent, arrived = sent_at * 1e3, arrived_at * 1e3
+        group = self._current
+        if group is None:
+            self._current = _Group(sent, sent, arrived, arrived - sent)
+            return
+        if sent < group.first_sent:
+            return  # of a group that is complete
+        if self._belongs(group, sent, arrived):
+            group.last_sent = max(group.last_sent, sent)
+            group.arrived = max(group.arrived, arrived)
+            group.least_delay = min(group.least_delay, arrived - sent)
+            return
+        previous, self._previous = self._previous, group
+        self._current = _Group(sent, sent, arrived, arrived - sent)
+        self._note_delay(group)
+        if previous is not None:
+            self._compare(previous, group)
+
+    @staticmethod
+    def _belongs(group: _Group, sent: float, arrived: float) -> bool:
+        """Sent together, or come together after a pause of the path (draft §5.2)."""
+        if sent - group.first_sent <= GROUP_MS:
+            return True
+        gap = arrived - group.arrived
+        return 0.0 <= gap <= GROUP_MS and gap - (sent - group.last_sent) < 0.0 and arrived - group.arrived < 100.0
+
+    def _compare(self, previous: _Group, group: _Group) -> None:
+        sent = group.last_sent - previous.last_sent
+        arrived = group.arrived - previous.arrived
+        if abs(arrived - sent) > CLOCK_JUMP_MS:
+            self.clock_jumps += 1
+            self._reset()
+            return
+        if arrived < 0.0:
+            self._reordered += 1
+            if self._reordered >= MAX_REORDERED:
+                self._reset()
+            return
+        self._reordered = 0
+        self._fit(arrived - sent, group.arrived)
+        self._detect(sent, group.arrived)
+
+    def _fit(self, change_ms: float, arrived: float) -> None:
+        """One more point, and the slope of the line through all."""
+        if self._origin is None:
+            self._origin = arrived
+        self._groups = min(self._groups + 1, 1000)
+        self._delay_ms += change_ms
+        self._smoothed_ms = SMOOTHING * self._smoothed_ms + (1 - SMOOTHING) * self._delay_ms
+        self._points.append((arrived - self._origin, self._smoothed_ms))
+        if len(self._points) < TREND_WINDOW:
+            return
+        count = len(self._points)
+        mean_x = sum(x for x, _ in self._points) / count
+        mean_y = sum(y for _, y in self._points) / count
+        over = sum((x - mean_x) * (y - mean_y) for x, y in self._points)
+        under = sum((x - mean_x) ** 2 for x, _ in self._points)
+        self._slope = over / under if under else self._trend
+
+    def _detect(self, sent_ms: float, arrived: float) -> None:
+        trend = self._slope
+        if self._groups < 2:
+            self.usage = Usage.NORMAL
+            return
+        weighed = min(self._groups, MAX_GROUPS_COUNTED) * trend * GAIN
+        if weighed > self.threshold_ms:
+            self._over_ms = sent_ms / 2 if self._over_ms is None else self._over_ms + sent_ms
+            self._over_count += 1
+            if self._over_ms > OVERUSE_MS and self._over_count > 1 and trend >= self._trend:
+                self._over_ms, self._over_count = 0.0, 0
+                self.usage = Usage.OVER if self._latest_queue_ms() >= MIN_QUEUE_MS else Usage.NORMAL
+        else:
+            self._over_ms, self._over_count = None, 0
+            self.usage = Usage.UNDER if weighed < -self.threshold_ms else Usage.NORMAL
+        self._trend = trend
+        self._adapt(weighed, arrived)
+        if self._stands():
+            self.usage = Usage.OVER
+
+    def _adapt(self, weighed: float, arrived: float) -> None:
+        """The threshold follows the trend: slowly up, so that TCP beside us does not starve us."""
+        last, self._threshold_at = self._threshold_at, arrived
+        size = abs(weighed)
+        if last is None or size > self.threshold_ms + THRESHOLD_SKIP_MS:
+            return
+        gain = K_DOWN if size < self.threshold_ms else K_UP
+        self.threshold_ms += gain * (size - self.threshold_ms) * min(arrived - last, 100.0)
+        low, high = THRESHOLD_RANGE_MS
+        self.threshold_ms = min(high, max(low, self.threshold_ms))
+
+    def _note_delay(self, group: _Group) -> None:
+        at, delay = group.last_sent / 1e3, group.least_delay
+        if not self._base or at >= self._base[-1][0] + BASE_SPAN:
+            self._base.append((at, delay))
+        elif delay < self._base[-1][1]:
+            self._base[-1] = (self._base[-1][0], delay)
+        recent = self._recent
+        recent.append((at, delay))
+        while recent[0][0] < at - STANDING:
+            recent.popleft()
+        self.queue_ms = min(d for _, d in recent) - min(d for _, d in self._base)
+
+    def _latest_queue_ms(self) -> float:
+        return self._recent[-1][1] - min(d for _, d in self._base)
+
+    def _stands(self) -> bool:
+        """A queue too long that does not get shorter."""
+        recent = self._recent
+        full = recent[-1][0] - recent[0][0] >= STANDING * 0.6
+        return full and self.queue_ms > MAX_STANDING_MS and recent[-1][1] >= recent[0][1] - 1.0
+
+    def on_reduced(self) -> None:
+        """The rate was reduced for overuse; a standing queue that this never shrinks is none."""
+        if self.queue_ms <= MAX_STANDING_MS:
+            self._futile = 0
+            return
+        shrunk = self.queue_ms < self._queue_then * SHRUNK
+        self._futile = 0 if shrunk or not self._futile else self._futile
+        self._futile += 1
+        self._queue_then = self.queue_ms
+        if self._futile > FUTILE:
+            self._futile = 0
+            least = min(delay for _, delay in self._recent)
+            at = self._base[-1][0]
+            self._base.clear()
+            self._base.append((at, least))
+            self.queue_ms = 0.0
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "usage": self.usage.value,
+            "trend": round(self._trend, 5),
+            "threshold_ms": round(self.threshold_ms, 2),
+            "queue_ms": round(self.queue_ms, 1),
+            "clock_jumps": self.clock_jumps,
+        }

@@ -1,0 +1,351 @@
+"""How much one subscriber's path carries, estimated by the sender from what the peer feeds back.
+
+In: every packet sent (:meth:`~BandwidthEstimator.on_sent`), transport-wide feedback, REMB, receiver
+reports, the rate that could be used, ``now``. Out: :attr:`~BandwidthEstimator.estimate_bps`, probe
+clusters, the next time to be called. It knows no tracks, layers, sockets or packets' bytes.
+
+Google Congestion Control in its send-side form (draft-ietf-rmcat-gcc-02, libwebrtc's ``goog_cc``): the
+least of the delay-based rate (`delay`, `aimd`) and the bound by loss (`loss`), raised at once by
+probes (`probing`). REMB is a cap. A peer that feeds back no arrivals is followed by its REMB, or by
+the loss in its receiver reports alone (draft §6).
+
+While the media offers less than the estimate, which is the rule where layers are whole steps, the estimate
+neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is beyond. Their packets, and
+those sent while a probe's queue empties, are kept from the delay detector: a probe that was too much
+must not cost a layer.
+
+Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were sent count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from relaymesh.webrtc.bwe.acked import SHORT_WINDOW, AckedRate
+from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
+from relaymesh.webrtc.bwe.delay import DelayDetector, Usage
+from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
+from relaymesh.webrtc.bwe.loss import HIGH, LOW, PAUSE, WEIGHT, LossBound
+from relaymesh.webrtc.bwe.probing import ProbeCluster, ProbeController
+from relaymesh.webrtc.errors import RtpError
+from relaymesh.webrtc.rtcp import TransportFeedback
+from relaymesh.webrtc.twcc import parse_transport_feedback
+
+START_BPS = 300_000.0  # libwebrtc's default
+MIN_BPS = 30_000.0  # audio goes on
+MAX_BPS = 20_000_000.0  # of one subscriber; no peer can claim more
+FEEDBACK_TIMEOUT = 1.0  # seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms
+SILENT_FACTOR = 0.5  # × the estimate, for each such second
+REPORT_TIMEOUT = 15.0  # seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc)
+UNSEEN_AFTER = 3.0  # seconds of sending after which a peer that reported, but no arrivals, is taken for one without
+REMB_KEPT = 10.0  # seconds; it is sent each second
+REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
+RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
+START_RTT = 0.1  # seconds, until one is measured
+BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
+DROP_WITHIN = 3.0  # seconds
+BLIND_MOST = 0.3  # seconds after a probe, at most, that the delays are not looked at
+
+
+class _SentRate:
+    """What was sent in the last second, in tenths."""
+
+    def __init__(self) -> None:
+        self._bins: deque[tuple[int, int]] = deque()  # (tenth of a second, bytes)
+
+    def add(self, size_bytes: int, now: float) -> None:
+        tenth = int(now * 10)
+        if self._bins and self._bins[-1][0] == tenth:
+            self._bins[-1] = tenth, self._bins[-1][1] + size_bytes
+        else:
+            self._bins.append((tenth, size_bytes))
+            while self._bins[0][0] < tenth - 10:
+                self._bins.popleft()
+
+    def bps(self, now: float) -> float:
+        """Bit/s over the last whole second."""
+        tenth = int(now * 10)
+        return sum(size for at, size in self._bins if tenth - 10 <= at < tenth) * 8.0
+
+
+class BandwidthEstimator:
+    """The estimate for one session."""
+
+    def __init__(
+        self,
+        *,
+        now: float,
+        start_bps: float = START_BPS,
+        min_bps: float = MIN_BPS,
+        max_bps: float = MAX_BPS,
+        transport_feedback: bool = True,
+    ) -> None:
+        """*transport_feedback*: the peer has agreed to report arrivals."""
+        self.malformed = 0  # feedback packets that could not be read
+        self.ignored = 0  # feedback packets about nothing that was sent
+        self.timeouts = 0
+        self.rtt = START_RTT  # seconds, smoothed
+        self._min, self._max = min_bps, max_bps
+        self._negotiated = transport_feedback
+        self._began = now
+        self._history = SendHistory()
+        self._sent = _SentRate()
+        self._acked = AckedRate()
+        self._delay = DelayDetector()
+        self._aimd = AimdRate(min(max(start_bps, min_bps), max_bps), min_bps, max_bps)
+        self._loss = LossBound(min_bps)
+        self._probes = ProbeController(start_bps, max_bps)
+        self._proven = False  # the start rate was confirmed, or replaced
+        self._arrivals_seen = False
+        self._reports_seen = False
+        self._first_sent: float | None = None
+        self._unanswered: float | None = None  # when the first packet left of which nothing was heard
+        self._heard_at = now
+        self._remb: tuple[float, float] | None = None  # bit/s, until
+        self._reported_at: float | None = None
+        self._report_reduced_at = -math.inf
+        self._highs: deque[tuple[float, float]] = deque()  # estimates of the last seconds, falling
+        # Times of sending between which a probe and its queue stand; and the running cluster's id.
+        self._blind: deque[tuple[float, float]] = deque(maxlen=8)
+        self._blind_probe: int | None = None
+
+    @property
+    def estimate_bps(self) -> float:
+        """Bit/s on the wire that this path is taken to carry."""
+        rate = min(self._aimd.rate_bps, self._loss.bound_bps)
+        if self._remb is not None:
+            rate = min(rate, self._remb[0])
+        return min(self._max, max(self._min, rate))
+
+    @property
+    def is_overused(self) -> bool:
+        """Whether the last feedback showed a full path."""
+        return self._delay.usage is Usage.OVER
+
+    # --- sending
+
+    def on_sent(self, sequence: int | None, size_bytes: int, now: float, probe: int | None = None) -> None:
+        """A packet left; *sequence* is its transport-wide number (16 bits), None where there is none.
+
+        Raises:
+            ValueError: the number does not follow the last one; the caller's fault.
+        """
+        self._sent.add(size_bytes, now)
+        if self._first_sent is None:
+            self._first_sent = now
+        if self._unanswered is None:
+            self._unanswered = now
+        if sequence is None:
+            return
+        if probe is not None:
+            if self._probes.on_sent(probe, size_bytes, now):
+                self._look_away(probe, size_bytes, now)
+            else:
+                probe = None
+        self._history.on_sent(sequence, size_bytes, now, probe)
+
+    def _look_away(self, probe: int, size_bytes: int, now: float) -> None:
+        """Delays from the probe's first packet on, until its queue is gone, say nothing of the media."""
+        drain = size_bytes * 8 / self.estimate_bps
+        if self._blind_probe == probe and self._blind:
+            start, end = self._blind.pop()
+            self._blind.append((start, min(max(end, now) + drain, now + BLIND_MOST)))
+        else:
+            self._blind_probe = probe
+            self._blind.append((now, now + drain))
+
+    def _is_blind(self, sent_at: float) -> bool:
+        return any(start <= sent_at <= end for start, end in self._blind)
+
+    # --- what the peer feeds back
+
+    def handle_feedback(self, feedback: TransportFeedback, now: float) -> None:
+        """Arrivals of packets.
+
+        Raises:
+            RtpError: it cannot be read. It is counted, and nothing changed.
+        """
+        try:
+            report = parse_transport_feedback(feedback.body)
+        except RtpError:
+            self.malformed += 1
+            raise
+        batch = self._history.match(report)
+        if not batch.results:
+            self.ignored += 1
+            return
+        before = self.estimate_bps
+        self._arrivals_seen = True
+        self._unanswered = None
+        self._heard_at = now
+        self._note_rtt(batch, now)
+        self._note_arrivals(batch)
+        self._judge(batch, now)
+        self._take_probe(now)
+        self._note_drop(before, now)
+
+    def _note_rtt(self, batch: FeedbackBatch, now: float) -> None:
+        newest = max((r.sent_at for r in batch.results if r.arrived_at is not None), default=None)
+        if newest is not None and now >= newest:
+            self.rtt += RTT_SHARE * (min(now - newest, 2.0) - self.rtt)
+
+    def _note_arrivals(self, batch: FeedbackBatch) -> None:
+        arrived = [r for r in batch.results if r.arrived_at is not None]
+        if batch.unreported_bytes and arrived:
+            self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
+        skipped = False
+        for result in batch.results:
+            if result.probe is not None:
+                self._probes.on_result(result.probe, result.sent_at, result.size_bytes, result.arrived_at)
+            if result.arrived_at is None:
+                continue
+            self._acked.add(result.arrived_at, result.size_bytes)
+            if self._blind and self._is_blind(result.sent_at):
+                if not skipped:
+                    self._delay.skip()
+                skipped = True
+                continue
+            skipped = False
+            self._delay.add(result.sent_at, result.arrived_at)
+
+    def _judge(self, batch: FeedbackBatch, now: float) -> None:
+        """Let delays and loss move the rate."""
+        acked = self._acked.rate_bps()
+        arriving = self._acked.rate_bps(SHORT_WINDOW)
+        usage = self._delay.usage
+        reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
+        if reduced:
+            self._delay.on_reduced()
+        if usage is Usage.OVER:
+            self._probes.on_overuse(self.rtt, now)
+            self._proven = self._proven or reduced
+        lost = sum(-1 if r.was_lost else r.arrived_at is None for r in batch.results)
+        packets = sum(not r.was_lost for r in batch.results)
+        if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
+            self._probes.on_overuse(self.rtt, now)
+            self._proven = True
+
+    def _take_probe(self, now: float) -> None:
+        """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
+        result = self._probes.poll_result(now)
+        if result is None or self.is_overused:
+            return
+        if result.rate_bps > self._aimd.rate_bps or not self._proven:
+            self._aimd.set_rate(result.rate_bps, now)
+        if result.came_through:
+            self._loss.raise_to(result.rate_bps)
+        self._proven = True
+
+    def _note_drop(self, before: float, now: float) -> None:
+        """Tell the probes when the estimate fell far within a short time."""
+        highs = self._highs
+        while highs and highs[0][0] < now - DROP_WITHIN:
+            highs.popleft()
+        while highs and highs[-1][1] <= before:
+            highs.pop()
+        highs.append((now, before))
+        if self.estimate_bps < BIG_DROP * highs[0][1]:
+            highs.clear()
+            self._probes.on_drop(now)
+
+    def handle_remb(self, bps: float, now: float) -> None:
+        """The peer says that it can take *bps* in all."""
+        bps = min(self._max, max(self._min, bps))
+        self._remb = bps, now + REMB_KEPT
+        self._reports_seen = True
+        if not self._arrivals_seen:
+            self._heard_at = now
+            if now - self._report_reduced_at > DROP_WITHIN:
+                self._aimd.set_rate(bps, now)
+
+    def handle_receiver_report(self, fraction_lost: float, rtt: float | None, now: float) -> None:
+        """The loss (0 … 1) since the last report, over all that is sent; used where no arrivals come."""
+        self._reports_seen = True
+        if self._arrivals_seen:
+            return
+        self._heard_at = now
+        if rtt is not None:
+            self.rtt += RTT_SHARE * (min(max(rtt, 0.0), 2.0) - self.rtt)
+        last, self._reported_at = self._reported_at, now
+        rate = self.estimate_bps
+        if fraction_lost > HIGH:
+            if now - self._report_reduced_at >= PAUSE + self.rtt:
+                before = rate
+                self._report_reduced_at = now
+                self._aimd.set_rate(rate * (1.0 - WEIGHT * min(fraction_lost, 1.0)), now)
+                self._note_drop(before, now)
+        elif fraction_lost < LOW and last is not None:
+            grown = rate * REPORT_GROWTH ** min(now - last, 1.0) + 1000.0 * min(now - last, 1.0)
+            limit = max(rate, AHEAD * self._sent.bps(now) + AHEAD_BPS)
+            self._aimd.set_rate(min(grown, limit), now)
+
+    # --- probing
+
+    def set_wanted(self, bps: float, now: float) -> None:
+        """*bps* in all could be used, if the path carried them; at most the estimate: nothing is probed for."""
+        self._probes.set_wanted(bps, now)
+
+    def poll_probe(self, now: float) -> ProbeCluster | None:
+        """A cluster to be sent from now on, if any."""
+        if self._remb is not None and now >= self._remb[1]:
+            self._remb = None
+        may_probe = not self.is_overused and self._loss.loss <= self._loss.inherent + HIGH
+        if self._remb is not None and self._arrivals_seen and self._remb[0] <= self.estimate_bps:
+            may_probe = False  # the peer wants no more
+        return self._probes.poll(
+            self.estimate_bps, may_probe=may_probe, seen=self._expects_arrivals(now), rtt=self.rtt, now=now
+        )
+
+    def _expects_arrivals(self, now: float) -> bool:
+        if not self._negotiated or self._arrivals_seen or not self._reports_seen:
+            return self._negotiated
+        return self._first_sent is None or now < self._first_sent + UNSEEN_AFTER
+
+    # --- time
+
+    def _silent_at(self) -> float:
+        """When silence is too long."""
+        if self._unanswered is None:
+            return math.inf
+        if self._expects_arrivals(self._unanswered + FEEDBACK_TIMEOUT):
+            return self._unanswered + FEEDBACK_TIMEOUT + self.rtt
+        return max(self._heard_at, self._unanswered) + REPORT_TIMEOUT
+
+    def next_timeout(self) -> float | None:
+        """When to call :meth:`handle_timeout` and :meth:`poll_probe`; None while nothing is due."""
+        due = self._silent_at()
+        wanted = self._probes.wanted_bps
+        if not self._proven or wanted is None or wanted > self.estimate_bps:
+            due = min(due, self._probes.next_timeout())
+        return None if due == math.inf else due
+
+    def handle_timeout(self, now: float) -> None:
+        """Reduce the estimate for silence of the peer."""
+        if self._remb is not None and now >= self._remb[1]:
+            self._remb = None
+        if now < self._silent_at():
+            return
+        self.timeouts += 1
+        before = self.estimate_bps
+        self._aimd.set_rate(before * SILENT_FACTOR, now)
+        self._probes.on_overuse(self.rtt, now)
+        self._proven = True
+        self._unanswered = self._heard_at = now  # and once more in as long
+        self._note_drop(before, now)
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "estimate_bps": round(self.estimate_bps),
+            "acked_bps": self._acked.rate_bps(),
+            "rtt": round(self.rtt, 4),
+            "remb_bps": None if self._remb is None else self._remb[0],
+            "delay": self._delay.debug_state(),
+            "aimd": self._aimd.debug_state(),
+            "loss": self._loss.debug_state(),
+            "probes": self._probes.debug_state(),
+            "history": self._history.debug_state(),
+            "malformed": self.malformed,
+            "ignored": self.ignored,
+            "timeouts": self.timeouts,
+        }
