@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relaymesh.node.core import NodeCore
 from relaymesh.protocol.bitstring import encode_set
-from relaymesh.protocol.messages import Forward
+from relaymesh.protocol.messages import Forward, SubscribeReply
 from tests.node.browser import Browser, exchange, offer_text
 from tests.node.mesh import NAME, Mesh, relay_address
 
@@ -59,13 +59,14 @@ class Bench:
         session, answer = self.first.publish(NAME, offer_text("chromium-whip"), ("VP8",), self.mesh.now)
         self.publisher.accept(answer)
         self.publisher.connect(self.first, self.mesh.now)
-        stream = session.stream
+        publication = session.publication
+        assert publication is not None
         self.first.handle_message(Forward(NAME, encode_set(1 << 3)), self.mesh.now)
-        self.last._hold_remote(stream.info(), 1, self.mesh.now)
-        held = self.last.streams.get(NAME)
+        self.last.handle_message(SubscribeReply(1, publication.info(), 1), self.mesh.now)
+        held = self.last.publications.get(NAME)
         assert held is not None
-        video = next(t for t in session.tracks if t.track.is_video)
-        self.type, self.ssrc = video.codec.payload_type, video.ssrc
+        video = next(t for t in session.receivers if t.track.is_video)
+        self.type, self.ssrc = video.codec.payload_type, video.encodings[0].ssrc
         self.sequence = 0
         self.players = []
         for k in range(PLAYERS):

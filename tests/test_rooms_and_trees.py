@@ -120,9 +120,9 @@ def test_an_edit_of_the_topology_moves_the_tree_and_not_the_bits() -> None:
     controller = mesh.controller
     assert controller is not None
     wanted, before = bits(mesh, camera), plans(mesh)
-    assert controller.state()["streams"][0]["paths"]["two"] == ["origin", "gate", "two"]  # type: ignore[index]
+    assert controller.state()["publications"][0]["paths"]["two"] == ["origin", "gate", "two"]  # type: ignore[index]
     edited = with_edits(mesh.topology, [{"between": ["gate", "two"], "extra_cost_ms": 30}])
     controller.apply_topology(edited, mesh.now)
     camera.film(1.0)
-    assert controller.state()["streams"][0]["paths"]["two"] == ["origin", "two"]  # type: ignore[index]
+    assert controller.state()["publications"][0]["paths"]["two"] == ["origin", "two"]  # type: ignore[index]
     assert bits(mesh, camera) == wanted and plans(mesh) == before + 1

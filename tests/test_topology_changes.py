@@ -64,7 +64,7 @@ class Loaded:
 
     def path(self) -> list[str]:
         assert self.mesh.controller is not None
-        [stream] = self.mesh.controller.state()["streams"]  # type: ignore[misc]
+        [stream] = self.mesh.controller.state()["publications"]  # type: ignore[misc]
         path: list[str] = stream["paths"]["c"]
         return path
 

@@ -57,7 +57,7 @@ class Camera:
 
 def path_of(mesh: WholeMesh) -> list[str]:
     assert mesh.controller is not None
-    [stream] = mesh.controller.state()["streams"]  # type: ignore[misc]
+    [stream] = mesh.controller.state()["publications"]  # type: ignore[misc]
     return stream["paths"]["c"]
 
 

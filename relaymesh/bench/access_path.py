@@ -152,7 +152,9 @@ class Flow:
         if size > 0:
             count = -(-size // PACKET_BYTES)
             for _ in range(count):
-                self.pacer.enqueue(Packet(0, size // count, Kind.VIDEO, made_at=now), size // count, Kind.VIDEO, now)
+                self.pacer.enqueue(
+                    Packet(0, size // count, Kind.VIDEO, made_at=now), size // count, Kind.VIDEO, now
+                )
         self.path.at(now + 1 / FPS, self._video)
         self._drive()
 

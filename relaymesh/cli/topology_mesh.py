@@ -148,9 +148,9 @@ def _lines(answer: dict[str, Any]) -> list[str]:
     lines += _cut([_path(path) for path in answer["paths"]], counts["paths_moved"])
     streams = [
         f"* {stream['room']}/{stream['participant']}: {stream['ingress']} → {stream['edge']} moves"
-        for stream in answer["streams"]
+        for stream in answer["publications"]
     ]
-    lines += _cut(streams, counts["streams"])
+    lines += _cut(streams, counts["publications"])
     return lines or ["nothing would change"]
 
 

@@ -121,7 +121,7 @@ class Preview:
                 }
                 for path in self.moved.shown
             ],
-            "streams": [
+            "publications": [
                 {"room": room, "participant": who, "ingress": ingress, "edge": edge}
                 for room, who, ingress, edge in self.streams.shown
             ],
@@ -131,7 +131,7 @@ class Preview:
                 "links_lost": len(self.lost),
                 "paths_moved": self.moved.count,
                 "paths_cut_off": self.cut_off.count,
-                "streams": self.streams.count,
+                "publications": self.streams.count,
             },
         }
 

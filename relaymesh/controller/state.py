@@ -65,7 +65,7 @@ class MeshView:
             "active_generation": 0 if active is None else active.generation,
             "nodes": nodes,
             "links": links,
-            "streams": streams,
+            "publications": streams,
         }
 
     def path(self, start: str, end: str) -> Json | None:

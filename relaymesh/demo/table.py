@@ -49,7 +49,7 @@ def links_table(state: State) -> Table:
 def tracks_table(state: State) -> Table:
     """One row for each track at each edge that plays it, and one where it enters."""
     table = _table("Tracks", "stream", "track", "path", ">packets/s", ">lost")
-    for stream in (state["controller"] or {"streams": []})["streams"]:
+    for stream in (state["controller"] or {"publications": []})["publications"]:
         name = f"{stream['room']}/{stream['participant']}"
         ways = {stream["ingress"]: [stream["ingress"]], **stream["paths"]}
         for edge, path in ways.items():
@@ -90,7 +90,7 @@ def summary_table(result: dict[str, Any]) -> RenderableType:
 
 def _tracks_at(status: dict[str, Any] | None, stream: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """The tracks of *stream* as the node with this *status* sees them, by number."""
-    for mine in (status or {"streams": []})["streams"]:
+    for mine in (status or {"publications": []})["publications"]:
         if (mine["room"], mine["participant"]) == (stream["room"], stream["participant"]):
             return {track["track"]: track for track in mine["tracks"]}
     return {}

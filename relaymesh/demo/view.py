@@ -91,7 +91,7 @@ class MeshView:
 
     def stream(self) -> dict[str, Any] | None:
         """The headless participant's stream, as the controller knows it."""
-        streams = self.controller["streams"] if self.controller else []
+        streams = self.controller["publications"] if self.controller else []
         for stream in streams:
             if (stream["room"], stream["participant"]) == (ROOM, PARTICIPANT):
                 return dict(stream)

@@ -404,11 +404,10 @@ class SimMesh:
         if place.node is None:
             return
         seen: dict[object, int] = {}
-        for stream in place.node.core.streams:
-            if stream.source == "relay":
-                for encoding in stream.encodings():
-                    seen[encoding] = encoding.duplicates
-                    self.tally.duplicates += encoding.duplicates - place.duplicates.get(encoding, 0)
+        for publication in place.node.core.publications.remote():
+            for encoding in publication.encodings():
+                seen[encoding] = encoding.duplicates
+                self.tally.duplicates += encoding.duplicates - place.duplicates.get(encoding, 0)
         place.duplicates = seen
 
     def active_generation(self) -> int:

@@ -36,7 +36,7 @@ class Admission:
         hitless: Hitless,
         directory: Callable[[], Directory],
     ) -> None:
-        """*hitless*: tracks that travel twice where their publisher does not say; *directory* is asked late."""
+        """*hitless*: tracks that travel twice where no publisher says; *directory* is asked late."""
         self.negotiator = negotiator
         self._publications = publications
         self._forwarder = forwarder

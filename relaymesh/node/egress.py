@@ -144,6 +144,7 @@ class Sender:
         self.current: Encoding | None = None  # whose packets go on
         self.pending: Encoding | None = None  # waits for its keyframe to become the current one
         self._filter = LayerFilter()
+        self._target: LayerChoice | None = None
         self._pending_since = inf
         self._burst_bytes = 0  # what a start may send at once
         self._dropped: tuple[int, int, int] | None = None  # (first, packets, pictures) the filter held back
@@ -171,29 +172,36 @@ class Sender:
             self.detach()
             self.track = track
 
-    def choose(self, choice: LayerChoice | None, now: float, *, burst_bytes: int = 0) -> None:
+    def choose(
+        self, choice: LayerChoice | None, now: float, *, burst_bytes: int = 0, down: bool = False
+    ) -> None:
         """Send this encoding up to these layers; ``None``: nothing.
 
-        The old encoding goes on until a keyframe of the new one is there. *burst_bytes*: how much of
-        what is kept since the last keyframe may be sent at once to begin.
+        The old encoding goes on until a keyframe of the new one is there; with *down* (the path does not
+        carry it) only its lowest layers. *burst_bytes*: how much of what is kept since the last
+        keyframe may be sent at once to begin.
         """
         track = self.track
         encoding = track.encodings.get(choice.encoding) if track is not None and choice is not None else None
         if encoding is None or choice is None:
+            self._target = None
             self._drop_pending()
             self._leave_current()
             return
         if self.wanted_layers != (choice.spatial, choice.temporal):
-            self._filter.want(choice.spatial, choice.temporal)
             encoding.track.publication.demand_changed()
+        self._target = choice
         if encoding is self.current:
             self._drop_pending()
+            self._filter.want(choice.spatial, choice.temporal)
             if self._filter.wants_keyframe and self.is_video:
                 encoding.keyframe_wish.ask(now)
             return
         if encoding is self.pending:
             return
         self._drop_pending()
+        if down:
+            self._filter.want(0, 0)
         self.pending = encoding
         self._pending_since = now
         self._burst_bytes = burst_bytes
@@ -206,18 +214,17 @@ class Sender:
         """Take nothing any more; what was sent can still be asked for again."""
         self._drop_pending()
         self._leave_current()
-        self.track = None
+        self.track = self._target = None
 
     @property
     def wanted_layers(self) -> tuple[int, int]:
         """The highest (spatial, temporal) layer it wants of what it takes."""
-        return self._filter.spatial, self._filter.temporal
+        return (self._target.spatial, self._target.temporal) if self._target is not None else (0, 0)
 
     @property
     def choice(self) -> LayerChoice | None:
         """The encoding and the layers chosen, whether they are here yet or not."""
-        chosen = self.pending or self.current
-        return None if chosen is None else LayerChoice(chosen.number, *self.wanted_layers)
+        return self._target
 
     def _drop_pending(self) -> None:
         if self.pending is not None:
@@ -291,6 +298,8 @@ class Sender:
         self._leave_current()
         self.current = encoding
         self._replayed = None
+        assert self._target is not None, "an encoding is pending because it was chosen"
+        self._filter.want(self._target.spatial, self._target.temporal)
         self._filter.begin()
         self._rewriter.begin(encoding, frame, now)
         if self.started_at is None:
@@ -438,6 +447,11 @@ class Sender:
     def _next_rtx_sequence(self) -> int:
         sequence, self._rtx_sequence = self._rtx_sequence, (self._rtx_sequence + 1) & 0xFFFF
         return sequence
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether padding of this track can probe the path: it plays, and its player reports arrivals."""
+        return self.started_at is not None and self.numbers.transport_id is not None
 
     def padding(self) -> EgressRow | None:
         """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.

@@ -10,10 +10,11 @@ from math import inf
 
 from relaymesh.protocol.frames import EncodingLayers
 
-WINDOW = 1.0  # s over which rates are measured,
+WINDOW = 2.0  # s over which rates are measured,
 SLOT = 0.1  # s in steps of this; a keyframe's burst is spread over the window
 SILENT_AFTER = 1.0  # s without a packet: the publisher stopped this encoding
 MAX_LAYERS = 8
+OVERHEAD_BYTES = 64  # around a payload on its way to a player: RTP with an extension, SRTP, UDP, IP
 
 
 class LayerRates:
@@ -41,7 +42,7 @@ class LayerRates:
             while now - self._slots[0][0] > WINDOW:
                 self._slots.popleft()
         key = (spatial, temporal)
-        self._current[key] = self._current.get(key, 0) + size_bytes
+        self._current[key] = self._current.get(key, 0) + size_bytes + OVERHEAD_BYTES
         if spatial >= self.spatial:
             self.spatial = min(spatial + 1, MAX_LAYERS)
         if temporal >= self.temporal:

@@ -1,15 +1,28 @@
-"""Everything one session sends as media: its order, its pace, its transport-wide numbers.
+"""Everything one session sends as media: its order, its pace, its transport-wide numbers, its estimate.
 
-In: rows of its senders. Out: RTP packets to its transport, each with the next
-transport-wide sequence number, in the order in which they leave.
+In: rows of its senders, the player's feedback, ``now``. Out: RTP packets to its transport, each
+with the next transport-wide sequence number, in the order in which they leave; the budget for its
+layers. A player that reports nothing to estimate by is sent everything at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
-from relaymesh.node.egress import EgressRow
-from relaymesh.webrtc.twcc import ArrivalReport
+from relaymesh.node.egress import EgressRow, Sender, Sent
+from relaymesh.webrtc import rtcp
+from relaymesh.webrtc.bwe import PACKET_OVERHEAD_BYTES
+from relaymesh.webrtc.bwe.estimator import BandwidthEstimator
+from relaymesh.webrtc.bwe.pacer import Kind, SessionPacer
+
+OVERHEAD_BYTES = PACKET_OVERHEAD_BYTES + 16  # around an RTP packet; the longer of SRTP's usual tags
+_KINDS: dict[Sent, Kind] = {
+    "audio": Kind.AUDIO,
+    "video": Kind.VIDEO,
+    "retransmission": Kind.RETRANSMISSION,
+    "padding": Kind.PADDING,
+}
 
 
 class SendSide:
@@ -18,21 +31,113 @@ class SendSide:
     def __init__(self, send_rtp: Callable[[bytes], None], now: float) -> None:
         self._send_rtp = send_rtp
         self._transport_sequence = 0
-        self.feedback_packets = 0
-        self.feedback_lost = 0
+        self._estimator: BandwidthEstimator | None = None
+        self._pacer: SessionPacer[EgressRow] | None = None
+        self._padding_from: list[Sender] = []
+        self._now = now
+
+    def add_sender(self, sender: Sender) -> None:
+        """*sender*'s rows are sent here; if its player reports arrivals, at the pace that these allow."""
+        feedback = sender.codec.feedback
+        reports_arrivals = sender.numbers.transport_id is not None
+        if self._estimator is None and (reports_arrivals or "goog-remb" in feedback):
+            self._estimator = BandwidthEstimator(now=self._now, transport_feedback=reports_arrivals)
+            self._pacer = SessionPacer(self._estimator.estimate_bps, self._now)
+        if reports_arrivals and sender.numbers.rtx_ssrc is not None:
+            self._padding_from.append(sender)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether there is anything to estimate by."""
+        return self._estimator is not None
+
+    @property
+    def budget_bps(self) -> float:
+        """What the path to the player is taken to carry, on the wire; infinite while nothing tells."""
+        return self._estimator.estimate_bps if self._estimator is not None else inf
+
+    # --- sending ---------------------------------------------------------------------------------
 
     def send(self, row: EgressRow, now: float) -> None:
         """Send *row* when its turn comes."""
+        if self._pacer is None:
+            self._release(row, now, None)
+            return
+        self._pacer.enqueue(row, row.size_bytes + OVERHEAD_BYTES, _KINDS[row.kind], now)
+        self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        pacer = self._pacer
+        assert pacer is not None, "only what is paced is drained"
+        for row in pacer.poll(now):
+            self._release(row, now, pacer.probe)
+        while pacer.poll_probe(now) > 0:
+            sender = next((s for s in self._padding_from if s.may_pad), None)
+            padding = sender.padding() if sender is not None else None
+            if padding is None:
+                break  # nothing was sent yet: the probe ends by itself
+            pacer.on_probe_sent(self._release(padding, now, pacer.probe), now)
+
+    def _release(self, row: EgressRow, now: float, probe: int | None) -> int:
+        """Send it; its bytes on the wire."""
         number: int | None = None
         if row.transport_id is not None:
             # One counter for the whole transport (draft-holmer-rmcat-transport-wide-cc-extensions-01 §2).
             number = self._transport_sequence = (self._transport_sequence + 1) & 0xFFFF
-        self._send_rtp(row.build(number))
+        packet = row.build(number)
+        self._send_rtp(packet)
+        size: int = len(packet) + OVERHEAD_BYTES
+        if self._estimator is not None:
+            self._estimator.on_sent(number, size, now, probe)
+        return size
 
-    def handle_feedback(self, report: ArrivalReport, now: float) -> None:
-        """Transport-wide feedback of the player."""
-        self.feedback_packets += len(report.arrivals)
-        self.feedback_lost += sum(1 for _, arrival in report.arrivals if arrival is None)
+    # --- what the player says ----------------------------------------------------------------------
+
+    def handle_feedback(self, feedback: rtcp.TransportFeedback, now: float) -> None:
+        """Transport-wide feedback."""
+        if self._estimator is not None:
+            self._estimator.handle_feedback(feedback, now)
+
+    def handle_remb(self, remb: rtcp.Remb, now: float) -> None:
+        """The rate the player believes it can take."""
+        if self._estimator is not None:
+            self._estimator.handle_remb(float(remb.bitrate), now)
+
+    def handle_report(self, fraction_lost: float, now: float) -> None:
+        """The loss in a receiver report."""
+        if self._estimator is not None:
+            self._estimator.handle_receiver_report(fraction_lost, None, now)
+
+    def want(self, bps: float, now: float) -> None:
+        """So much in all could be used; 0: the estimate is enough."""
+        if self._estimator is not None:
+            self._estimator.set_wanted(bps, now)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        if self._estimator is None or self._pacer is None:
+            return None
+        times = (self._estimator.next_timeout(), self._pacer.next_timeout())
+        return min((at for at in times if at is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Let go what is due, probes too."""
+        if self._estimator is None or self._pacer is None:
+            return
+        self._estimator.handle_timeout(now)
+        self._pacer.set_estimate(self._estimator.estimate_bps, now)
+        if any(sender.may_pad for sender in self._padding_from):
+            cluster = self._estimator.poll_probe(now)
+            if cluster is not None:
+                self._pacer.begin_probe(cluster, now)
+        self._drain(now)
 
     def debug_state(self) -> dict[str, object]:
-        return {"feedback_packets": self.feedback_packets, "feedback_lost": self.feedback_lost}
+        if self._estimator is None or self._pacer is None:
+            return {"adaptive": False}
+        return {
+            "adaptive": True,
+            "estimator": self._estimator.debug_state(),
+            "pacer": self._pacer.debug_state(),
+        }

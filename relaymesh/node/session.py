@@ -8,13 +8,14 @@ is driven by its edge with datagrams and ``now``, and knows no socket.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
+from relaymesh.node.allocation import Subscription, allocate, layer_options, rate_of
 from relaymesh.node.binding import SsrcBinder
 from relaymesh.node.egress import Sender
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
-from relaymesh.node.selector import LayerChoice
 from relaymesh.node.send_side import SendSide
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import ParticipantName
@@ -23,13 +24,17 @@ from relaymesh.webrtc.errors import RtpError, SrtpError
 from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.rtp import RtpPacket, parse_rtp, rtx_unwrap
 from relaymesh.webrtc.transport import Closed, Connected, Transport
-from relaymesh.webrtc.twcc import TwccReceiver, parse_transport_feedback
+from relaymesh.webrtc.twcc import TwccReceiver
 
 REPAIR_TICK = 0.01  # s; how often missing packets are looked at while there are some
 FEEDBACK_INTERVAL = 0.05  # s; transport-wide feedback (libwebrtc sends at 50–250 ms)
 REPORT_INTERVAL = 1.0  # s; receiver and sender reports
 MEASURE_INTERVAL = 0.2  # s; of what comes: which encodings are live, at what rate
-FIRST_BURST_BYTES = 600_000  # of what is kept since a keyframe, to begin with at once
+CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate
+# What a player begins with at once may take so long; more than that, and a keyframe is asked for first.
+BURST_S = 0.4
+MIN_BURST_BYTES = 60_000
+MAX_BURST_BYTES = 1_500_000
 
 Address = tuple[str, int]
 
@@ -76,6 +81,7 @@ class Session:
         self._next_feedback = now
         self._next_repair = now
         self._next_measure = now
+        self._next_choice = inf
         self._next_report = now + REPORT_INTERVAL
 
     @property
@@ -102,6 +108,7 @@ class Session:
     def add_sender(self, sender: Sender) -> None:
         """Send a track to the client."""
         self.senders[sender.numbers.ssrc] = sender
+        self.send_side.add_sender(sender)
 
     # --- datagrams -------------------------------------------------------------------------------
 
@@ -164,6 +171,7 @@ class Session:
             for block in packet.blocks:
                 if block.ssrc in self.senders:
                     self.senders[block.ssrc].fraction_lost = block.fraction_lost / 256
+                    self.send_side.handle_report(block.fraction_lost / 256, now)
         elif isinstance(packet, rtcp.Nack):
             sender = self.senders.get(packet.media_ssrc)
             if sender is not None:
@@ -177,7 +185,9 @@ class Session:
                 if ssrc in self.senders:
                     self.senders[ssrc].handle_keyframe_request(now)
         elif isinstance(packet, rtcp.TransportFeedback):
-            self.send_side.handle_feedback(parse_transport_feedback(packet.body), now)
+            self.send_side.handle_feedback(packet, now)
+        elif isinstance(packet, rtcp.Remb):
+            self.send_side.handle_remb(packet, now)
 
     # --- what is played --------------------------------------------------------------------------
 
@@ -203,15 +213,26 @@ class Session:
         self.choose_layers(now)
 
     def choose_layers(self, now: float) -> None:
-        """Choose for every sender the encoding and the layers it sends."""
-        for sender in self.senders.values():
-            track = sender.track
-            if track is None:
-                continue
-            live = [e for e in track.ranked() if track.live(e.number)] or track.ranked()
-            choice = None if track.muted or not live else LayerChoice(live[-1].number)
+        """Choose for every sender the encoding and the layers it sends, within what the path carries."""
+        self._next_choice = now + CHOICE_INTERVAL
+        options = {sender: layer_options(sender.track) for sender in self.senders.values() if sender.track}
+        allocation = allocate(
+            self.send_side.budget_bps,
+            [
+                Subscription(sender, not sender.is_video, offered, sender.choice)
+                for sender, offered in options.items()
+            ],
+        )
+        for sender, offered in options.items():
+            choice = allocation.choices[sender]
             if choice != sender.choice:
-                sender.choose(choice, now, burst_bytes=FIRST_BURST_BYTES)
+                down = rate_of(offered, choice) < rate_of(offered, sender.choice)
+                sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
+        self.send_side.want(allocation.wanted_bps, now)
+
+    def _burst_bytes(self) -> int:
+        """What is kept since a keyframe may be sent at once up to this: as much as soon has passed."""
+        return int(min(float(MAX_BURST_BYTES), max(MIN_BURST_BYTES, self.send_side.budget_bps / 8 * BURST_S)))
 
     def stop_playing(self) -> None:
         """Take nothing any more."""
@@ -230,7 +251,8 @@ class Session:
             if self.receivers:
                 times.append(self._next_measure)
                 times += self._receiving_timeouts()
-            times += [at for sender in self.senders.values() if (at := sender.next_timeout()) is not None]
+            if self.senders:
+                times += self._sending_timeouts()
         return min(times, default=None)
 
     def _receiving_timeouts(self) -> list[float]:
@@ -243,6 +265,14 @@ class Session:
                 times.append(at)
         return times
 
+    def _sending_timeouts(self) -> list[float]:
+        times = [at for sender in self.senders.values() if (at := sender.next_timeout()) is not None]
+        if self.send_side.is_adaptive:
+            times.append(self._next_choice)
+            if (at := self.send_side.next_timeout()) is not None:
+                times.append(at)
+        return times
+
     def _encodings(self) -> list[IngressEncoding]:
         return [ingress for track in self.receivers for ingress in track.encodings.values()]
 
@@ -252,8 +282,12 @@ class Session:
             return
         if self.receivers:
             self._handle_receiving_timeout(now)
-        for sender in self.senders.values():
-            sender.handle_timeout(now)
+        if self.senders:
+            for sender in self.senders.values():
+                sender.handle_timeout(now)
+            self.send_side.handle_timeout(now)
+            if self.send_side.is_adaptive and now >= self._next_choice:
+                self.choose_layers(now)
         if now >= self._next_report:
             self._next_report = now + REPORT_INTERVAL
             report = self._report(now)

@@ -28,7 +28,7 @@ function setStatus(id, state, text) {
 
 const order = (node) => Object.keys(mesh?.demo?.titles ?? {}).indexOf(node.region);
 const nodes = () => [...(known?.nodes ?? [])].sort((one, other) => order(one) - order(other));
-const streams = () => known?.streams ?? [];
+const streams = () => known?.publications ?? [];
 const nodeOf = (region) => nodes().find((node) => node.region === region);
 const regionOf = (name) => nodes().find((node) => node.name === name)?.region ?? name;
 const streamId = (stream) => `${stream.room}/${stream.participant}`;

@@ -198,7 +198,7 @@ def test_a_restarted_controller_learns_everything_again_and_stops_nothing() -> N
     assert mesh.route("a", "c") == ["a", "b", "c"]
     assert mesh.nodes["a"].active > active
     assert [forward.edges for forward in mesh.nodes["a"].forward_log] == [b"\x04", b"\x04"]
-    assert mesh.core.state()["streams"]
+    assert mesh.core.state()["publications"]
 
 
 def test_when_all_channels_break_and_come_back_one_by_one_nothing_is_stopped() -> None:
@@ -438,7 +438,7 @@ def test_the_state_shows_nodes_links_streams_and_paths() -> None:
         "cost_ms": 10.25,
     }
     assert links["a", "c"]["up"] is False and links["a", "c"]["cost_ms"] is None
-    assert state["streams"] == [
+    assert state["publications"] == [
         {
             "room": "demo",
             "participant": "alice",

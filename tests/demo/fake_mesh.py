@@ -92,7 +92,7 @@ class FakeMesh:
                 for index, name in enumerate(self.names)
             ],
             "links": links,
-            "streams": [stream] if self.published else [],
+            "publications": [stream] if self.published else [],
         }
 
     def node_status(self, name: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class FakeMesh:
             "region": name[:-2],
             "controller": "connected",
             "links": [],
-            "streams": [],
+            "publications": [],
             "sessions": [],
             "forwarded": {"packets": 2500 if transit else 0, "packets_per_s": 95.0 if transit else 0.0},
             "counters": {},

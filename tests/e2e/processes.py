@@ -207,7 +207,7 @@ class Mesh:
         return get_json(self.http(node, "/status"))
 
     def path(self, room: str, participant: str, edge: str) -> list[str]:
-        for stream in self.state()["streams"]:
+        for stream in self.state()["publications"]:
             if (stream["room"], stream["participant"]) == (room, participant):
                 return stream["paths"].get(edge, [])
         return []

@@ -150,7 +150,7 @@ def watch_lossy(mesh, camera, player) -> tuple[int, int, int, int, int]:
 
 def edge(mesh) -> dict:
     """The player's edge: what it received of the video, and what never came."""
-    [stream] = [s for s in mesh.status("c")["streams"] if s["participant"] == "lossy"]
+    [stream] = [s for s in mesh.status("c")["publications"] if s["participant"] == "lossy"]
     [track] = [t for t in stream["tracks"] if t["kind"] == "video"]
     return track
 

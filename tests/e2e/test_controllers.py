@@ -37,7 +37,7 @@ def mesh(tmp_path, server) -> Iterator[Mesh]:
     try:
         mesh.start()
         mesh.command("publisher", "publish", mesh.http("a", f"/whip/{ROOM}/{NAME}"), "--for", FOR_S)
-        wait_for(lambda: mesh.state()["streams"], what="a stream")
+        wait_for(lambda: mesh.state()["publications"], what="a stream")
         mesh.command("player", "play", mesh.http("c", f"/whep/{ROOM}/{NAME}"), "--for", FOR_S)
         wait_for(lambda: counted(mesh)[0] > 100, what="media at c")
         yield mesh
@@ -47,7 +47,7 @@ def mesh(tmp_path, server) -> Iterator[Mesh]:
 
 def counted(mesh: Mesh) -> tuple[int, int]:
     """Packets of the stream that reached edge c, and those that did not."""
-    for stream in mesh.status("c")["streams"]:
+    for stream in mesh.status("c")["publications"]:
         if stream["participant"] == NAME:
             tracks = stream["tracks"]
             return sum(track["packets"] for track in tracks), sum(track["lost"] for track in tracks)
@@ -133,7 +133,7 @@ def go_without_store(mesh: Mesh, server: NatsServer, late: str) -> tuple[float, 
     # A new player of a known room, at an edge that did not carry it.
     mesh.command(f"late-{late}", "play", mesh.http(late, f"/whep/{ROOM}/{NAME}"), "--for", FOR_S)
     wait_for(
-        lambda: any(s["tracks"] and s["tracks"][0]["packets"] for s in mesh.status(late)["streams"]),
+        lambda: any(s["tracks"] and s["tracks"][0]["packets"] for s in mesh.status(late)["publications"]),
         what="media for who joins meanwhile",
     )
     let_pass(mesh, 200)

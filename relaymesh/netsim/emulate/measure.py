@@ -71,7 +71,7 @@ class ToldRoutes(Routes):
     def _path_told(self, room: str, publisher: str, ingress: str, edge: str) -> list[str] | None:
         if ingress == edge:
             return [ingress]
-        for stream in self._told.state.get("streams", []):
+        for stream in self._told.state.get("publications", []):
             if (stream["room"], stream["participant"], stream["ingress"]) == (room, publisher, ingress):
                 path: list[str] | None = stream["paths"].get(edge)
                 return path

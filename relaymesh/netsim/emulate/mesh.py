@@ -287,7 +287,7 @@ class EmulatedMesh:
             place.child.go_first()
         self._dropped[boot] = Counter(status["counters"]["dropped"])
         # A stream that is over takes its count with it: the most that was seen is what counts.
-        duplicates = sum(s["duplicates"] for s in status["streams"] if s["source"] == "relay")
+        duplicates = sum(s["duplicates"] for s in status["publications"] if s["source"] == "relay")
         self._duplicates[boot] = max(duplicates, self._duplicates.get(boot, 0))
         self.rtts = [rtt for rtt in self.rtts if rtt[0] != place.name]
         self.rtts += [

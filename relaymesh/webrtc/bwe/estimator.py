@@ -35,10 +35,16 @@ from relaymesh.webrtc.twcc import parse_transport_feedback
 START_BPS = 300_000.0  # libwebrtc's default
 MIN_BPS = 30_000.0  # audio goes on
 MAX_BPS = 20_000_000.0  # of one subscriber; no peer can claim more
-FEEDBACK_TIMEOUT = 1.0  # seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms
+FEEDBACK_TIMEOUT = (
+    1.0  # seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms
+)
 SILENT_FACTOR = 0.5  # × the estimate, for each such second
-REPORT_TIMEOUT = 15.0  # seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc)
-UNSEEN_AFTER = 3.0  # seconds of sending after which a peer that reported, but no arrivals, is taken for one without
+REPORT_TIMEOUT = (
+    15.0  # seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc)
+)
+UNSEEN_AFTER = (
+    3.0  # seconds of sending after which a peer that reported, but no arrivals, is taken for one without
+)
 REMB_KEPT = 10.0  # seconds; it is sent each second
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)

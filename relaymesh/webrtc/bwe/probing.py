@@ -29,7 +29,10 @@ UTILISATION = 0.95  # of a rate that was measured with the path full (libwebrtc'
 MIN_SHARE = 0.75  # of the cluster's packets must have arrived (libwebrtc: 0.8, with larger clusters)
 MAX_RATIO = 2.0  # received per sent: more is a burst that some queue made (libwebrtc's kMaxValidRatio)
 RESULT_WAIT = 1.0  # seconds after the cluster, and a round trip
-FIRST_PAUSE, MAX_PAUSE = 1.5, 5.0  # seconds after a failed step; the longest bounds how late a free path is seen
+FIRST_PAUSE, MAX_PAUSE = (
+    1.5,
+    5.0,
+)  # seconds after a failed step; the longest bounds how late a free path is seen
 DROP_PAUSE = 1.0  # seconds after an overuse: its queue has to go first
 MAX_CLUSTERS = 16  # remembered
 
@@ -116,7 +119,9 @@ class ProbeController:
             return self._run.expires
         return self._next_at
 
-    def poll(self, estimate_bps: float, *, may_probe: bool, seen: bool, rtt: float, now: float) -> ProbeCluster | None:
+    def poll(
+        self, estimate_bps: float, *, may_probe: bool, seen: bool, rtt: float, now: float
+    ) -> ProbeCluster | None:
         """The cluster to send now, if any. *seen*: feedback tells each packet's arrival."""
         run = self._run
         if run is not None:
