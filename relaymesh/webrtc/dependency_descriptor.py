@@ -136,6 +136,41 @@ def parse(data: bytes, structure: Structure | None) -> DependencyDescriptor:
     )
 
 
+def targets_within(structure: Structure, spatial: int, temporal: int) -> int:
+    """The decode targets that whoever gets layers up to these can decode: bit *i* for target *i*."""
+    return sum(1 << i for i, (s, t) in enumerate(structure.targets) if s <= spatial and t <= temporal)
+
+
+def with_active_targets(data: bytes, structure: Structure | None, targets: int) -> bytes:
+    """*data* saying that only *targets* are being sent (A.8.3.2, active_decode_targets_bitmask).
+
+    Whoever leaves layers out says so with each structure and when that changes, or a receiver waits for
+    them. *structure*: as for :func:`parse`. The result is up to 5 bytes longer.
+
+    Raises:
+        RtpError: as :func:`parse`.
+    """
+    parse_head(data)
+    bits = _Bits(data, HEAD_BYTES * 8)
+    flags = bits.take(5) if len(data) > HEAD_BYTES else 0
+    attached_from = bits.left
+    if flags & 0x10:
+        structure = _structure(bits)
+    if structure is None:
+        raise RtpError("a dependency descriptor before any structure")
+    attached_bits = attached_from - bits.left
+    attached = bits.before(attached_bits)
+    count = len(structure.targets)
+    if flags & 0x08:
+        bits.take(count)
+    rest_bits = bits.left
+    rest = bits.take(rest_bits)
+    out, length = int.from_bytes(data[:HEAD_BYTES]), HEAD_BYTES * 8
+    for value, width in ((flags | 0x08, 5), (attached, attached_bits), (targets, count), (rest, rest_bits)):
+        out, length = out << width | value & ((1 << width) - 1), length + width
+    return (out << -length % 8).to_bytes((length + 7) // 8)
+
+
 class _Bits:
     """The f(n) and ns(n) of A.8.1, from the highest bit on."""
 
@@ -151,6 +186,15 @@ class _Bits:
             raise RtpError("truncated dependency descriptor")
         self._left = left
         return self._value >> left & ((1 << count) - 1)
+
+    @property
+    def left(self) -> int:
+        """Bits not yet taken."""
+        return self._left
+
+    def before(self, count: int) -> int:
+        """The last *count* bits that were taken."""
+        return self._value >> self._left & ((1 << count) - 1)
 
     def flag(self) -> bool:
         return self.take(1) == 1

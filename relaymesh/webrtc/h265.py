@@ -115,14 +115,16 @@ def parameter_set_number(unit: bytes) -> int:
         return bits.take(4)
     if kind == SPS:
         bits.take(4)
-        _skip_profile_tier_level(bits, bits.take(3), bits.take(1))
+        sub_layers = bits.take(3)
+        bits.take(1)
+        _skip_profile_tier_level(bits, sub_layers)
     number = bits.number()
     if number > (15 if kind == SPS else 63):
         raise RtpError("a parameter set beyond H265's bounds")
     return number
 
 
-def _skip_profile_tier_level(bits: ExpGolomb, sub_layers: int, _nesting: int) -> None:
+def _skip_profile_tier_level(bits: ExpGolomb, sub_layers: int) -> None:
     """Skip profile_tier_level(1, *sub_layers*) (§7.3.3)."""
     bits.take(88)  # general profile
     bits.take(8)  # general level

@@ -116,7 +116,7 @@ class Vp9Reader:
         self._pictures: dict[int, int] = {}  # picture ID → temporal layer, the oldest first
         # (spatial, temporal) of which the next picture needs none from before it
         self._fresh: set[tuple[int, int]] = set()
-        self._entries: dict[int, bool] = {}  # spatial layer → what its newest picture was called
+        self._entries: dict[int, tuple[int | None, bool]] = {}  # spatial layer → newest picture, its entry
 
     def read(self, payload: bytes, marker: bool, descriptor: bytes | None = None) -> PacketInfo:
         """See :class:`PayloadReader`."""
@@ -126,7 +126,7 @@ class Vp9Reader:
             self._spatial_layers, self._temporal_layers = structure.spatial_layers, structure.temporal_layers
         self._spatial_layers = max(self._spatial_layers, found.spatial + 1)
         self._temporal_layers = max(self._temporal_layers, found.temporal + 1)
-        entry = self._note(found) if found.first else self._entries.get(found.spatial, False)
+        entry = self._note(found) if found.first else self._is_entry(found)
         return PacketInfo(
             found.keyframe,
             found.first,
@@ -141,22 +141,23 @@ class Vp9Reader:
 
     def _note(self, found: vp9.Vp9Descriptor) -> bool:
         """Whether the picture that begins is an entry, and what it means for those to come."""
-        newer = self._advance(found)
         spatial, temporal = found.spatial, found.temporal
-        if temporal == 0:
-            entry = not found.predicted
-        elif found.flexible:
-            entry = self._refers_below(found)
-        else:
+        if self._advance(found):
             # U on a picture below, and none of this layer since (RFC 9628 §4.2): its references are
             # that picture, or later ones.
-            entry = newer and (spatial, temporal) in self._fresh
-        if newer:
+            self._entries[spatial] = found.picture_id, (spatial, temporal) in self._fresh
             self._fresh.discard((spatial, temporal))
             if found.switching_up:
                 self._fresh.update((spatial, above) for above in range(temporal + 1, 8))
-            self._entries[spatial] = entry
-        return entry
+        return self._is_entry(found)
+
+    def _is_entry(self, found: vp9.Vp9Descriptor) -> bool:
+        if found.temporal == 0:
+            return not found.predicted
+        if found.flexible:
+            return self._refers_below(found)
+        picture, entry = self._entries.get(found.spatial, (None, False))
+        return entry and picture == found.picture_id
 
     def _advance(self, found: vp9.Vp9Descriptor) -> bool:
         """Whether *found* is no older than the newest picture; a gap makes doubtful what came before it."""

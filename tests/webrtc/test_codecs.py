@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.webrtc.codecs import Codec, choose_codec, h264_profile, match_codec, parameters
+from relaymesh.webrtc.codecs import (
+    VIDEO,
+    Codec,
+    choose_codec,
+    explain_choice,
+    explain_mismatch,
+    match_codec,
+    parameters,
+    redundant_audio,
+)
+from relaymesh.webrtc.h264_profiles import profile as h264_profile
 
 
 def h264(payload_type: int, profile: str, mode: int | None = 1) -> Codec:
@@ -19,6 +29,14 @@ def h264(payload_type: int, profile: str, mode: int | None = 1) -> Codec:
 OPUS = Codec(111, "opus", 48_000, 2, "minptime=10;useinbandfec=1")
 VP8 = Codec(96, "VP8", 90_000, feedback=("nack", "nack pli"), rtx=97)
 VP9 = Codec(98, "VP9", 90_000, fmtp="profile-id=0")
+VP9_2 = Codec(100, "VP9", 90_000, fmtp="profile-id=2")
+AV1 = Codec(45, "AV1", 90_000, fmtp="level-idx=5;profile=0;tier=0")
+AV1_HIGH = Codec(47, "AV1", 90_000, fmtp="profile=1")
+H265 = Codec(49, "H265", 90_000, fmtp="level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST")
+H265_10 = Codec(50, "H265", 90_000, fmtp="profile-id=2")
+RED = Codec(63, "red", 48_000, 2, "111/111")
+# What players offer in the field that list no more than WebRTC demands, in another order.
+WEBRTC_H264 = [h264(1, "42e01f"), h264(2, "4d001f"), h264(3, "640c1f")]
 # The H264 variants of a current Chromium, in its order.
 H264 = [
     h264(102, "42001f"),
@@ -42,9 +60,17 @@ H264 = [
         ("video", [*H264, VP8, VP9], ("H264", "VP8"), 108),
         ("video", [VP8, h264(1, "4d001f"), h264(2, "42001f")], ("h264",), 2),
         ("video", [h264(1, "640c1f"), h264(2, "4d001f")], ("VP8", "H264"), 1),
-        ("video", [h264(1, "42e01f", 0), h264(2, "42e01f", None)], ("VP8", "H264"), None),
-        ("video", [VP9, VP8], ("VP9", "VP8"), 96),
-        ("video", [VP9], ("VP9",), None),
+        ("video", [h264(1, "42e01f", 0), h264(2, "42e01f", None)], ("VP8", "H264"), 1),
+        ("video", [h264(1, "42e01f", 0), h264(2, "640c1f", 1)], ("VP8", "H264"), 2),
+        ("video", [h264(1, "42e01f", 2)], ("VP8", "H264"), None),
+        ("video", [Codec(96, "H264", 90_000)], ("VP8", "H264"), 96),  # case 2: no fmtp
+        ("video", [h264(1, "f4001f"), h264(2, "6e001f"), h264(3, "7a001f")], ("H264",), None),
+        ("VIDEO", [VP9, VP8], ("VP9", "VP8"), 98),
+        ("video", [VP9_2, VP9], ("vp9",), 98),
+        ("video", [VP9_2], ("VP9",), 100),
+        ("video", [VP9, AV1, H265], (), None),
+        ("video", [H265, AV1, VP9], ("AV1", "VP9"), 45),
+        ("video", [H265], VIDEO, 49),
         ("video", [], ("VP8", "H264"), None),
         ("application", [VP8, OPUS], ("VP8", "H264"), None),
     ],
@@ -64,19 +90,88 @@ def test_what_a_publisher_is_asked_for(kind, codecs, prefer, payload_type):
         (H264, "H264", "packetization-mode=1;profile-level-id=42001f", 102),
         (H264, "H264", "packetization-mode=1;profile-level-id=4D001F", 116),
         (H264, "H264", "packetization-mode=0;profile-level-id=42e01f", 114),
-        (H264, "H264", "profile-level-id=42e01f", 114),
+        (H264, "H264", "profile-level-id=42e01f", 108),  # case 2: no mode is, in fact, often mode 1
+        (H264, "H264", "", 108),
         (H264, "H264", "packetization-mode=1", 108),
-        (H264, "H264", "packetization-mode=1;profile-level-id=640c1f", None),
+        # case 3: nobody lists High, and every browser decodes it
+        (H264, "H264", "packetization-mode=1;profile-level-id=640028", 116),
+        (H264, "H264", "packetization-mode=1;profile-level-id=640c1f", 116),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=640028", 3),
+        (WEBRTC_H264, "H264", "PROFILE-LEVEL-ID=4d0028; Packetization-Mode=1", 2),
+        (WEBRTC_H264[:2], "H264", "packetization-mode=1;profile-level-id=58001f", 2),
+        ([h264(5, "42e01f", 0)], "h264", "packetization-mode=1;profile-level-id=640028", 5),
+        ([h264(5, "42e01f", 2)], "h264", "packetization-mode=1;profile-level-id=42e01f", None),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=6e0028", None),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=7a0028", None),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=f40028", None),
+        ([h264(5, "f4001f")], "H264", "packetization-mode=1;profile-level-id=42e01f", None),
         (H264, "H264", "packetization-mode=1;profile-level-id=f4001f", 41),
         ([h264(7, "42001f")], "H264", "packetization-mode=1;profile-level-id=42e01f", 7),
         ([h264(8, "42e01f")], "H264", "packetization-mode=1;profile-level-id=42001f", 8),
         ([h264(9, "640c1f")], "H264", "packetization-mode=1;profile-level-id=42e034", 9),
-        ([h264(9, "42e01f")], "H264", "packetization-mode=1;profile-level-id=4d001f", None),
+        ([h264(9, "42e01f")], "H264", "packetization-mode=1;profile-level-id=4d001f", 9),
+        ([VP9_2, VP9], "vp9", "", 98),
+        ([VP9_2, VP9], "VP9", "profile-id=2", 100),
+        ([VP9], "VP9", "profile-id=2", None),
+        ([VP9], "VP9", "profile-id=x", None),
+        ([AV1], "AV1", "", 45),
+        ([AV1], "AV1", "profile=0;level-idx=13;tier=1", 45),
+        ([AV1], "AV1", "profile=1", None),
+        ([AV1_HIGH, AV1], "av1", "tier=0;profile=0", 45),
+        ([AV1_HIGH], "AV1", "profile=0", 47),
+        ([H265], "H265", "", 49),
+        ([H265], "H265", "profile-id=2", None),
+        ([H265_10], "H265", "profile-id=1", 50),
+        ([H265_10], "H265", "profile-id=2;level-id=120", 50),
+        ([H265_10], "H265", "profile-id=3", None),
     ],
 )
 def test_what_a_player_gets_a_stream_under(codecs, name, fmtp, payload_type):
     matched = match_codec("video", codecs, name, fmtp)
     assert (matched and matched.payload_type) == payload_type
+
+
+@pytest.mark.parametrize(
+    ("codecs", "name", "fmtp", "said"),
+    [
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=6e0028", "High 10"),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=7a0028", "High 4:2:2"),
+        (WEBRTC_H264, "H264", "packetization-mode=1;profile-level-id=f40028", "High 4:4:4"),
+        (WEBRTC_H264, "H264", "packetization-mode=2", "packetization-mode=2"),
+        ([VP8, VP9], "H264", "", "offers VP8, VP9"),
+        ([], "H264", "", "offers nothing"),
+        ([VP9], "VP9", "profile-id=2", "profile-id=2"),
+    ],
+)
+def test_a_player_is_told_what_is_amiss(codecs, name, fmtp, said):
+    assert match_codec("video", codecs, name, fmtp) is None
+    assert said in explain_mismatch("video", codecs, name, fmtp)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codecs", "said"),
+    [
+        ("video", [h264(1, "f4001f")], "High 4:4:4"),
+        ("video", [Codec(1, "theora", 90_000)], "theora"),
+        ("audio", [Codec(0, "PCMU", 8000)], "PCMU"),
+        ("text", [], "text"),
+    ],
+)
+def test_a_publisher_is_told_what_is_amiss(kind, codecs, said):
+    assert choose_codec(kind, codecs) is None
+    assert said in explain_choice(kind, codecs)
+
+
+def test_redundant_audio_is_its_own_format_where_both_sides_have_it():
+    assert choose_codec("audio", [RED, OPUS]) is OPUS
+    assert choose_codec("audio", [OPUS, RED], redundant=True) is RED
+    assert choose_codec("audio", [OPUS], redundant=True) is OPUS
+    assert choose_codec("audio", [RED], redundant=True) is None
+    assert match_codec("audio", [OPUS, RED], "RED", "111/111") is RED
+    assert match_codec("audio", [OPUS], "red", "111/111") is OPUS
+    assert match_codec("audio", [OPUS, RED], "opus", "") is OPUS
+    assert redundant_audio([Codec(63, "red", 48_000, 2, "96/96")], OPUS) is None
+    assert redundant_audio([Codec(118, "red", 90_000)], OPUS) is None
 
 
 def test_audio_is_matched_by_name():
@@ -103,7 +198,7 @@ def test_audio_is_matched_by_name():
     ],
 )
 def test_profiles_of_rfc_6184(profile_level_id, profile):
-    assert h264_profile(f"a=b; profile-level-id={profile_level_id}") == profile
+    assert h264_profile(profile_level_id) == profile
 
 
 def test_parameters_are_split():
@@ -114,6 +209,9 @@ def test_parameters_are_split():
 @given(st.text(max_size=60), st.text(max_size=8))
 def test_whatever_a_peer_writes_is_taken(fmtp, name):
     codecs = [Codec(96, name, 90_000, fmtp=fmtp), Codec(97, "H264", 90_000, fmtp=fmtp)]
-    choose_codec("video", codecs)
-    match_codec("video", codecs, "H264", fmtp)
-    match_codec("video", codecs, "H264", f"profile-level-id={name}")
+    for kind in ("audio", "video", name):
+        assert choose_codec(kind, codecs) in (None, *codecs)
+        assert explain_choice(kind, codecs)
+        for wanted in ("H264", "VP9", "AV1", "H265", "red", name):
+            assert match_codec(kind, codecs, wanted, fmtp) in (None, *codecs)
+            assert explain_mismatch(kind, codecs, wanted, f"profile-level-id={name}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.h264 import is_keyframe
+from relaymesh.webrtc.payload import make_payload_reader
 
 SPS, PPS, IDR, SLICE, SEI = b"\x67\x42\xc0\x1f", b"\x68\xce", b"\x65\x88\x84", b"\x41\x9a", b"\x06\x05"
 
@@ -70,3 +71,51 @@ def test_whatever_the_bytes_only_rtp_error(payload):
         assert is_keyframe(payload) in (True, False)
     except RtpError:
         pass
+
+
+def fragments(unit: bytes) -> list[bytes]:
+    """*unit* in three FU-A (RFC 6184 §5.8)."""
+    head, body = bytes((unit[0] & 0xE0 | 28,)), unit[1:].ljust(3, b"\x11")
+    parts = [body[:1], body[1:2], body[2:]]
+    return [
+        head + bytes((flags | unit[0] & 0x1F,)) + part
+        for flags, part in zip((0x80, 0, 0x40), parts, strict=True)
+    ]
+
+
+IDR_REST = b"\x65\x40\x11"  # first_mb_in_slice is 1
+
+
+@pytest.mark.parametrize(
+    ("packets", "keyframes"),
+    [
+        ([IDR, IDR_REST, IDR_REST], [0]),
+        ([SPS, PPS, IDR, IDR_REST], [0]),
+        ([aggregate(SPS, PPS), *fragments(IDR), *fragments(IDR_REST)], [0]),
+        ([aggregate(SPS, PPS, IDR), IDR_REST], [0]),
+        ([*fragments(IDR), IDR_REST], [0]),
+        ([IDR_REST, IDR_REST], []),  # joined between its slices
+        ([SEI, PPS, IDR], [2]),
+        ([SLICE, SLICE], []),
+    ],
+)
+def test_a_keyframe_of_several_slices_begins_once_and_with_its_first(packets, keyframes):
+    reader = make_payload_reader("H264")
+    for _ in range(2):  # pictures
+        read = [reader.read(packet, place == len(packets) - 1) for place, packet in enumerate(packets)]
+        assert [place for place, info in enumerate(read) if info.keyframe] == keyframes
+        assert [info.layer_end for info in read] == [*[False] * (len(packets) - 1), True]
+
+
+def test_a_picture_whose_marker_is_lost_still_ends():
+    reader = make_payload_reader("H264")
+    read = [reader.read(packet, False) for packet in (SPS, PPS, IDR, SLICE, SLICE, aggregate(SPS, PPS, IDR))]
+    assert [info.layer_start for info in read] == [True, False, False, True, True, True]
+    assert [info.keyframe for info in read] == [True, False, False, False, False, True]
+
+
+def test_what_nobody_refers_to_is_discardable():
+    reader = make_payload_reader("H264")
+    assert reader.read(b"\x01\x9a", True).discardable
+    assert not reader.read(SLICE, True).discardable
+    assert not reader.read(SEI, False).discardable
