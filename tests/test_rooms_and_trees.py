@@ -5,6 +5,7 @@ from __future__ import annotations
 from relaymesh.protocol.bitstring import members
 from relaymesh.topology import parse_topology
 from relaymesh.topology.edits import with_edits
+from tests.node.mesh import video_of
 from tests.test_whole_mesh import ALICE, Camera
 from tests.whole_mesh import WholeMesh
 
@@ -35,8 +36,15 @@ def plans(mesh: WholeMesh) -> int:
 
 
 def bits(mesh: WholeMesh, camera: Camera) -> set[str]:
-    """The edges the ingress sends to."""
-    edges = next(iter(camera.core.streams)).edges
+    """The edges the ingress sends video to."""
+    publication = next(iter(camera.core.publications.local()))
+    edges = publication.demand.audience(video_of(publication).number, 0)
+    return {name for name, node in mesh.nodes.items() if node.core.index in members(edges)}
+
+
+def admitted(mesh: WholeMesh, camera: Camera) -> set[str]:
+    """The edges that may play."""
+    edges = next(iter(camera.core.publications.local())).demand.admitted
     return {name for name, node in mesh.nodes.items() if node.core.index in members(edges)}
 
 
@@ -54,8 +62,11 @@ def test_joins_and_leaves_change_bits_and_no_tables() -> None:
         core = mesh.nodes[name].core
         for session in list(core.edge.players()):
             core.end_session(session, "left", mesh.now)
-        camera.film(6.0)  # a stream that nobody plays is given back after five seconds
-        assert name not in bits(mesh, camera)
+        camera.film(0.2)
+        assert name not in bits(mesh, camera), "nothing is wanted any more, and that is said at once"
+        assert name in admitted(mesh, camera), "but it may come back"
+        camera.film(6.0)  # a publication that nobody plays is given back after five seconds
+        assert name not in admitted(mesh, camera)
     assert bits(mesh, camera) == set()
     assert plans(mesh) == before
     assert {name: node.core.tables.debug_state() for name, node in mesh.nodes.items()} == tables
@@ -69,20 +80,13 @@ def test_the_origins_bits_make_a_shared_tree() -> None:
         assert mesh.play(edge, ALICE) is not None
     camera.film(1.0)
     mesh.run(0.2)
-    counted = {
-        name: (node.core.forwarder.originated, node.core.forwarder.forwarded)
-        for name, node in mesh.nodes.items()
-    }
+    counted = {name: mesh.media(name) for name in mesh.nodes}
     sent = camera.sequence
     camera.film(2.0)
     mesh.run(0.2)
     frames = camera.sequence - sent
-    originated = mesh.nodes["origin"].core.forwarder.originated - counted["origin"][0]
-    forwarded = {name: node.core.forwarder.forwarded - counted[name][1] for name, node in mesh.nodes.items()}
-    # Towards the publisher go keyframe requests, too: they are frames that transit nodes pass on.
-    assert originated == frames
-    assert 2 * frames <= forwarded["gate"] <= 2 * frames + 10 and frames <= forwarded["one"] <= frames + 10
-    assert forwarded["two"] == forwarded["three"] == 0
+    sent = {name: mesh.media(name) - counted[name] for name in mesh.nodes}
+    assert sent == {"origin": frames, "gate": 2 * frames, "one": frames, "two": 0, "three": 0}
 
 
 def test_a_publisher_that_moves_edge_keeps_its_stream_and_its_players() -> None:
@@ -93,7 +97,7 @@ def test_a_publisher_that_moves_edge_keeps_its_stream_and_its_players() -> None:
     players = [mesh.play(edge, ALICE) for edge in ("one", "three")]
     camera.film(1.0)
     before = plans(mesh)
-    known = {edge: list(mesh.nodes[edge].core.streams) for edge in ("one", "three")}
+    known = {edge: list(mesh.nodes[edge].core.publications) for edge in ("one", "three")}
     camera.core.end_session(next(camera.core.edge.publishers()), "moved", mesh.now)
     mesh.run(0.2)
     moved = Camera(mesh, "two")
@@ -101,8 +105,8 @@ def test_a_publisher_that_moves_edge_keeps_its_stream_and_its_players() -> None:
     moved.film(4.0)
     mesh.run(0.2)
     for edge in ("one", "three"):
-        [stream], [same] = mesh.nodes[edge].core.streams, known[edge]
-        assert stream is same and stream.ingress == mesh.nodes["two"].core.index
+        [publication], [same] = mesh.nodes[edge].core.publications, known[edge]
+        assert publication is same and publication.ingress == mesh.nodes["two"].core.index
     for player, count in zip(players, counts, strict=True):
         assert player is not None and len(player.rtp) - count >= 60
         assert len({packet.ssrc for packet in player.rtp}) == 1

@@ -64,8 +64,8 @@ class Loaded:
 
     def path(self) -> list[str]:
         assert self.mesh.controller is not None
-        [stream] = self.mesh.controller.state()["publications"]  # type: ignore[misc]
-        path: list[str] = stream["paths"]["c"]
+        [publication] = self.mesh.controller.state()["publications"]  # type: ignore[misc]
+        path: list[str] = publication["paths"]["c"]
         return path
 
     def neighbours(self, name: str) -> set[str]:
@@ -81,8 +81,8 @@ class Loaded:
         for node in self.mesh.nodes.values():
             assert not node.core.forwarder.dropped, node.name
             assert node.core.forwarder.detoured == 0, "no change is a failure"
-            for stream in node.core.streams:
-                assert all(encoding.duplicates == 0 for encoding in stream.encodings())
+            for publication in node.core.publications:
+                assert all(encoding.duplicates == 0 for encoding in publication.encodings())
 
 
 CHANGES = {

@@ -34,8 +34,8 @@ class Camera:
         self.sequence = 100
         self.answered = 0
         session = next(self.core.edge.publishers())
-        video = next(t for t in session.tracks if t.track.is_video)
-        self.payload_type, self.ssrc = video.codec.payload_type, video.ssrc
+        video = next(t for t in session.receivers if t.track.is_video)
+        self.payload_type, self.ssrc = video.codec.payload_type, video.encodings[0].ssrc
 
     def film(self, seconds: float) -> None:
         for _ in range(round(seconds * 30)):
@@ -57,8 +57,8 @@ class Camera:
 
 def path_of(mesh: WholeMesh) -> list[str]:
     assert mesh.controller is not None
-    [stream] = mesh.controller.state()["publications"]  # type: ignore[misc]
-    return stream["paths"]["c"]
+    [publication] = mesh.controller.state()["publications"]  # type: ignore[misc]
+    return publication["paths"]["c"]
 
 
 def test_a_stream_crosses_two_hops_and_the_transit_node_holds_nothing_of_it():
@@ -76,7 +76,7 @@ def test_a_stream_crosses_two_hops_and_the_transit_node_holds_nothing_of_it():
     assert len(sequences) >= 85
     transit = mesh.nodes["t1"].core
     assert transit.forwarder.forwarded > 0
-    assert len(transit.streams) == 0
+    assert len(transit.publications) == 0
     assert mesh.nodes["t2"].core.forwarder.forwarded == 0
 
 
@@ -85,6 +85,7 @@ def test_ten_players_at_one_edge_cost_one_forward_and_one_copy_on_the_path():
     camera = Camera(mesh, "a")
     camera.film(0.2)
     players = [mesh.play("c", ALICE) for _ in range(10)]
+    mesh.run(0.2)  # the edge's demand arrives
     before = mesh.nodes["a"].core.forwarder.originated
     sent = camera.sequence
     camera.film(1.0)
@@ -279,7 +280,7 @@ def test_the_nodes_next_to_a_failure_repair_it_by_themselves(seed, failure, cont
     assert gap <= 0.25
     sequences = [p.sequence for p in player.rtp]
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences))), "each once, and in order"
-    [encoding] = [e for s in mesh.nodes["c"].core.streams for e in s.encodings() if e.track.is_video]
+    [encoding] = [e for s in mesh.nodes["c"].core.publications for e in s.encodings() if e.track.is_video]
     assert encoding.duplicates == 0, "what was sent by two ways says so"
     assert sum(n.core.forwarder.salvaged for n in mesh.nodes.values()) > 0
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relaymesh.controller.core import ControllerCore, CoreOptions, Disconnect
 from relaymesh.controller.policy import TopologyPolicy
 from relaymesh.controller.tokens import make_join_token
-from relaymesh.node.core import NodeCore, SubscribeAnswered
+from relaymesh.node.core import NodeCore
+from relaymesh.node.events import SubscribeAnswered
+from relaymesh.protocol.frames import MEDIA
 from relaymesh.protocol.messages import (
+    CONTROL_VERSION,
     Address,
     Join,
     ParticipantName,
@@ -27,7 +31,7 @@ from relaymesh.protocol.messages import (
 )
 from relaymesh.topology import Topology
 from tests.node.browser import Browser, exchange, offer_text
-from tests.node.mesh import make_core
+from tests.node.mesh import count_frames, make_core
 
 SECRET = "a join secret that is long enough for HS256"
 CONTROL_DELAY = 0.005
@@ -57,6 +61,7 @@ class WholeMesh:
     nodes: dict[str, Joined] = field(default_factory=dict)
     browsers: list[tuple[str, Browser]] = field(default_factory=list)
     cut: set[tuple[str, str]] = field(default_factory=set)
+    sent: Counter[tuple[str, int, int]] = field(default_factory=Counter)  # frames, by (from, to, type)
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
@@ -90,6 +95,7 @@ class WholeMesh:
         before = self.nodes.get(name)
         number = len(self.nodes) + 1 if before is None else int(before.host.rsplit(".", 1)[1])
         core = make_core(number, now=self.now)
+        count_frames(core, name, self.sent)
         node = self.nodes[name] = Joined(
             name, core, f"10.0.0.{number}", boot=(before.boot + 1) if before else 0
         )
@@ -103,7 +109,7 @@ class WholeMesh:
         token = make_join_token(SECRET, name=name)
         channel = node.channel = next(self._channels)
         message = Join(
-            1,
+            CONTROL_VERSION,
             name,
             self._regions[name],
             token,
@@ -129,7 +135,8 @@ class WholeMesh:
         browser = Browser(("198.51.100.1", 5000 + len(self.browsers)))
         core = self.nodes[at].core
         session, answer = core.publish(name, offer_text(offer), ("VP8", "H264"), self.now)
-        core.announce(session.stream)
+        assert session.publication is not None
+        core.directory.announce(session.publication)
         browser.accept(answer)
         self.browsers.append((at, browser))
         browser.connect(core, self.now)
@@ -138,8 +145,8 @@ class WholeMesh:
     def play(self, at: str, name: ParticipantName, offer: str = "chromium-whep") -> Browser | None:
         """``None`` when nobody publishes it."""
         core = self.nodes[at].core
-        if core.find_stream(name) is None:
-            request = core.subscribe(name)
+        if core.directory.find(name) is None:
+            request = core.directory.subscribe(name)
             answered: list[SubscribeAnswered] = []
             for _ in range(200):
                 self.run(0.01)
@@ -149,10 +156,10 @@ class WholeMesh:
                     break
             if not answered or not answered[0].found:
                 return None
-        stream = core.find_stream(name)
-        assert stream is not None
+        publication = core.directory.find(name)
+        assert publication is not None
         browser = Browser(("198.51.100.2", 6000 + len(self.browsers)))
-        _, answer = core.play(stream, offer_text(offer), self.now)
+        _, answer = core.play(publication, offer_text(offer), self.now)
         browser.accept(answer)
         self.browsers.append((at, browser))
         browser.connect(core, self.now)
@@ -173,6 +180,10 @@ class WholeMesh:
                 heapq.heappop(self._queue)[2]()
             self._timeouts()
         raise AssertionError("the mesh never came to rest")
+
+    def media(self, name: str) -> int:
+        """MEDIA frames that this node sent to its neighbours so far."""
+        return sum(count for (by, _, kind), count in self.sent.items() if by == name and kind == MEDIA)
 
     def run_until(self, done: Callable[[], bool], seconds: float) -> float:
         """Virtual seconds it took."""

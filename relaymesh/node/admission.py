@@ -69,14 +69,17 @@ class Admission:
         self._refuse_if_full(before)
         taken = set(before.tracks) if before is not None else set()
         chosen = self.negotiator.choose_tracks(incoming, prefer, taken, hitless or self._hitless)
-        for session in list(self._edge.publishers()):
-            if session.publication is not None and session.publication.name == name:
-                # The announcement that follows replaces it.
-                self.end_session(session, "replaced by a newer publisher", now, False)
+        replaced = [
+            session
+            for session in self._edge.publishers()
+            if session.publication is not None and session.publication.name == name
+        ]
         publication = LocalPublication(name)
         publication.credential = credential
         publication.set_tracks(tuple(receiving.info for receiving in chosen.values()))
         self._directory().add_local(publication, now)
+        for session in replaced:  # only now, so that its edges go on; the announcement that follows replaces it
+            self.end_session(session, "replaced by a newer publisher", now, False)
         answered = self.negotiator.publisher(
             incoming,
             publication,

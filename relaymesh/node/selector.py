@@ -62,10 +62,12 @@ class LayerFilter:
                 self._spatial = min(self._spatial, self.spatial)
                 self._temporal = min(self._temporal, self.temporal)
         if frame.entry and frame.layer_start:
-            if self._temporal < frame.temporal <= self.temporal and frame.spatial <= self._spatial:
-                self._temporal = frame.temporal
-            if self._spatial < frame.spatial <= self.spatial and frame.temporal <= self._temporal:
-                self._spatial = frame.spatial
+            # Entry speaks of the temporal layer above the base, and of the spatial layer in it; a decoder
+            # that takes one up has all below it, so they are climbed one at a time.
+            if frame.temporal == self._temporal + 1 <= self.temporal and frame.spatial <= self._spatial:
+                self._temporal += 1
+            elif frame.temporal == 0 and frame.spatial == self._spatial + 1 <= self.spatial:
+                self._spatial += 1
         return frame.spatial <= self._spatial and frame.temporal <= self._temporal
 
     def ends_picture(self, frame: MediaFrame) -> bool:

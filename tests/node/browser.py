@@ -36,7 +36,8 @@ class Browser:
     def __init__(self, address: Address = ("198.51.100.1", 5000)) -> None:
         self.address = address
         self.dtls = DtlsEndpoint(OWN, "client", [("sha-256", CERTIFICATE.fingerprint)], 0.0)
-        self.rtp: list[RtpPacket] = []
+        self.rtp: list[RtpPacket] = []  # media, and what was sent again
+        self.padding: list[RtpPacket] = []  # probes of the path
         self.rtcp: list[RtcpPacket] = []
         self._transactions = itertools.count(1)
         self._sender: SrtpSender | None = None
@@ -75,7 +76,8 @@ class Browser:
             assert keys is not None
             self._receiver = self._receiver or SrtpReceiver(keys.remote, keys.profile)
             if kind == "rtp":
-                self.rtp.append(parse_rtp(self._receiver.unprotect_rtp(data)))
+                packet = parse_rtp(self._receiver.unprotect_rtp(data))
+                (self.padding if packet.padding_only else self.rtp).append(packet)
             else:
                 self.rtcp += parse_rtcp(self._receiver.unprotect_rtcp(data))
 

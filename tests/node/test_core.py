@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from relaymesh.node.core import NodeCore, PublishAnswered, SessionEnded
-from relaymesh.node.publications import Stream
+from relaymesh.node.core import NodeCore
+from relaymesh.node.events import PublishAnswered, SessionEnded
+from relaymesh.node.publications import LocalPublication
 from relaymesh.protocol.bitstring import encode_set
 from relaymesh.protocol.messages import (
+    CONTROL_VERSION,
     MAX_MESSAGE_BYTES,
     Address,
     Forward,
@@ -51,7 +53,7 @@ def test_a_neighbour_without_a_literal_address_is_refused(host: str) -> None:
     core = mesh.cores[1]
     core.handle_message(Links(set=(LinkConfig(2, "n2", Address(host, 7500), 0, b"a" * 16, b"b" * 16),)), 0.0)
     assert core.relay.neighbours() == []
-    assert core.refused_messages["Links"] == 1
+    assert core.outbox.refused["Links"] == 1
 
 
 def test_what_changed_between_the_join_and_its_welcome_is_said_after_it() -> None:
@@ -66,10 +68,10 @@ def test_what_changed_between_the_join_and_its_welcome_is_said_after_it() -> Non
     core.end_session(before, "the client left", 1.0)
     after = publish(core, ParticipantName("room", "carol"), 1.0)
     for now in (2.0, 8.0):
-        core.handle_timeout(now)  # nobody plays Bob's stream: it is given back
+        core.handle_timeout(now)  # nobody plays what Bob publishes: it is given back
     core.poll_messages()  # there is no channel that would take them
     core.handle_message(WELCOME, 9.0)
-    assert said(core) == [Unpublish(NAME), Unsubscribe(BOB), Publish(1, after.stream.info())]
+    assert said(core) == [Unpublish(NAME), Unsubscribe(BOB), Publish(1, after.publication.info())]
     core.handle_message(WELCOME, 10.0)
     assert said(core) == []
 
@@ -89,13 +91,15 @@ def test_a_join_fits_one_message_and_the_rest_is_said_after_the_welcome() -> Non
     track = TrackInfo(60_000, "video", "V" * 32, 1_000_000, 255, "x" * 512)
     for k in range(400):
         name = f"{k:064}"
-        published = Stream(ParticipantName(name, name), "local", 1)
+        published = LocalPublication(ParticipantName(name, name))
         published.set_tracks(tuple(msgspec.structs.replace(track, track=60_000 + n) for n in range(8)))
-        core.streams.add(published)
+        core.publications.add(published)
         core.handle_message(SubscribeReply(k, PublicationInfo("room", name, (VIDEO,)), 7), 0.0)
     core.handle_disconnected()
     state = core.join_state()
-    join = Join(1, "n" * 64, "r" * 64, "t" * 4096, "b" * 64, Address("::1", 1), "u" * 512, **state)
+    join = Join(
+        CONTROL_VERSION, "n" * 64, "r" * 64, "t" * 4096, "b" * 64, Address("::1", 1), "u" * 512, **state
+    )
     assert len(encode_message(join)) <= MAX_MESSAGE_BYTES
     assert len(join.published) > 100
     core.handle_message(WELCOME, 1.0)
@@ -108,8 +112,8 @@ def test_a_refusal_ends_the_publisher_however_late_it_comes() -> None:
     core = make_core()
     core.handle_message(WELCOME, 0.0)
     session = publish(core)
-    request = core.announce(session.stream)
-    core.handle_message(PublishReply(request, "the stream is published at n2"), 30.0)
+    request = core.directory.announce(session.publication)
+    core.handle_message(PublishReply(request, "alice is published at n2"), 30.0)
     assert core.edge.get(session.id) is None
     assert [type(event) for event in core.poll_events()] == [SessionEnded, PublishAnswered]
     assert said(core)[1:] == [], "it is not ours to end in the mesh"
@@ -119,7 +123,7 @@ def test_an_answer_about_an_earlier_publisher_does_not_end_its_successor() -> No
     core = make_core()
     core.handle_message(WELCOME, 0.0)
     first = publish(core)
-    request = core.announce(first.stream)
+    request = core.directory.announce(first.publication)
     core.end_session(first, "the client left", 1.0)
     second = publish(core, now=2.0)
     core.handle_message(PublishReply(request, "no"), 3.0)
@@ -132,8 +136,8 @@ def test_a_replaced_publisher_keeps_its_edges() -> None:
     publish(core)
     core.handle_message(Forward(NAME, encode_set(1 << 5)), 0.0)
     second = publish(core, now=20.0)
-    assert second.stream.edges == 1 << 5
-    assert said(core) == [], "the announcement of the new one follows; the stream did not end"
+    assert second.publication.demand.admitted == 1 << 5
+    assert said(core) == [], "the announcement of the new one follows; the publication did not end"
 
 
 def test_a_bug_in_one_session_does_not_stop_the_others_time(monkeypatch) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relaymesh.node.core import NodeCore, SessionEnded
+from relaymesh.node.core import NodeCore
+from relaymesh.node.events import SessionEnded
 from relaymesh.node.offers import SignallingError
 from relaymesh.protocol.messages import (
     ParticipantName,
@@ -55,10 +56,10 @@ class Stage:
         return session.id
 
     def play(self, offer: str = "chromium-whep") -> Browser:
-        stream = self.core.find_stream(ALICE)
-        assert stream is not None
+        publication = self.core.directory.find(ALICE)
+        assert publication is not None
         player = Browser(("198.51.100.2", 6000 + len(self.players)))
-        _, answer = self.core.play(stream, offer_text(offer), self.now)
+        _, answer = self.core.play(publication, offer_text(offer), self.now)
         player.accept(answer)
         player.connect(self.core, self.now)
         self.players.append(player)
@@ -193,14 +194,14 @@ def test_sender_reports_reach_the_player_on_the_publishers_clock(stage):
 
 def test_publish_and_unpublish_are_told_and_a_delete_ends_the_players_later(stage):
     session_id = stage.publish()
-    stream = stage.core.find_stream(ALICE)
-    stage.core.announce(stream)
+    publication = stage.core.directory.find(ALICE)
+    stage.core.directory.announce(publication)
     stage.play()
     stage.core.poll_messages()
     session = stage.core.edge.get(session_id)
     stage.core.end_session(session, "the client left", stage.now)
     assert Unpublish(ALICE) in stage.core.poll_messages()
-    assert stage.core.find_stream(ALICE) is None
+    assert stage.core.directory.find(ALICE) is None
     stage.pass_time(5)
     assert len(stage.core.edge) == 1, "the player waits for the publisher to come back"
     assert any(isinstance(m, Subscribe) for m in stage.core.poll_messages())
@@ -209,7 +210,7 @@ def test_publish_and_unpublish_are_told_and_a_delete_ends_the_players_later(stag
     assert [e.reason for e in stage.core.poll_events() if isinstance(e, SessionEnded)][
         -1
     ] == "the publisher left"
-    assert len(stage.core.streams) == 0
+    assert len(stage.core.publications) == 0
 
 
 def test_a_publisher_that_comes_back_is_seen_by_the_players_that_waited(stage):
@@ -259,7 +260,11 @@ def test_sessions_that_never_connect_or_fall_silent_go(stage):
         ("", 400, "offer"),
         ("v=0\r\nnonsense", 400, "offer"),
         (offer_text("chromium-whep"), 422, "nothing"),
-        (re.sub(r"(VP8|H264|opus)/", r"XX\1/", offer_text("chromium-whip")), 422, "VP8 or H264"),
+        (
+            re.sub(r"(VP8|H264|opus)/", r"XX\1/", offer_text("chromium-whip")),
+            422,
+            "no usable codec.*VP8, VP9, AV1, H264 or H265",
+        ),
     ],
 )
 def test_an_offer_that_cannot_be_published_gets_a_reason(stage, text, status, words):
@@ -267,15 +272,15 @@ def test_an_offer_that_cannot_be_published_gets_a_reason(stage, text, status, wo
         stage.core.publish(ALICE, text, ("VP8", "H264"), stage.now)
     assert refused.value.status == status
     assert len(stage.core.edge) == 0
-    assert len(stage.core.streams) == 0
+    assert len(stage.core.publications) == 0
 
 
 def test_a_player_without_the_codec_gets_a_reason(stage):
     stage.publish()
-    stream = stage.core.find_stream(ALICE)
+    publication = stage.core.directory.find(ALICE)
     text = re.sub(r"(VP8|opus)/", r"XX\1/", offer_text("chromium-whep"))
-    with pytest.raises(SignallingError, match="the stream carries") as refused:
-        stage.core.play(stream, text, stage.now)
+    with pytest.raises(SignallingError, match="the publisher sends") as refused:
+        stage.core.play(publication, text, stage.now)
     assert refused.value.status == 422
     assert len(stage.core.edge) == 1
 
@@ -293,25 +298,25 @@ def test_h264_is_played_as_the_players_own_payload_type(stage):
 def test_a_full_node_says_so():
     core = make_core(max_sessions=1)
     core.publish(ALICE, offer_text("chromium-whip"), ("VP8",), 0.0)
-    stream = core.find_stream(ALICE)
-    assert stream is not None
+    publication = core.directory.find(ALICE)
+    assert publication is not None
     with pytest.raises(SignallingError) as refused:
-        core.play(stream, offer_text("chromium-whep"), 0.0)
+        core.play(publication, offer_text("chromium-whep"), 0.0)
     assert refused.value.status == 503
 
 
-def test_a_remote_stream_nobody_plays_is_given_back(stage):
+def test_a_remote_publication_nobody_plays_is_given_back(stage):
     name = ParticipantName("demo", "bob")
-    request = stage.core.subscribe(name)
+    request = stage.core.directory.subscribe(name)
     info = Stage().core  # another node's stream, described
     info.publish(name, offer_text("chromium-whip"), ("VP8",), 0.0)
-    described = info.find_stream(name).info()  # type: ignore[union-attr]
+    described = info.directory.find(name).info()  # type: ignore[union-attr]
     stage.core.handle_message(SubscribeReply(request, described, 2), stage.now)
-    assert stage.core.find_stream(name) is not None
+    assert stage.core.directory.find(name) is not None
     stage.core.poll_messages()
     stage.pass_time(7)
     assert Unsubscribe(name) in stage.core.poll_messages()
-    assert stage.core.find_stream(name) is None
+    assert stage.core.directory.find(name) is None
 
 
 def test_the_join_says_what_is_published_and_played(stage):
@@ -415,7 +420,6 @@ def test_a_core_needs_no_controller_to_serve_its_own_clients():
     ],
 )
 def test_a_publisher_may_say_which_of_its_tracks_travel_twice(own, asked, marked):
-    core = make_core()
-    core.hitless = own
+    core = make_core(hitless=own)
     session, _ = core.publish(ALICE, offer_text("chromium-whip"), ("VP8",), 0.0, asked)
-    assert {info.kind for info in session.stream.info().tracks if info.hitless} == marked
+    assert {info.kind for info in session.publication.info().tracks if info.hitless} == marked

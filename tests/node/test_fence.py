@@ -55,5 +55,5 @@ def test_a_node_acts_on_no_message_of_an_older_leader() -> None:
     core.handle_message(Activate(8, 2), 0.0)
     core.handle_message(Welcome(5, 50.0, 200.0, 1000.0, 2), 0.0)
     assert (core.index, core.tables.active, core.tables.newest) == (1, 7, 7)
-    assert core.refused_messages["stale leader"] == 3
+    assert core.outbox.refused["stale leader"] == 3
     assert core.join_state()["leader_epoch"] == 3

@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.node.publications import MediaClock
-from relaymesh.protocol.bitstring import encode_set
+from relaymesh.node.encodings import MediaClock
 from relaymesh.protocol.control import ControlMessage
 from relaymesh.protocol.frames import HOP_LIMIT
-from relaymesh.protocol.messages import Forward
-from tests.node.mesh import AUDIO, NAME, VIDEO, Mesh, Recorder, make_core, relay_address, video_frame
+from tests.node.mesh import AUDIO, VIDEO, Mesh, Recorder, make_core, relay_address, video_frame, video_of
 
 CHAIN = {1: {2: {2, 3}}, 2: {1: {1}, 3: {3}}, 3: {2: {1, 2}}}
 
@@ -25,20 +23,21 @@ def chain(**conditions: float) -> Mesh:
 
 def test_media_crosses_a_transit_node_that_keeps_no_state_of_it():
     mesh = chain()
-    stream = mesh.publish(1, 3)
-    taker = Recorder()
-    mesh.hold(3, 1).tracks[VIDEO.track].main.takers.append(taker)
+    publication = mesh.publish(1, 3)
+    taker = mesh.listen(3, 1)
     for sequence in range(100, 200):
         mesh.cores[1].forwarder.originate(
-            stream, video_frame(stream, sequence, keyframe=sequence == 100, payload=bytes(900)), mesh.now
+            video_of(publication),
+            video_frame(publication, sequence, keyframe=sequence == 100, payload=bytes(900)),
+            mesh.now,
         )
         mesh.run(0.005)
     mesh.run(0.1)
     assert [f.sequence for f in taker.frames] == list(range(100, 200))
     assert taker.frames[0].keyframe
     assert taker.frames[0].hop_limit == HOP_LIMIT - 1
-    assert len(mesh.cores[2].streams) == 0
-    assert mesh.cores[2].forwarder.forwarded == 100
+    assert len(mesh.cores[2].publications) == 0
+    assert mesh.media(2) == 100
     assert mesh.cores[2].forwarder.dropped == {}
 
 
@@ -55,48 +54,61 @@ def test_one_packet_crosses_each_link_once_however_many_edges_lie_behind():
         },
     )
     mesh.run(1.0)
-    stream = mesh.publish(1, 2, 3, 4, 5)
+    publication = mesh.publish(1, 2, 3, 4, 5)
     takers = {}
     for edge in (2, 3, 4, 5):
-        takers[edge] = Recorder()
-        mesh.hold(edge, 1).tracks[VIDEO.track].main.takers.append(takers[edge])
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 1), mesh.now)
+        takers[edge] = mesh.listen(edge, 1)
+    mesh.run(0.1)  # the edges' own demand arrives
+    mesh.cores[1].forwarder.originate(video_of(publication), video_frame(publication, 1), mesh.now)
     mesh.run(0.1)
     assert mesh.cores[1].forwarder.originated == 1
-    assert mesh.cores[2].forwarder.forwarded == 3
+    assert mesh.media(2) == 3
     assert all(len(t.frames) == 1 for t in takers.values())
 
 
 def test_a_keyframe_request_travels_upstream_and_is_merged_at_the_ingress():
     mesh = chain()
-    stream = mesh.publish(1, 3)
+    publication = mesh.publish(1, 3)
     held = mesh.hold(3, 1)
-    encoding = held.tracks[VIDEO.track].main
+    encoding = held.tracks[VIDEO.track].encodings[0]
     for _ in range(5):
         encoding.keyframe_wish.ask(mesh.now)
     mesh.run(0.1)
     assert encoding.keyframe_wish.requests == 1
-    wish = stream.tracks[VIDEO.track].main.keyframe_wish
+    wish = publication.tracks[VIDEO.track].encodings[0].keyframe_wish
     assert wish.due(mesh.now), "the ingress knows that its publisher must be asked"
     # No keyframe comes: the edge asks again.
     mesh.run(0.6)
     assert encoding.keyframe_wish.requests == 2
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 5, keyframe=True), mesh.now)
+    mesh.cores[1].forwarder.originate(
+        video_of(publication), video_frame(publication, 5, keyframe=True), mesh.now
+    )
     mesh.run(0.1)
     assert encoding.keyframe_wish.next_timeout() is None
 
 
 def test_the_publishers_clock_reaches_the_edge_and_a_later_edge_at_once():
     mesh = chain()
-    stream = mesh.publish(1)
+    publication = mesh.publish(1)
     clock = MediaClock(0x1234 << 32, 90_000, mesh.now)
-    stream.tracks[AUDIO.track].main.clock = clock
-    held = mesh.hold(3, 1)
-    mesh.cores[1].handle_message(Forward(NAME, encode_set(1 << 3)), mesh.now)
+    publication.tracks[AUDIO.track].encodings[0].clock = clock
+    taken = mesh.hold(3, 1).tracks[AUDIO.track].encodings[0]
+    taken.add_taker(Recorder())
+    mesh.run(0.5)
+    assert taken.clock is None, "an edge that is not admitted wants in vain"
+    mesh.admit(1, 3)
     mesh.run(0.1)
-    arrived = held.tracks[AUDIO.track].main.clock
+    arrived = taken.clock
     assert arrived is not None
     assert (arrived.ntp, arrived.timestamp) == (clock.ntp, clock.timestamp)
+    # The other order: admitted, and later it wants it.
+    later = mesh.hold(2, 1).tracks[AUDIO.track].encodings[0]
+    mesh.admit(1, 2, 3)
+    mesh.run(0.5)
+    assert later.clock is None, "nor is it sent what it does not want"
+    later.add_taker(Recorder())
+    mesh.run(0.3)
+    assert later.clock is not None
 
 
 def test_tables_that_loop_cost_hops_and_end():
@@ -104,29 +116,33 @@ def test_tables_that_loop_cost_hops_and_end():
     # Everybody thinks node 9 lies one further around the ring.
     mesh.routes(1, {1: {2: {9}}, 2: {3: {9}}, 3: {1: {9}}})
     mesh.run(1.0)
-    stream = mesh.publish(1, 9)
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 1), mesh.now)
+    publication = mesh.publish(1, 9)
+    mesh.quiet()
+    before = mesh.media()
+    mesh.cores[1].forwarder.originate(video_of(publication), video_frame(publication, 1), mesh.now)
     mesh.run(1.0)
     dropped = sum(core.forwarder.dropped["hop_limit"] for core in mesh.cores.values())
-    passed_on = sum(core.forwarder.forwarded for core in mesh.cores.values())
     assert dropped == 1
-    assert passed_on == HOP_LIMIT - 1
+    assert mesh.media() - before == HOP_LIMIT, "once by the ingress, and passed on until no hop is left"
 
 
 def test_two_nodes_that_point_at_each_other_do_not_reflect():
     mesh = Mesh(2, [(1, 2)])
     mesh.routes(1, {1: {2: {9}}, 2: {1: {9}}})
     mesh.run(1.0)
-    stream = mesh.publish(1, 9)
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 1), mesh.now)
+    publication = mesh.publish(1, 9)
+    mesh.quiet()
+    mesh.cores[1].forwarder.originate(video_of(publication), video_frame(publication, 1), mesh.now)
     mesh.run(0.5)
     assert mesh.cores[2].forwarder.dropped == {"reflected": 1}
 
 
 def test_a_payload_too_long_for_a_datagram_is_dropped_and_counted():
     mesh = chain()
-    stream = mesh.publish(1, 3)
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 1, payload=bytes(1450)), mesh.now)
+    publication = mesh.publish(1, 3)
+    mesh.cores[1].forwarder.originate(
+        video_of(publication), video_frame(publication, 1, payload=bytes(1450)), mesh.now
+    )
     assert mesh.cores[1].forwarder.dropped == {"oversized": 1}
 
 
@@ -139,14 +155,13 @@ def test_packets_in_flight_over_a_change_of_generation_all_arrive_once():
     )
     mesh.routes(1, ways[0])
     mesh.run(1.0)
-    stream = mesh.publish(1, 4)
-    taker = Recorder()
-    mesh.hold(4, 1).tracks[VIDEO.track].main.takers.append(taker)
+    publication = mesh.publish(1, 4)
+    taker = mesh.listen(4, 1)
     for sequence in range(400):
         if sequence % 50 == 25:
             # Two phases: everybody holds it, then it is stamped.
             mesh.routes(2 + sequence // 50, ways[(1 + sequence // 50) % 2])
-        mesh.cores[1].forwarder.originate(stream, video_frame(stream, sequence), mesh.now)
+        mesh.cores[1].forwarder.originate(video_of(publication), video_frame(publication, sequence), mesh.now)
         mesh.run(0.001)
     mesh.run(0.1)
     assert sorted(f.sequence for f in taker.frames) == list(range(400))
@@ -164,8 +179,9 @@ def test_whatever_an_authenticated_neighbour_says_nothing_escapes(body, kind):
 @pytest.mark.parametrize("flip", ["nothing", "byte", "cut", "grow", "replay", "version", "sender"])
 def test_hostile_datagrams_change_nothing_but_a_counter(flip):
     mesh = chain()
-    stream = mesh.publish(1, 3)
-    mesh.cores[1].forwarder.originate(stream, video_frame(stream, 1), mesh.now)
+    publication = mesh.publish(1, 3)
+    mesh.quiet()
+    mesh.cores[1].forwarder.originate(video_of(publication), video_frame(publication, 1), mesh.now)
     [(datagram, address)] = mesh.cores[1].poll_relay_datagrams()
     assert address == relay_address(2)
     target = mesh.cores[2]
@@ -219,4 +235,4 @@ def test_neighbours_can_talk_reliably_and_what_nobody_takes_is_counted():
     assert not mesh.cores[1].relay.send_control(3, 4, b"no neighbour", mesh.now)
     mesh.run(3.0)
     assert heard == [(1, ControlMessage(4, b"%d" % number)) for number in range(20)]
-    assert mesh.cores[2].refused_messages["Control"] == 1
+    assert mesh.cores[2].outbox.refused["Control"] == 1

@@ -7,8 +7,8 @@ import pytest
 from relaymesh.node.hitless import GENERATIONS_KEPT, WayTable
 from relaymesh.protocol.bitstring import encode_set, set_of
 from relaymesh.protocol.frames import HOP_LIMIT, MediaFrame
-from relaymesh.protocol.messages import HitlessWays, PublicationInfo, TrackInfo, Way, Welcome
-from tests.node.mesh import NAME, VIDEO, Mesh, Recorder, make_core, video_frame
+from relaymesh.protocol.messages import HitlessWays, TrackInfo, Way, Welcome
+from tests.node.mesh import NAME, VIDEO, Mesh, Recorder, make_core, video_frame, video_of
 
 MARKED = TrackInfo(8, "audio", "opus", 48_000, 2, hitless=True)
 # 1 to 4 by 2; beside that by 3. 5 hangs on 4.
@@ -37,14 +37,15 @@ class Audience:
         self.mesh = Mesh(5, LINKS)
         self.mesh.routes(1, TABLES)
         self.mesh.run(1.0)
-        self.stream = self.mesh.publish(1, 4, 5)
-        self.stream.set_tracks((VIDEO, MARKED))
+        self.publication = self.mesh.publish(1, 4, 5, tracks=(VIDEO, MARKED))
         self.heard: dict[int, Recorder] = {}
+        self.seen: dict[int, Recorder] = {}
         for edge in (4, 5):
-            held = self.mesh.hold(edge, 1)
-            held.set_tracks(PublicationInfo("r", "a", (VIDEO, MARKED)).tracks)
-            self.heard[edge] = Recorder()
-            held.tracks[MARKED.track].main.takers.append(self.heard[edge])
+            held = self.mesh.hold(edge, 1, (VIDEO, MARKED))
+            self.heard[edge], self.seen[edge] = Recorder(), Recorder()
+            held.tracks[MARKED.track].encodings[0].add_taker(self.heard[edge])
+            held.tracks[VIDEO.track].encodings[0].add_taker(self.seen[edge])
+        self.track = self.publication.tracks[MARKED.track]
         if ways is not None:
             self.mesh.cores[1].handle_message(ways, self.mesh.now)
         self.sequence = 0
@@ -53,10 +54,10 @@ class Audience:
         first = self.sequence
         for self.sequence in range(first, first + count):
             frame = MediaFrame(
-                self.stream.tracks[MARKED.track].id, 0, self.sequence, 0, b"opus", audio=True,
+                self.track.id, 0, self.sequence, 0, b"opus", audio=True,
                 hop_limit=HOP_LIMIT,
             )  # fmt: skip
-            self.mesh.cores[1].forwarder.originate(self.stream, frame, self.mesh.now)
+            self.mesh.cores[1].forwarder.originate(self.track, frame, self.mesh.now)
             assert not frame.copy, "takers here keep it"
             self.mesh.run(0.02)
         self.sequence += 1
@@ -67,9 +68,9 @@ class Audience:
         return [frame.sequence for frame in self.heard[edge].frames]
 
     def counts(self, edge: int) -> tuple[int, int]:
-        held = self.mesh.cores[edge].streams.get(NAME)
+        held = self.mesh.cores[edge].publications.get(NAME)
         assert held is not None
-        encoding = held.tracks[MARKED.track].main
+        encoding = held.tracks[MARKED.track].encodings[0]
         return encoding.merged, encoding.duplicates
 
 
@@ -81,7 +82,7 @@ def test_two_copies_go_their_ways_and_one_is_heard() -> None:
     assert audience.counts(4) == audience.counts(5) == (20, 0)
     forwarder = audience.mesh.cores[1].forwarder
     assert (forwarder.originated, forwarder.second_copies) == (40, 20)
-    assert audience.mesh.cores[2].forwarder.forwarded == audience.mesh.cores[3].forwarder.forwarded == 20
+    assert audience.mesh.media(2) == audience.mesh.media(3) == 20
     assert audience.mesh.cores[4].forwarder.merged == 20
 
 
@@ -101,26 +102,29 @@ def test_first_copies_may_have_a_path_of_their_own() -> None:
     assert audience.sequences(4) == audience.sequences(5) == said
     assert audience.counts(4) == (10, 0)
     assert audience.counts(5) == (0, 0), "it has one way, by the tables"
+    # 1 sends a first and a second copy for 4 and one for 5.
     # 2 carries first copies for 5 and second ones for 4, 3 the first ones for 4; 4 passes on what is for 5.
-    forwarded = {index: core.forwarder.forwarded for index, core in audience.mesh.cores.items()}
-    assert forwarded == {1: 0, 2: 20, 3: 10, 4: 10, 5: 0}
+    sent = {index: audience.mesh.media(index) for index in audience.mesh.cores}
+    assert sent == {1: 30, 2: 20, 3: 10, 4: 10, 5: 0}
 
 
 def test_tracks_that_are_not_marked_travel_once() -> None:
     audience = Audience(second(Way((3, 4), edges(4, 5))))
     audience.mesh.cores[1].forwarder.originate(
-        audience.stream, video_frame(audience.stream, 7), audience.mesh.now
+        video_of(audience.publication), video_frame(audience.publication, 7), audience.mesh.now
     )
     audience.mesh.run(0.1)
     assert audience.mesh.cores[1].forwarder.second_copies == 0
     assert audience.mesh.cores[4].forwarder.delivered == 1
+    for edge in (4, 5):
+        assert [f.sequence for f in audience.seen[edge].frames] == [7]
 
 
 def test_only_copies_may_come_twice() -> None:
     audience = Audience(None)
-    held = audience.mesh.cores[4].streams.get(NAME)
+    held = audience.mesh.cores[4].publications.get(NAME)
     assert held is not None
-    encoding = held.tracks[MARKED.track].main
+    encoding = held.tracks[MARKED.track].encodings[0]
     for sequence, copies in ((7, (False, True)), (8, (True, False)), (9, (False, False))):
         for copy in copies:
             encoding.deliver(MediaFrame(encoding.track.id, 0, sequence, 0, b"opus", copy=copy), 0.0)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.node.ingress import MAX_MISSING, IngressTrack
-from relaymesh.node.publications import Stream
+from relaymesh.node.ingress import MAX_MISSING, IngressEncoding, IngressTrack
+from relaymesh.node.publications import LocalPublication
 from relaymesh.protocol.frames import EXTENSION_AUDIO_LEVEL, MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.rtcp import SenderReport
@@ -22,12 +22,12 @@ DELTA = b"\x10\x01\x00"  # a VP8 descriptor (start of partition) and a frame hea
 KEY = b"\x10\x00\x00"
 
 
-def make_ingress(codec: Codec = VP8) -> IngressTrack:
-    stream = Stream(NAME, "local", 1)
-    stream.set_tracks((VIDEO, AUDIO))
-    track = stream.tracks[VIDEO.track if codec.name == "VP8" else AUDIO.track]
-    ingress = IngressTrack(track, codec, {3: EXTENSION_AUDIO_LEVEL})
-    ingress.ssrc = 1234
+def make_ingress(codec: Codec = VP8) -> IngressEncoding:
+    publication = LocalPublication(NAME)
+    publication.set_tracks((VIDEO, AUDIO))
+    track = publication.tracks[VIDEO.track if codec.name == "VP8" else AUDIO.track]
+    ingress = IngressTrack(track, "0", codec, {3: EXTENSION_AUDIO_LEVEL}, {}).encodings[0]
+    ingress.bind(1234, 0.0)
     return ingress
 
 
@@ -112,7 +112,7 @@ def test_what_is_lost_for_good_becomes_a_wish_for_a_keyframe():
     assert asked
     assert set(asked) == {2}
     assert ingress.given_up == 1
-    assert ingress.track.main.keyframe_wish.due(2.0)
+    assert ingress.encoding.keyframe_wish.due(2.0)
     assert not ingress.is_waiting
 
 
@@ -121,7 +121,7 @@ def test_a_publisher_that_cannot_resend_is_asked_for_a_keyframe_at_once():
     ingress.handle_rtp(packet(1), 0.0)
     ingress.handle_rtp(packet(3), 0.01)
     assert ingress.nacks_due(0.1) == []
-    assert ingress.track.main.keyframe_wish.due(0.01)
+    assert ingress.encoding.keyframe_wish.due(0.01)
     assert ingress.handle_rtp(packet(2), 0.02) is not None, "late, not lost"
 
 

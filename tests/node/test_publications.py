@@ -3,22 +3,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.node.publications import (
-    CACHE_PACKETS,
-    KEYFRAME_INTERVAL,
-    KEYFRAME_RETRY,
-    KeyframeWish,
-    PublicationTable,
-    Stream,
-)
+from relaymesh.node.encodings import CACHE_PACKETS, KEYFRAME_INTERVAL, KEYFRAME_RETRY, KeyframeWish
+from relaymesh.node.publications import LocalPublication, PublicationTable
 from relaymesh.protocol.messages import ParticipantName, TrackInfo
 from tests.node.mesh import AUDIO, NAME, VIDEO, Recorder, video_frame
 
 
-def make_stream() -> Stream:
-    stream = Stream(NAME, "local", 1)
-    stream.set_tracks((VIDEO, AUDIO))
-    return stream
+def make_publication() -> LocalPublication:
+    publication = LocalPublication(NAME)
+    publication.set_tracks((VIDEO, AUDIO))
+    return publication
 
 
 def test_a_wish_is_served_at_once_and_then_at_a_bounded_rate():
@@ -48,31 +42,31 @@ def test_a_new_wish_after_a_keyframe_waits_only_for_the_rate_limit():
 
 
 def test_takers_get_every_packet_once_and_the_cache_finds_the_recent_ones():
-    stream = make_stream()
-    encoding = stream.tracks[VIDEO.track].main
+    publication = make_publication()
+    encoding = publication.tracks[VIDEO.track].encodings[0]
     taker = Recorder()
-    encoding.takers.append(taker)
-    assert encoding.deliver(video_frame(stream, 10), 0.0)
-    assert encoding.deliver(video_frame(stream, 12), 0.1)
-    assert not encoding.deliver(video_frame(stream, 10), 0.2), "a duplicate"
+    encoding.add_taker(taker)
+    assert encoding.deliver(video_frame(publication, 10), 0.0)
+    assert encoding.deliver(video_frame(publication, 12), 0.1)
+    assert not encoding.deliver(video_frame(publication, 10), 0.2), "a duplicate"
     assert encoding.lost == 1
-    assert encoding.deliver(video_frame(stream, 11), 0.3)
+    assert encoding.deliver(video_frame(publication, 11), 0.3)
     assert encoding.lost == 0
     assert [f.sequence for f in taker.frames] == [10, 12, 11]
     assert encoding.duplicates == 1
-    assert encoding.deliver(video_frame(stream, 12 + CACHE_PACKETS), 0.4)
+    assert encoding.deliver(video_frame(publication, 12 + CACHE_PACKETS), 0.4)
     assert encoding.recent(12) is None
-    assert not encoding.deliver(video_frame(stream, 11), 0.5), "older than the cache"
+    assert not encoding.deliver(video_frame(publication, 11), 0.5), "older than the cache"
 
 
 @given(st.lists(st.integers(0, 3000), max_size=300))
 def test_no_order_of_arrival_delivers_twice_or_loses_count(sequences):
-    stream = make_stream()
-    encoding = stream.tracks[VIDEO.track].main
+    publication = make_publication()
+    encoding = publication.tracks[VIDEO.track].encodings[0]
     taker = Recorder()
-    encoding.takers.append(taker)
+    encoding.add_taker(taker)
     for sequence in sequences:
-        encoding.deliver(video_frame(stream, sequence), 0.0)
+        encoding.deliver(video_frame(publication, sequence), 0.0)
     taken = [f.sequence for f in taker.frames]
     recent = {s for s in taken if s > (encoding.highest or 0) - CACHE_PACKETS}
     assert len([s for s in taken if s in recent]) == len(recent)
@@ -80,26 +74,26 @@ def test_no_order_of_arrival_delivers_twice_or_loses_count(sequences):
     assert encoding.received + encoding.duplicates == len(sequences)
 
 
-def test_a_stream_that_stays_keeps_its_packets_and_a_changed_track_does_not():
-    stream = make_stream()
-    before = stream.tracks[VIDEO.track]
-    stream.set_tracks((VIDEO,))
-    assert stream.tracks == {VIDEO.track: before}
-    stream.set_tracks((TrackInfo(VIDEO.track, "video", "H264", 90_000),))
-    assert stream.tracks[VIDEO.track] is not before
+def test_a_track_that_stays_keeps_its_packets_and_a_changed_track_does_not():
+    publication = make_publication()
+    before = publication.tracks[VIDEO.track]
+    publication.set_tracks((VIDEO,))
+    assert publication.tracks == {VIDEO.track: before}
+    publication.set_tracks((TrackInfo(VIDEO.track, "video", "H264", 90_000),))
+    assert publication.tracks[VIDEO.track] is not before
 
 
-def test_the_table_finds_streams_by_name_and_by_number():
+def test_the_table_finds_publications_by_name_and_by_number():
     table = PublicationTable(limit=1)
-    stream = make_stream()
-    table.add(stream)
+    publication = make_publication()
+    table.add(publication)
     assert table.full
-    assert table.get(NAME) is stream
-    assert table.by_id(stream.id) is stream
-    assert table.track(stream.tracks[VIDEO.track].id) is stream.tracks[VIDEO.track]
+    assert table.get(NAME) is publication
+    assert table.by_id(publication.id) is publication
+    assert table.track(publication.tracks[VIDEO.track].id) is publication.tracks[VIDEO.track]
     assert table.get(ParticipantName("room", "bob")) is None
-    other = make_stream()
+    other = make_publication()
     table.remove(other)
-    assert table.get(NAME) is stream, "only the stream itself can be removed, not one of its name"
-    table.remove(stream)
+    assert table.get(NAME) is publication, "only the publication itself can be removed, not one of its name"
+    table.remove(publication)
     assert len(table) == 0
