@@ -44,7 +44,7 @@ def make_api(
         return JSONResponse({"ok": True})
 
     async def state(request: Request) -> Response:
-        return await _long(await in_turns(core.state_in_parts()))
+        return await _long(await in_turns(core.view.state()))
 
     async def path(request: Request) -> Response:
         start, end = (request.query_params.get(key, "") for key in ("from", "to"))
@@ -66,7 +66,7 @@ def make_api(
 
     async def routes(request: Request) -> Response:
         start = request.query_params.get("from", "")
-        found = await in_turns(core.routes_in_parts(start))
+        found = await in_turns(core.view.routes(start))
         if found is None:
             raise HTTPException(404, f"there is no node {start!r}: /v1/routes?from=NODE")
         return await _long({"from": start, "routes": found})

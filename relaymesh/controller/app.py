@@ -25,10 +25,11 @@ from starlette.applications import Starlette
 
 from relaymesh.controller.adjacency import KeySource
 from relaymesh.controller.api import make_api
-from relaymesh.controller.core import SILENCE_TIMEOUT_S, ControllerCore, CoreOptions
+from relaymesh.controller.core import ControllerCore
 from relaymesh.controller.edges_api import Locate
 from relaymesh.controller.geo import open_geoip
 from relaymesh.controller.leadership import Leadership
+from relaymesh.controller.options import SILENCE_TIMEOUT_S, CoreOptions
 from relaymesh.controller.policy import MeshPolicy, OpenMesh, TopologyPolicy
 from relaymesh.controller.reign import Reign
 from relaymesh.controller.seat import Seat

@@ -74,7 +74,7 @@ class EdgesApi:
             client = self._client(request)
         except ValueError as error:
             raise HTTPException(400, str(error), CORS) from None
-        edges = self._core.edges(room, client, limit, now)
+        edges = self._core.view.edges(room, client, limit, now)
         return JSONResponse({"edges": edges}, headers={**CORS, "Cache-Control": "no-store"})
 
     def _may_ask(self, address: str, now: float) -> bool:

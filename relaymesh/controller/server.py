@@ -19,7 +19,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from relaymesh.controller.buckets import TokenBucket
-from relaymesh.controller.core import Disconnect, Outgoing
+from relaymesh.controller.outbox import Disconnect, Outgoing
 from relaymesh.controller.registry import MAX_NODES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.messages import (

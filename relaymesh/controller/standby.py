@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from relaymesh.controller.api import is_admitted
-from relaymesh.controller.core import Disconnect, Outgoing
+from relaymesh.controller.outbox import Disconnect, Outgoing
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.tokens import verify_join_token
 from relaymesh.protocol.errors import ProtocolError
