@@ -50,7 +50,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running controller is reached: (host, port) each."""
+    """Addresses of a running controller: (host, port) each."""
 
     nodes: tuple[str, int]
     api: tuple[str, int] | None  # None: it has no API

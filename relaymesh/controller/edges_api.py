@@ -85,7 +85,7 @@ class EdgesApi:
         return bucket.take(now)
 
     def _client(self, request: Request) -> Client:
-        """Where the client is. Raises ValueError, with a text for its author."""
+        """Place of the client. Raises ValueError, with a text for its author."""
         query = request.query_params
         region = query.get("region")
         if region is not None and not is_name(region):

@@ -1,4 +1,4 @@
-"""Who is in: names, indexes, boots and channels.
+"""The registry of members: names, indexes, boots and channels.
 
 In: joins that passed the token, and closed channels. Out: members, or
 :class:`~relaymesh.controller.refusal.JoinRefused`. An index is a bit position
@@ -59,7 +59,7 @@ class Admission:
     kind: JoinKind
     replaced_conn: int | None  # the same boot's own older channel, to be closed
     moved: bool  # its relay address differs from the one its neighbours were told
-    absent_since: float | None  # from when on it may have missed what it was told; None: it was not in
+    absent_since: float | None  # from when on it may have missed messages; None: it was no member
 
 
 class Registry:
