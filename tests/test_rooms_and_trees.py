@@ -81,10 +81,10 @@ def test_the_origins_bits_make_a_shared_tree() -> None:
     camera.film(1.0)
     mesh.run(0.2)
     counted = {name: mesh.media(name) for name in mesh.nodes}
-    sent = camera.sequence
+    first = camera.sequence
     camera.film(2.0)
     mesh.run(0.2)
-    frames = camera.sequence - sent
+    frames = camera.sequence - first
     sent = {name: mesh.media(name) - counted[name] for name in mesh.nodes}
     assert sent == {"origin": frames, "gate": 2 * frames, "one": frames, "two": 0, "three": 0}
 

@@ -1,4 +1,4 @@
-"""Which members are neighbours, and the keys their links are sealed with.
+"""Adjacency: the pairs of members that are neighbours, and the keys their links are sealed with.
 
 In: members that joined or are gone, and time. Out: :class:`Links` messages, each
 for one node. A pair has one epoch at a time, and in it one fresh key per
@@ -138,7 +138,7 @@ class Adjacency:
         return tuple((*ends, epoch) for ends, epoch in sorted({**self._left, **now}.items()))
 
     def next_timeout(self) -> float | None:
-        """When keys may next be due for rotation."""
+        """Time at which keys may next be due for rotation."""
         return self._next_due
 
     def handle_timeout(self, now: float) -> Told:
@@ -179,7 +179,7 @@ class Adjacency:
         return told
 
     def _wanted(self, index: int) -> set[int]:
-        """Whom the member has as neighbours by policy, old and new."""
+        """Neighbours of the member by policy, old and new."""
         member = self._members[index]
         allowed = {
             other: self._members[other]

@@ -146,7 +146,7 @@ class AlternateMatrix:
         return Alternates(self._ways.copy(), dict(self._paths))
 
     def poll_altered(self) -> tuple[Indexes, Flags]:
-        """Where anything may differ since the last call: destinations, and flags of nodes."""
+        """Destinations, and flags of nodes, for which anything may differ since the last call."""
         altered, differs = np.flatnonzero(self._altered), self._differs.copy()
         self._altered[:] = self._differs[:] = False
         return altered, differs
@@ -238,7 +238,7 @@ class _Column:
         return neighbours
 
     def _pass(self, nodes: Indexes, through: Indexes) -> Flags:
-        """Whether the paths of *nodes* lead *through* those nodes: cost to go falls with every hop."""
+        """True where the paths of *nodes* lead *through* those nodes: cost to go falls with every hop."""
         here, ends = nodes.copy(), self._to_go[through]
         before = np.flatnonzero(self._to_go[here] > ends)
         while len(before):

@@ -2,10 +2,10 @@
 
     nodes ⇄ server.NodeChannels ⇄ core.ControllerCore ⇄ api
                                        ↑ Timer
-    store ⇄ leadership: who of several controllers leads; the others sit in the same seat as standbys
+    store ⇄ leadership: one of several controllers leads; the others answer at the same ports as standbys
 
 Everything runs in one trio task tree and one thread; the core is called from
-these tasks and never waits. Who calls :func:`run_controller` owns its end.
+these tasks and never waits. The caller of :func:`run_controller` owns its end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from starlette.applications import Starlette
 
 from relaymesh.controller.adjacency import KeySource
 from relaymesh.controller.api import make_api
-from relaymesh.controller.core import SILENCE_TIMEOUT_S, ControllerCore, CoreOptions
+from relaymesh.controller.core import ControllerCore
 from relaymesh.controller.edges_api import Locate
 from relaymesh.controller.geo import open_geoip
 from relaymesh.controller.leadership import Leadership
+from relaymesh.controller.options import SILENCE_TIMEOUT_S, CoreOptions
 from relaymesh.controller.policy import MeshPolicy, OpenMesh, TopologyPolicy
 from relaymesh.controller.reign import Reign
 from relaymesh.controller.seat import Seat
@@ -49,7 +50,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running controller is reached: (host, port) each."""
+    """Addresses of a running controller: (host, port) each."""
 
     nodes: tuple[str, int]
     api: tuple[str, int] | None  # None: it has no API
@@ -67,72 +68,105 @@ async def run_controller(
 ) -> None:
     """Run until *stop* is set, then close all channels and let open API requests finish; or until cancelled.
 
-    *key_source* makes the keys of links; *unix_time* (seconds) says whether a join token has expired.
-    *on_editable* is given what applies a topology as ``PUT /v1/topology`` does, for who runs this in
-    their own process; *store*, where it is given, is used instead of the one the settings name.
+    *key_source* makes the keys of links; *unix_time* (seconds) is for the expiry of join tokens.
+    *on_editable* is called with a function that applies a topology as ``PUT /v1/topology`` does, for
+    callers who run this in their own process; *store* replaces the one the settings name.
 
     Raises:
         OSError: an address cannot be bound, or a TLS file cannot be read (``ssl.SSLError``: or used).
-        TopologyError: the topology file is none.
+        TopologyError: the topology file is invalid.
         GeoError: the MaxMind file cannot be used.
         StoreDown: the store is a file that cannot be used.
     """
+    process = _Process(settings, key_source, unix_time)
     stopping = trio.Event() if stop is None else stop
-    policy, tls = _load_policy(settings), _tls_context(settings)
-    locate = None if settings.geoip is None else open_geoip(settings.geoip)
-    join_secret = settings.read_join_secret()
-    leadership: Leadership | None = None
-    seat = Seat(
-        lambda reign: _make_core(settings, policy, key_source, unix_time, reign),
-        lambda: StandbyCore(join_secret, unix_time, lambda: str(describe()["leader"])),
-        partial(_make_api, settings, locate),
-        None if settings.admin_token is None else settings.admin_token.get_secret_value(),
-        lambda: describe(),
-    )
-
-    def describe() -> dict[str, object]:
-        return {"role": "standby", "leader": ""} if leadership is None else leadership.describe()
-
     async with AsyncExitStack() as stack:
         if store is None and (spec := parse_store(settings.store)) is not None:
             store = await stack.enter_async_context(open_store(spec, Random(key_source(16))))
-        with ExitStack() as unserved:
-            api_socket, api = _bind_api(settings)
-            if api_socket is not None:
-                unserved.callback(api_socket.close)
-            host, port = parse_endpoint(settings.listen)
-            listeners, port = await open_listeners(host, port, tls)
-            unserved.pop_all()
+        ports = await _open_ports(settings, process.tls)
         if store is not None:
-            url, rng = settings.node_url(host, port), Random(key_source(16))
-            leadership = Leadership(store, seat, holder=key_source(8).hex(), url=url, rng=rng)
+            process.compete(store, settings.node_url(*ports.addresses.nodes))
+        if on_editable is not None:
+            on_editable(process.apply)
+        await process.serve(ports, stopping, task_status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """Open ports, not yet served."""
+
+    addresses: Addresses
+    listeners: list[trio.abc.Listener[trio.abc.Stream]]
+    api: socket.socket | None
+
+
+async def _open_ports(settings: ControllerSettings, tls: ssl.SSLContext | None) -> _Ports:
+    with ExitStack() as unserved:
+        api_socket, api = _bind_api(settings)
+        if api_socket is not None:
+            unserved.callback(api_socket.close)
+        host, port = parse_endpoint(settings.listen)
+        listeners, port = await open_listeners(host, port, tls)
+        unserved.pop_all()
+    return _Ports(Addresses((host, port), api), listeners, api_socket)
+
+
+class _Process:
+    """The seat at the ports, and leadership where there is a store to compete for."""
+
+    def __init__(
+        self, settings: ControllerSettings, key_source: KeySource, unix_time: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._key_source = key_source
+        policy, self.tls = _load_policy(settings), _tls_context(settings)
+        locate = None if settings.geoip is None else open_geoip(settings.geoip)
+        join_secret = settings.read_join_secret()
+        self._leadership: Leadership | None = None
+        self._seat = Seat(
+            lambda reign: _make_core(settings, policy, key_source, unix_time, reign),
+            lambda: StandbyCore(join_secret, unix_time, lambda: str(self._describe()["leader"])),
+            partial(_make_api, settings, locate),
+            None if settings.admin_token is None else settings.admin_token.get_secret_value(),
+            self._describe,
+        )
+
+    def compete(self, store: Store, url: str) -> None:
+        """Share *store* with other controllers, of which one leads; nodes reach this one at *url*."""
+        rng, holder = Random(self._key_source(16)), self._key_source(8).hex()
+        self._leadership = Leadership(store, self._seat, holder=holder, url=url, rng=rng)
+
+    def apply(self, topology: Topology) -> None:
+        """Apply a topology as ``PUT /v1/topology`` does, if this controller leads."""
+        if self._seat.core is not None:
+            self._seat.core.apply_topology(topology, trio.current_time(), author="this process")
+            self._seat.changed()
+
+    async def serve(
+        self, ports: _Ports, stopping: trio.Event, task_status: trio.TaskStatus[Addresses]
+    ) -> None:
+        """Serve nodes and API until *stopping* is set; then let open API requests finish."""
         async with trio.open_nursery() as requests, trio.open_nursery() as background:
-            if api_socket is not None:
-                requests.start_soon(_serve_api, settings, seat, api_socket, stopping.wait)
-            background.start_soon(trio.serve_listeners, seat.serve_stream, listeners)
+            if ports.api is not None:
+                requests.start_soon(_serve_api, self._settings, self._seat, ports.api, stopping.wait)
+            background.start_soon(trio.serve_listeners, self._seat.serve_stream, ports.listeners)
             leading = trio.CancelScope()
-            if leadership is None:
-                background.start_soon(seat.lead(Reign()).run)
+            if self._leadership is None:
+                background.start_soon(self._seat.lead(Reign()).run)
             else:
-                background.start_soon(_run_within, leading, leadership.run)
-            if on_editable is not None:
-                on_editable(partial(_apply, seat))
-            addresses = Addresses((host, port), api)
-            log.info("controller ready", nodes=addresses.nodes, api=addresses.api)
-            task_status.started(addresses)
+                background.start_soon(_run_within, leading, self._leadership.run)
+            log.info("controller ready", nodes=ports.addresses.nodes, api=ports.addresses.api)
+            task_status.started(ports.addresses)
             await stopping.wait()
             log.info("controller stopping")
-            if leadership is not None:
+            if self._leadership is not None:
                 leading.cancel()
-                await leadership.give_back()
+                await self._leadership.give_back()
                 await trio.sleep(GOODBYE_S)
             background.cancel_scope.cancel()
 
-
-def _apply(seat: Seat, topology: Topology) -> None:
-    if seat.core is not None:
-        seat.core.apply_topology(topology, trio.current_time(), author="this process")
-        seat.changed()
+    def _describe(self) -> dict[str, object]:
+        return {"role": "standby", "leader": ""} if self._leadership is None else self._leadership.describe()
 
 
 async def _run_within(scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:

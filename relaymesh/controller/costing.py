@@ -26,7 +26,7 @@ from relaymesh.topology import Objective
 
 
 class LinkCosts:
-    """What every directed link costs, and why."""
+    """The cost of every directed link, with its terms."""
 
     def __init__(self, policy: MeshPolicy, registry: Registry, objective: Objective) -> None:
         """*objective*: where the policy says none."""
@@ -46,7 +46,7 @@ class LinkCosts:
     def handle_changes(
         self, changes: Iterable[Direction], state: Callable[[Direction], LinkState | None], now: float
     ) -> bool:
-        """The *state* of these links changed; whether a plan must follow."""
+        """Take in the changed *state* of these links; True when a plan must follow."""
         moved: list[Direction] = []
         down: list[Direction] = []
         up: list[Direction] = []
@@ -62,16 +62,16 @@ class LinkCosts:
         return self._reweigh([*moved, *((b, a) for a, b in (*down, *up))], now)
 
     def handle_report(self, sender: int, accepted: Iterable[LinkReport], now: float) -> bool:
-        """What *sender* says of rates and queues; whether a plan must follow."""
+        """Take in rates and queues reported by *sender*; True when a plan must follow."""
         return self._reweigh(self.load.handle_report(sender, accepted, now), now)
 
     def next_timeout(self) -> float | None:
-        """When :meth:`handle_timeout` has something to do."""
+        """Time of the next :meth:`handle_timeout` with anything to do; None: never."""
         dues = (self.book.next_timeout(), self.damping.next_timeout())
         return min((due for due in dues if due is not None), default=None)
 
     def handle_timeout(self, now: float) -> bool:
-        """Take steps, end probations; whether a plan must follow."""
+        """Take steps, end probations; True when a plan must follow."""
         moved = self.book.handle_timeout(now)
         moved += self.damping.handle_timeout(now)
         return self._reweigh(moved, now)
@@ -86,7 +86,7 @@ class LinkCosts:
         self.weights.reprice((member.index, *neighbours))
 
     def added(self, link: Direction, now: float) -> dict[str, float]:
-        """What is added to the measured cost of *link*, term by term, milliseconds."""
+        """Terms added to the measured cost of *link*, milliseconds each."""
         return {
             "load_ms": self.load.load_ms(link),
             "price_ms": self.pricing.price_ms(link),
@@ -112,7 +112,7 @@ class LinkCosts:
         return bool(links)
 
     def _unpriced_ms(self, link: Direction, now: float) -> float | None:
-        """What the stages say *link* costs, but for money; None when no plan may be made with it."""
+        """Cost of *link* by all stages but prices; None when no plan may be made with it."""
         planned = self.book.planned_ms(link)
         if planned is None or self.retiring.holds(link):
             return None

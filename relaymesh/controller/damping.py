@@ -35,12 +35,12 @@ class _Record:
 
 
 def hold_s(deaths: int) -> float:
-    """How long the probation after so many deaths lasts, seconds."""
+    """Duration of the probation after so many deaths, seconds."""
     return HOLD_S if deaths <= 1 else min(FLAP_HOLD_S * 2.0 ** (min(deaths, 16) - 2), MAX_HOLD_S)
 
 
 class Damping:
-    """Who is on probation, and until when."""
+    """Links on probation, and the end of each probation."""
 
     def __init__(self) -> None:
         self._records: dict[Pair, _Record] = {}
@@ -75,7 +75,7 @@ class Damping:
         self._ends.pop(_pair((one, other)), None)
 
     def added_ms(self, direction: Direction, now: float) -> float:
-        """What probation adds to the cost of *direction*, milliseconds."""
+        """Cost that probation adds to *direction*, milliseconds."""
         record = self._records.get(_pair(direction))
         return PROBATION_MS if record is not None and record.holds(now) else 0.0
 
@@ -85,7 +85,7 @@ class Damping:
         return frozenset(_both_ways(held))
 
     def next_timeout(self) -> float | None:
-        """When the next probation ends."""
+        """End of the next probation."""
         return min(self._ends.values(), default=None)
 
     def handle_timeout(self, now: float) -> list[Direction]:

@@ -75,7 +75,7 @@ def _release(avoided: _Avoidance, path: Path, failed: int, destination: int) -> 
 
 
 class _Avoidance:
-    """Whether the old path from a node to a destination avoids a third node."""
+    """Old paths, asked for whether they avoid a third node."""
 
     def __init__(self, next_hops: Hops) -> None:
         self._next_hops = next_hops

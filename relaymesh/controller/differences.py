@@ -1,4 +1,4 @@
-"""Where the tables of two plans of a big mesh differ, node by node.
+"""Differences between the tables of two plans of a big mesh, node by node.
 
 In: next hops and alternates of both, whose rows are destinations and whose
 columns are nodes. Out: for a node, the destinations whose next hop moved, and
@@ -23,7 +23,7 @@ Side = tuple[HopMatrix, Alternates]
 
 @dataclass(frozen=True, slots=True)
 class NodeChanges:
-    """What differs at one node."""
+    """Differences at one node."""
 
     redone: Indexes  # destinations whose next hop or way around it is another; rising
     old: HopMatrix  # their next hops before
@@ -49,7 +49,7 @@ class Differences:
         self._block: tuple[HopMatrix, ...] = ()
 
     def at(self, node: int) -> NodeChanges | None:
-        """What differs at *node*; None for nothing."""
+        """Differences at *node*; None where there are none."""
         if node >= self.size or not self._nodes[node]:
             return None
         if node // _BLOCK != self._block_of:

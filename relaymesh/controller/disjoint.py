@@ -28,7 +28,7 @@ _FULLY: tuple[Fully, ...] = ("nodes", "links")  # what is tried, in this order
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Where the second copy goes; and the first, where that may not follow the tables."""
+    """Path of the second copy; and of the first, where that may not follow the tables."""
 
     path: Path
     apart: Apart  # what the two paths have not in common

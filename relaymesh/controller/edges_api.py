@@ -74,7 +74,7 @@ class EdgesApi:
             client = self._client(request)
         except ValueError as error:
             raise HTTPException(400, str(error), CORS) from None
-        edges = self._core.edges(room, client, limit, now)
+        edges = self._core.view.edges(room, client, limit, now)
         return JSONResponse({"edges": edges}, headers={**CORS, "Cache-Control": "no-store"})
 
     def _may_ask(self, address: str, now: float) -> bool:
@@ -85,7 +85,7 @@ class EdgesApi:
         return bucket.take(now)
 
     def _client(self, request: Request) -> Client:
-        """Where the client is. Raises ValueError, with a text for its author."""
+        """Place of the client. Raises ValueError, with a text for its author."""
         query = request.query_params
         region = query.get("region")
         if region is not None and not is_name(region):

@@ -1,14 +1,14 @@
 """Editing the mesh while it runs: one topology takes the place of another.
 
-In: a topology that is valid, and the version its author started from. Out: what
-neighbours are told, or :class:`EditRefused` and nothing changed. What is new may
-be used at once; what is forbidden is first planned around (:mod:`retiring`).
-Costs the operator added move without hysteresis: they are a decision, not noise.
+In: a valid topology, and the version its author started from; time. Out: messages to
+neighbours and requests for plans, or :class:`EditRefused` and nothing changed. A new
+link may be used at once; a forbidden one is first planned around (:mod:`retiring`), and
+taken away after that. Costs the operator added move without hysteresis: they are a
+decision, not noise.
 
-All that the new topology says of pairs and links is looked at in slices, as a
-mesh of a thousand nodes takes a second; a small one takes one slice. What is worked
-out of the file alone (:func:`prepare`) may be done in a thread.
-This module does not know how the plan is made or sent.
+Pairs and links follow the new topology in slices, as a mesh of a thousand nodes takes
+a second; a small one takes one slice. :func:`prepare` needs the file alone and may run
+in a thread. This module does not know how the plan is made or sent.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
-from relaymesh.controller.adjacency import Adjacency, Told
-from relaymesh.controller.costing import LinkCosts
-from relaymesh.controller.policy import CurrentPolicy, TopologyPolicy
-from relaymesh.controller.preview import NodeAt, conflicts_with
-from relaymesh.controller.registry import Registry
+from relaymesh.controller.adjacency import Told
+from relaymesh.controller.mesh_state import MeshState
+from relaymesh.controller.outbox import Outbox
+from relaymesh.controller.parts import Parts
+from relaymesh.controller.policy import TopologyPolicy
+from relaymesh.controller.preview import conflicts_with
+from relaymesh.controller.replanning import Replanning
 from relaymesh.controller.retiring import Pair
+from relaymesh.controller.stage import MemberEvent
+from relaymesh.controller.stage_rows import LinkStage
 from relaymesh.protocol.messages import LinkConfig, Links
 from relaymesh.topology import Topology
 from relaymesh.topology.diff import diff
@@ -40,7 +45,7 @@ _AT_ONCE = 64  # pairs, links
 
 
 class EditRefused(Exception):
-    """The topology is not taken; the author's doing, or another author's."""
+    """The topology is refused: it does not fit, or another author was faster."""
 
     def __init__(self, code: str, reasons: tuple[str, ...]) -> None:
         super().__init__("; ".join(reasons))
@@ -50,23 +55,14 @@ class EditRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A topology that is to hold, and what is worked out of it."""
+    """A topology to be applied, with everything that follows from its file alone."""
 
     topology: Topology
     policy: TopologyPolicy
     text: str
     version: str
-    replaces: Topology | None  # what it was compared with
+    replaces: Topology | None  # compared with this one
     changes: int  # entries of the file that differ
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What an edit came to."""
-
-    version: str
-    gained: int  # pairs of nodes
-    retiring: int
 
 
 def prepare(topology: Topology, replaces: Topology | None) -> Edit:
@@ -82,87 +78,104 @@ def _version(text: str) -> str:
 
 
 class TopologyEditor:
-    """Replaces the policy of the stages it is given."""
+    """A stage: replaces the policy of the mesh, and lets links follow it."""
 
-    def __init__(
-        self, policy: CurrentPolicy, registry: Registry, adjacency: Adjacency, costs: LinkCosts
-    ) -> None:
-        self._policy = policy
-        self._registry = registry
-        self._adjacency = adjacency
-        self._costs = costs
+    works_lapsed: ClassVar[bool] = False
+
+    def __init__(self, state: MeshState, links: LinkStage, replanning: Replanning, outbox: Outbox) -> None:
+        self._state = state
+        self._links = links
+        self._replanning = replanning
+        self._outbox = outbox
+        self._adjacency = state.adjacency
+        self._costs = state.costs
         self._slices: Iterator[Told] | None = None
         self._now = 0.0  # of the slice being done
-        self._followed: Followed | None = None
-        self.text = None if policy.topology is None else topology_text(policy.topology)
+        topology = state.policy.topology
+        self.text = None if topology is None else topology_text(topology)
         self.version = NO_TOPOLOGY if self.text is None else _version(self.text)
+        self.applied_text = state.reign.remembered.topology  # "" where the file was never replaced
 
-    def nodes(self) -> tuple[NodeAt, ...]:
-        """Who is in, connected or away."""
-        return tuple(NodeAt(one.index, one.name, one.region) for one in self._registry.members())
+    def apply(self, edit: Edit, expected: str | None, author: str, now: float) -> Edit:
+        """Replace the topology by *edit*, and return the edit as it was done.
 
-    def apply(self, edit: Edit, expected: str | None, now: float) -> Edit:
-        """Let *edit* hold from now on; what was done. *expected*: the version it replaces; None: whichever.
-
-        Pairs and links follow with :meth:`step`.
+        *expected*: the version it replaces; None: whichever. Pairs and links follow with :meth:`step`.
 
         Raises:
-            EditRefused: "version" (somebody else was faster) or "conflict" (nodes are in that
-                do not fit); nothing was changed.
+            EditRefused: "version" (somebody else was faster) or "conflict" (members do not
+                fit); nothing was changed.
         """
         if expected is not None and expected != self.version:
             raise EditRefused("version", (f"the mesh's topology is version {self.version}, not {expected}",))
-        conflicts = conflicts_with(edit.policy, self.nodes())
+        conflicts = conflicts_with(edit.policy, self._state.nodes())
         if conflicts:
             raise EditRefused("conflict", conflicts)
-        if edit.replaces is not self._policy.topology:
-            edit = prepare(edit.topology, self._policy.topology)
-        self._policy.replace(edit.policy)
+        if edit.replaces is not self._state.policy.topology:
+            edit = prepare(edit.topology, self._state.policy.topology)
+        self._state.policy.replace(edit.policy)
         self.text, self.version = edit.text, edit.version
+        self.applied_text = edit.text
         self._now = now
         self._slices = self._in_slices()
+        self._outbox.counters["topology-applied"] += 1
+        self._outbox.event(
+            "topology applied",
+            topology=edit.topology.name,
+            version=edit.version,
+            changes=edit.changes,
+            author=author,
+        )
         return edit
 
     @property
     def following(self) -> bool:
-        """Whether :meth:`step` has more to do for the last edit."""
+        """True while :meth:`step` has more to do for the last edit."""
         return self._slices is not None
 
-    def next_timeout(self) -> float | None:
-        """At once, while there is a slice to do."""
-        return self._now if self.following else None
-
     def step(self, now: float) -> Told:
-        """Do one slice; what neighbours are told."""
+        """Do one slice of the last edit; messages to neighbours."""
         assert self._slices is not None, "there is an edit to follow"
         self._now = now
-        told = next(self._slices)
-        if self._followed is not None:
-            self._slices = None
-        return told
+        return next(self._slices)
 
-    def poll_followed(self) -> Followed | None:
-        """What the edit came to that was followed to its end since the last call."""
-        followed, self._followed = self._followed, None
-        return followed
+    # --- as a stage --------------------------------------------------------------------------
 
-    def retire(self, active: int, now: float) -> tuple[list[Pair], Told]:
-        """Take away the links whose time has come: the pairs, and what their ends are told."""
+    def next_timeout(self) -> float | None:
+        """At once, while there is a slice to do; else when links on their way out are looked at."""
+        dues = (self._now if self.following else None, self._costs.retiring.next_timeout())
+        return min((due for due in dues if due is not None), default=None)
 
+    def handle_timeout(self, now: float) -> Told:
+        """Do one slice, then take away the links whose time has come."""
+        told = self.step(now) if self.following else []
+        # While an edit is followed, a link on its way out may yet be wanted again.
+        return told if self.following else told + self._retire(now)
+
+    def handle_member(self, event: MemberEvent, now: float) -> Told:
+        """Nothing: a slice looks at the members there are."""
+        return []
+
+    def debug_part(self) -> Parts[dict[str, object]]:
+        yield from ()
+        return {"editing": {"version": self.version, "following": self.following}}
+
+    # --- following ---------------------------------------------------------------------------
+
+    def _retire(self, now: float) -> Told:
         def may_go(pair: Pair) -> bool:
-            ends = [self._registry.by_index(index) for index in pair]
+            ends = [self._state.registry.by_index(index) for index in pair]
             return all(end is None or end.connected for end in ends)
 
         told: Told = []
-        gone: list[Pair] = []
-        for pair in self._costs.retiring.handle_timeout(active, may_go, now):
+        for pair in self._costs.retiring.handle_timeout(self._state.active_generation, may_go, now):
             if self._adjacency.are_neighbours(*pair):
                 told += self._adjacency.part(*pair)
-                gone.append(pair)
-        return gone, told
+                self._outbox.event("link taken away", between=[self._state.name_of(end) for end in pair])
+                self._links.handle_parted(*pair, now)
+        return told
 
     def _in_slices(self) -> Iterator[Told]:
-        """All that follows from the topology that holds, with what is to be told at the end of each slice."""
+        """The work that the topology brings, a slice at a time, with the messages of each."""
         told: Told = []
         spent = 0.0
         for took, said in self._parts():
@@ -171,10 +184,11 @@ class TopologyEditor:
             if spent >= _SLICE_US:
                 yield _merged(told)
                 told, spent = [], 0.0
+        self._slices = None
         yield _merged(told)
 
     def _parts(self) -> Iterator[tuple[float, Told]]:
-        """The same in the smallest parts: what each takes, and what is to be told of it."""
+        """The same in the smallest parts: the cost of each in microseconds, and its messages."""
         version, gained = self.version, 0
         unwanted: list[Pair] = []
         for pairs in _chunks(self._adjacency.pairs()):
@@ -188,7 +202,7 @@ class TopologyEditor:
             links = [link for low, high in pairs for link in ((low, high), (high, low))]
             self._costs.handle_edited(links, self._now)
             yield _LINK_US * len(links), []
-        members = [member.index for member in self._registry.members()]
+        members = [member.index for member in self._state.registry.members()]
         for index in members:
             told, made = self._adjacency.handle_policy(index, self._now)
             gained += made
@@ -199,11 +213,17 @@ class TopologyEditor:
         for index in members:
             self._costs.weights.reprice((index,))
             yield _SENDER_US, []
-        self._followed = Followed(version, gained, len(unwanted))
+        self._outbox.event(
+            "links follow the topology",
+            version=version,
+            pairs_gained=gained,
+            pairs_retiring=len(unwanted),
+        )
+        self._replanning.plan_soon(self._now)
 
 
 def _merged(told: Told) -> Told:
-    """*told*, which names new links only, with one message for each node."""
+    """Merge *told*, which names new links only, to one message for each node."""
     configs: dict[int, list[LinkConfig]] = {}
     for index, links in told:
         configs.setdefault(index, []).extend(links.set)

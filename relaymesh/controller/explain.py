@@ -1,4 +1,4 @@
-"""Why packets go the way they go: a path term by term, beside the best ways it was preferred to.
+"""Explanations of routes: a path term by term, beside the best paths it was preferred to.
 
 In: the tables packets are stamped with, the costs a plan would be made of now
 and what they consist of. Out: plain JSON values. It decides nothing, and looks

@@ -1,4 +1,4 @@
-"""Where an IP address is, by a MaxMind file (GeoLite2-City and its like), with the extra ``geo``.
+"""Places of IP addresses, by a MaxMind file (GeoLite2-City and its like), with the extra ``geo``.
 
 In: the file, opened once; an address. Out: a :class:`Spot`, or None for what the file does not know.
 """
@@ -20,7 +20,7 @@ def open_geoip(path: Path) -> Callable[[str], Spot | None]:
     """A function that says where an address is.
 
     Raises:
-        GeoError: the package is not installed, or the file is none of its kind.
+        GeoError: the package is not installed, or the file is not of this format.
     """
     try:
         import maxminddb

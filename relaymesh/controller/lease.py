@@ -1,4 +1,4 @@
-"""Who leads: a record in the store that the leader renews, and when others may take it.
+"""The lease of the leader: a record in the store that it renews, and the time when others may take it.
 
 In: what the store says of the record, and ``now``. Out: whether we lead, until
 when, and what to write next. There are no expiry events: whoever waits measures
@@ -36,7 +36,7 @@ class RecordError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What stands in the store."""
+    """The record in the store."""
 
     epoch: int
     holder: str  # a name that no other process has; empty: nobody leads, it was given back
@@ -75,7 +75,7 @@ class Lease:
         self._url = url
         self._exclusive = exclusive
         self._role: Role = "standby"
-        self._record = LeaseRecord(0, "")  # the newest known, be it ours
+        self._record = LeaseRecord(0, "")  # the newest known, our own included
         self._revision = 0
         self._unchanged_since: float | None = None  # None: not looked at, or the store was down since
         self._until = float("-inf")  # of ours
@@ -92,7 +92,7 @@ class Lease:
 
     @property
     def leader_url(self) -> str:
-        """Where the leader is; empty: nobody knows."""
+        """URL of the leader; empty: unknown."""
         return self._record.url if self._record.holder else ""
 
     @property
@@ -102,7 +102,7 @@ class Lease:
 
     @property
     def until(self) -> float:
-        """When we stop to lead, if no renewal succeeds."""
+        """Time at which we stop leading if no renewal succeeds."""
         return self._until
 
     def handle_seen(self, record: LeaseRecord | None, revision: int, now: float) -> None:
@@ -123,24 +123,24 @@ class Lease:
         self._unchanged_since = None
 
     def may_claim(self, now: float) -> bool:
-        """Whether the record as it was just seen may be taken."""
+        """True when the record as it was just seen may be taken."""
         if self._role != "standby" or self._unchanged_since is None:
             return False
         vacant = self._record.holder in ("", self._holder)
         return vacant or self._exclusive or now - self._unchanged_since >= LEASE_S
 
     def claim(self) -> LeaseRecord:
-        """What to write in the record's place: the next epoch, ours."""
+        """The record that takes over: the next epoch, ours."""
         return LeaseRecord(max(self._record.epoch, self._heard) + 1, self._holder, self._url)
 
     def renewal(self) -> LeaseRecord:
-        """What to write to go on; a higher epoch if a node has heard of one."""
+        """The record that renews; with a higher epoch if a node has heard of one."""
         if self._heard > self._record.epoch:
             return self.claim()
         return LeaseRecord(self._record.epoch, self._holder, self._url, self._record.beat + 1)
 
     def farewell(self) -> LeaseRecord:
-        """What to write at the end: the next may lead at once."""
+        """The record that gives the lease back: the next may lead at once."""
         return LeaseRecord(self._record.epoch, "", "", self._record.beat + 1)
 
     def handle_written(self, record: LeaseRecord, revision: int, asked_at: float) -> None:

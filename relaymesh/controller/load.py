@@ -40,7 +40,7 @@ class LoadGauges:
         self._gauges: dict[Direction, _Gauge] = {}
 
     def handle_report(self, sender: int, links: Iterable[LinkReport], now: float) -> list[Direction]:
-        """What *sender* says of its links; those whose level changed."""
+        """Take in the reports of *sender* on its links; those whose load level changed."""
         changed: list[Direction] = []
         for link in links:
             direction = sender, link.peer
@@ -56,7 +56,7 @@ class LoadGauges:
         return changed
 
     def load_ms(self, direction: Direction) -> float:
-        """What load adds to the cost of *direction*."""
+        """Cost that load adds to *direction*, milliseconds."""
         gauge = self._gauges.get(direction)
         return 0.0 if gauge is None or not gauge.level else LEVELS[gauge.level - 1][1]
 

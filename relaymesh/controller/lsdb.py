@@ -1,4 +1,4 @@
-"""The link-state database: what both ends of every link last said, and whether the link is up.
+"""The link-state database: the last report of both ends of every link, and the state that follows.
 
 In: accepted link reports, and whose channel opened or closed. Out: which
 directed links changed. A link is up only when both ends say so, and as long as
@@ -82,7 +82,7 @@ class LinkStateDb:
         return self._forget_pair(one, other)
 
     def next_timeout(self) -> float | None:
-        """When the grace of a silent link may next end."""
+        """Time at which the grace of a silent link may next end."""
         return self._next_due
 
     def handle_timeout(self, now: float) -> set[Direction]:
@@ -97,7 +97,7 @@ class LinkStateDb:
         return changed
 
     def state(self, direction: Direction) -> LinkState | None:
-        """The state of one direction; None when nothing was ever said of it."""
+        """The state of one direction; None when it was never reported."""
         return self._states.get(direction)
 
     def states(self) -> dict[Direction, LinkState]:
@@ -105,7 +105,7 @@ class LinkStateDb:
         return dict(self._states)
 
     def is_reached(self, index: int) -> bool:
-        """Whether any link of *index* is up: its neighbours speak for it."""
+        """True when any link of *index* is up: its neighbours speak for it."""
         return any(
             state.up
             for other in self._neighbours.get(index, ())

@@ -1,4 +1,4 @@
-"""What a link costs: from measurements to milliseconds of expected delivery time.
+"""The metric of a link: from measurements to milliseconds of expected delivery time.
 
 In: the state of a directed link. Out: its cost, term by term, and the cost the
 planner uses. The two differ on purpose: the planner's moves in steps
@@ -78,7 +78,7 @@ class CostBook:
         return list(self._terms)
 
     def handle_policy(self, links: Iterable[Direction]) -> None:
-        """What the operator adds to these *links* may be another: planned costs follow, it is no noise."""
+        """Take in another extra cost of these *links*: planned costs follow at once, as it is no noise."""
         for direction in links:
             terms = self._terms.get(direction)
             extra_ms = max(0.0, self._extra_cost_ms(direction))
@@ -87,7 +87,7 @@ class CostBook:
                 self._terms[direction] = replace(terms, extra_ms=extra_ms)
 
     def next_timeout(self) -> float | None:
-        """When the next departure is old enough to be a step."""
+        """Time at which the next departure is old enough to be a step."""
         return self._steps.next_timeout()
 
     def handle_timeout(self, now: float) -> list[Direction]:
@@ -99,11 +99,11 @@ class CostBook:
         return self._steps.planned()
 
     def planned_ms(self, direction: Direction) -> float | None:
-        """What the planner counts for *direction*; None when it is down."""
+        """Planned cost of *direction*; None when it is down."""
         return self._steps.planned_ms(direction)
 
     def terms(self, direction: Direction) -> CostTerms | None:
-        """What *direction* costs by its latest measurement; None when it is down."""
+        """Cost of *direction* by its latest measurement; None when it is down."""
         return self._terms.get(direction)
 
     def debug_state(self) -> Parts[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Whose packets would go another way: two sets of next hops, compared for all pairs of nodes.
+"""Moved paths: two sets of next hops, compared for all pairs of nodes.
 
 In: two matrices of next hops of one size, by destination and node (see
 :mod:`relaymesh.controller.routes`). Out: which pairs' whole ways differ, and which
@@ -84,7 +84,7 @@ def _compared(before: HopMatrix, after: HopMatrix, rows: slice) -> Moved:
 
 
 def _follow(hops: HopMatrix, ends: Indexes, marked: Flags) -> tuple[Flags, Flags]:
-    """Whose packets arrive at these *ends* (rows), and whose pass a *marked* node, their own included."""
+    """Flags: a node's packets arrive at these *ends* (rows); they pass a *marked* node, itself included."""
     size = hops.shape[1]
     following = np.where(hops == NO_HOP, np.arange(size), hops).astype(np.int64)
     passes = marked

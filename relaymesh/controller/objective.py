@@ -37,16 +37,16 @@ class Pricing:
 
     @property
     def objective(self) -> Objective:
-        """What holds now."""
+        """The objective in force."""
         return self._objective()
 
     def price_ms(self, direction: Direction) -> float:
-        """What the price of *direction* weighs."""
+        """Cost that the price of *direction* adds, milliseconds."""
         weight = PRICE_WEIGHT_MS[self.objective]
         return weight * max(0.0, self._price_per_gb(direction)) if weight else 0.0
 
     def door_ms(self, direction: Direction) -> float:
-        """What *direction* costs more because another link leads into that region, as last weighed."""
+        """Cost added to *direction* because another link leads into that region, as last weighed."""
         return SECOND_DOOR_MS if direction[1] in self._second.get(direction[0], ()) else 0.0
 
     def weigh(self, costs_ms: Mapping[Direction, float]) -> dict[Direction, float]:

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 class _Work(Generic[Answer]):
-    """To be iterated once, a pause each time; then there is the answer."""
+    """One run of *parts*: iterated once, a pause each time; then ``answer`` is set."""
 
     answer: Answer
 
@@ -88,5 +88,5 @@ def _encoded_items(items: list[Item], encode: Callable[[list[Item]], str]) -> Pa
 
 
 def _key(key: object) -> str:
-    """As the encoder writes keys that are no text: numbers become text."""
+    """The key as the JSON encoder writes it: numbers become text."""
     return json.dumps({key: 0})[1:-4]

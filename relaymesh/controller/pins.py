@@ -52,7 +52,7 @@ class PinBook:
 
     @property
     def destinations(self) -> list[int]:
-        """Where pins lead to, rising."""
+        """Destinations of pins, rising."""
         return sorted(self._by_destination)
 
     def towards(
@@ -73,7 +73,7 @@ class PinBook:
 
 
 def followed(pins: Pins, costs_ms: Mapping[Direction, float]) -> frozenset[int]:
-    """Which *pins*, by number, lead from somewhere to somewhere by links that are up."""
+    """Numbers of the *pins* that lead from any node to any other by links that are up."""
     book = PinBook(pins)
     return frozenset().union(*(book.towards(end, costs_ms)[1] for end in book.destinations))
 
@@ -94,7 +94,7 @@ def apply_pins(
 
 
 def _is_clear(stages: Stages) -> bool:
-    """Whether no node stands in two stages: such a pin would lead through itself."""
+    """True when no node stands in two stages: such a pin would lead through itself."""
     return len(frozenset().union(*stages)) == sum(map(len, stages))
 
 

@@ -1,4 +1,4 @@
-"""Which edge a client should use: candidates ranked by place, load and the mesh behind them.
+"""Placement of clients at edges: candidates ranked by place, load and the mesh behind them.
 
 In: what is known of each node that may take clients, where the client is, and
 time. Out: candidates in order, each with its score in milliseconds, term by term:
@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a client is: any of these, or nothing."""
+    """Location of a client, as far as it is known."""
 
     spot: Spot | None = None
     region: str | None = None
@@ -117,7 +117,7 @@ def place_ms(candidate: Candidate, client: Client) -> float:
 
 
 def load_ms(candidate: Candidate, pending: int) -> float | None:
-    """What the edge's load costs; None when it is full."""
+    """Cost of the edge's load; None when it is full."""
     capacity = candidate.capacity or DEFAULT_CAPACITY
     if candidate.sessions >= capacity:
         return None
@@ -148,7 +148,7 @@ class PendingJoins:
         self._sessions: dict[int, int] = {}  # as last reported
 
     def reserve(self, index: int, now: float) -> None:
-        """A client was told to go to *index*."""
+        """Reserve a place for a client that was directed to *index*."""
         waiting = self._until.setdefault(index, deque())
         self._expire(waiting, now)
         if len(waiting) < self._max_pending:
@@ -166,7 +166,7 @@ class PendingJoins:
             waiting.popleft()
 
     def count(self, index: int, now: float) -> int:
-        """How many are on their way to *index*."""
+        """Number of clients on their way to *index*."""
         waiting = self._until.get(index)
         if waiting is None:
             return 0

@@ -28,7 +28,7 @@ Detours = Mapping[int, Mapping[int, Ways]]  # node → neighbour that failed →
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the controller wants: the forwarding table of every node, and its detours."""
+    """One generation of routes: the forwarding table of every node, and its detours."""
 
     generation: int
     tables: Tables = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Planner:
 
     @property
     def is_outrun(self) -> bool:
-        """Whether a node has seen a generation that ours must exceed."""
+        """True when a node has seen a generation that ours must exceed."""
         return self._plan is not None and self._plan.generation <= self._seen
 
     def handle_seen(self, generation: int) -> None:
@@ -85,7 +85,7 @@ def snapshot_for(plan: Plan, index: int) -> Snapshot:
 
 
 def delta_for(base: Plan, plan: Plan, index: int) -> Delta:
-    """What turns the table that node *index* has in *base* into the one in *plan*."""
+    """The change from the table that node *index* has in *base* to the one in *plan*."""
     if isinstance(plan.tables, MatrixTables) and isinstance(base.tables, MatrixTables):
         changes = plan.tables.changes_since(base.tables, index)
         if changes is None:

@@ -1,4 +1,4 @@
-"""The way of a plan: routes are computed, made a plan, and sent, one slice at a time.
+"""The course of a plan: routes are computed, made a plan, and sent, one slice at a time.
 
 In: when to make one and from what; time. Out: what nodes are told. Only one
 plan is under way at a time; the next begins when the last is active. A small
@@ -43,7 +43,7 @@ class Planning:
 
     @property
     def idle(self) -> bool:
-        """Whether a plan may be begun; detours that are still owed then go with it."""
+        """True when a plan may be begun; detours that are still owed then go with it."""
         return self._publisher.idle and not (self._routing.computing and self._for_tables)
 
     def begin(

@@ -1,4 +1,4 @@
-"""What the operator's topology file says, as far as the stages ask: regions, who may peer, added cost.
+"""The operator's topology file as the stages ask for it: regions, permitted pairs, added cost.
 
 The stages see only :class:`MeshPolicy`. :class:`OpenMesh` stands where no file
 was given: any region, a full mesh, nothing added. :class:`TopologyPolicy` is
@@ -17,7 +17,7 @@ from relaymesh.topology import Objective, Pin, Topology
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a region is, degrees."""
+    """Coordinates of a region, degrees."""
 
     latitude: float
     longitude: float
@@ -51,34 +51,34 @@ class MeshPolicy(Protocol):
         """The region the operator gave the node of this name; None where nothing is said of it."""
 
     def may_peer(self, one: Placed, other: Placed) -> bool:
-        """Whether these two may be neighbours."""
+        """True when these two may be neighbours."""
 
     def lists_pairs(self) -> bool:
-        """Whether the operator names the nodes, and only pairs that are listed may peer."""
+        """True when the operator names the nodes, and only pairs that are listed may peer."""
 
     def extra_cost_ms(self, source: Placed, target: Placed) -> float:
-        """What the operator adds to the cost of the link from *source* to *target*."""
+        """Cost the operator adds to the link from *source* to *target*, milliseconds."""
 
     def price_per_gb(self, source: Placed, target: Placed) -> float:
-        """What a gigabyte from *source* to *target* costs, in the operator's money."""
+        """Price of a gigabyte from *source* to *target*, in the operator's money."""
 
     def capacity_kbps(self, source: Placed, target: Placed) -> float:
-        """What the link from *source* to *target* carries; 0 where nothing is said."""
+        """Capacity of the link from *source* to *target*; 0 where the file gives none."""
 
     def objective(self) -> Objective | None:
-        """What routes are to be best at; None where nothing is said."""
+        """Objective of routes; None where the file gives none."""
 
     def place(self, region: str) -> Place | None:
-        """Where *region* is, if known."""
+        """Coordinates of *region*, if known."""
 
     def pins(self) -> tuple[Pin, ...]:
         """The ways the operator fixed."""
 
     def stands_at(self, node: Placed, station: str) -> bool:
-        """Whether *node* is what a pin calls *station*: a region, or a node by name."""
+        """True when *node* stands at *station* of a pin: a region, or a node by name."""
 
     def is_edge(self, node: Placed) -> bool:
-        """Whether clients may be sent to *node*."""
+        """True when clients may be sent to *node*."""
 
 
 class OpenMesh:
@@ -182,7 +182,7 @@ class TopologyPolicy:
         return node.name not in self._listed or "edge" in self._topology.node(node.name).roles
 
     def end(self, node: Placed) -> str:
-        """How the file calls *node*: by its name if it lists it, else by its region."""
+        """Name of *node* in the file: its own if it is listed, else its region's."""
         return node.name if node.name in self._listed else node.region
 
 

@@ -1,4 +1,4 @@
-"""When nodes that neither speak nor are heard are given up.
+"""Presence: the time after which nodes that neither speak nor are heard are given up.
 
 In: since when each is dead. Out: who is given up. One death is one death. Many at
 once are more often a network or a store that failed than as many machines, and to end all
@@ -17,13 +17,13 @@ MASS_LEAST = 3  # in a mesh of two or three nodes every death is a large part
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the dead are waited for, seconds."""
+    """Time allowed to the dead for coming back, seconds."""
 
     alone_s: float
     in_a_mass_s: float
 
     def given_up(self, dead_since: Mapping[int, float | None], now: float) -> list[int]:
-        """Whom to give up, of all members; None: alive."""
+        """Members to give up, of all; *dead_since* None: alive."""
         dead = {index: since for index, since in dead_since.items() if since is not None}
         given_up = []
         for index, since in dead.items():

@@ -1,4 +1,4 @@
-"""What another topology would change on the running mesh, computed from what is measured.
+"""Preview of another topology: the changes it would bring to the running mesh, computed from measurements.
 
 In: a copy of what the stages know (:class:`Situation`), taken in one moment.
 Out: a :class:`Preview`: links gained and lost, the paths that would move with
@@ -47,7 +47,7 @@ class NodeAt:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the stages know, copied."""
+    """A copy of the stages' state."""
 
     policy: MeshPolicy  # the one that holds; never changed, only replaced
     nodes: tuple[NodeAt, ...]
@@ -137,7 +137,7 @@ class Preview:
 
 
 def conflicts_with(policy: TopologyPolicy, nodes: tuple[NodeAt, ...]) -> tuple[str, ...]:
-    """Why *policy* does not fit the nodes that are in."""
+    """Conflicts between *policy* and the members."""
     regions = set(policy.regions())
     found = []
     for node in nodes:
@@ -161,7 +161,7 @@ def stages(policy: MeshPolicy, nodes: tuple[NodeAt, ...]) -> tuple[Stages, ...]:
 
 
 def preview(now: Situation, topology: Topology) -> Preview:
-    """What *topology* would change."""
+    """Compute the changes that *topology* would bring."""
     policy = TopologyPolicy(topology)
     conflicts = conflicts_with(policy, now.nodes)
     old = now.policy.topology

@@ -24,7 +24,7 @@ Told: TypeAlias = list[tuple[int, Snapshot | Delta | Activate]]  # (index of the
 
 
 class Publisher:
-    """Where each node stands with the newest plan."""
+    """Progress of each node with the newest plan."""
 
     def __init__(self, activate_after_s: float = ACTIVATE_AFTER_S) -> None:
         self._activate_after_s = activate_after_s
@@ -37,7 +37,7 @@ class Publisher:
 
     @property
     def idle(self) -> bool:
-        """Whether no plan is in flight, so that the next one may be published."""
+        """True when no plan is in flight, so that the next one may be published."""
         return self._deadline is None
 
     def publish(self, plan: Plan, connected: Iterable[int], now: float) -> Told:
@@ -55,7 +55,7 @@ class Publisher:
 
     @property
     def sending(self) -> bool:
-        """Whether :meth:`send` has more to say of the plan in flight."""
+        """True while :meth:`send` has more to send of the plan in flight."""
         return bool(self._unsent)
 
     def send(self, now: float, effort: int | None) -> Told:

@@ -1,4 +1,4 @@
-"""Why a node is not let in: one error for every check a join passes through."""
+"""The refusal of a join: one error for every check a join passes through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in: names, indexes, boots and channels.
+"""The registry of members: names, indexes, boots and channels.
 
 In: joins that passed the token, and closed channels. Out: members, or
 :class:`~relaymesh.controller.refusal.JoinRefused`. An index is a bit position
@@ -52,14 +52,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """How a join went."""
+class Admission:
+    """Outcome of a join."""
 
     member: Member
     kind: JoinKind
     replaced_conn: int | None  # the same boot's own older channel, to be closed
     moved: bool  # its relay address differs from the one its neighbours were told
-    absent_since: float | None  # from when on it may have missed what it was told; None: it was not in
+    absent_since: float | None  # from when on it may have missed messages; None: it was no member
 
 
 class Registry:
@@ -81,7 +81,7 @@ class Registry:
         # Not among the departed, whom neighbours are told to forget: these may only be late.
         self._reserved = {name: index for name, index in reserved.items() if 0 <= index < self._max_nodes}
 
-    def join(self, join: Join, conn_id: int, now: float) -> Joined:
+    def join(self, join: Join, conn_id: int, now: float) -> Admission:
         """Let *join* in on *conn_id*.
 
         Raises:
@@ -108,7 +108,7 @@ class Registry:
         member.conn_id, member.last_seen = conn_id, now
         member.lost_at = member.dead_since = None
         self._by_conn[conn_id] = member
-        return Joined(member, "resumed" if resumed else "rebooted", replaced, moved, absent_since)
+        return Admission(member, "resumed" if resumed else "rebooted", replaced, moved, absent_since)
 
     def leave(self, conn_id: int, now: float) -> Member | None:
         """The channel closed; its member stays, as away. None: no member has this channel."""
@@ -189,7 +189,7 @@ class Registry:
         if join.http_url and not join.http_url.startswith(("http://", "https://")):
             raise JoinRefused("malformed", "http_url is not an http or https URL")
 
-    def _join_new(self, join: Join, conn_id: int, now: float) -> Joined:
+    def _join_new(self, join: Join, conn_id: int, now: float) -> Admission:
         index = self._assign_index(join.name, join.index, forwards=join.generation > 0)
         self._departed.pop(join.name, None)
         self._reserved = {name: other for name, other in self._reserved.items() if other != index}
@@ -208,7 +208,7 @@ class Registry:
             max_sessions=join.max_sessions,
         )
         self._by_name[join.name] = self._by_index[index] = self._by_conn[conn_id] = member
-        return Joined(member, "new", None, moved=True, absent_since=None)
+        return Admission(member, "new", None, moved=True, absent_since=None)
 
     def _assign_index(self, name: str, proposed: int | None, *, forwards: bool) -> int:
         taken = self._by_index.keys() | self._departed.values()

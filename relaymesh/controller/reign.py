@@ -1,4 +1,4 @@
-"""As which leader a core speaks: its epoch, and until when it may.
+"""The term of a leader: the epoch a core speaks with, and the end of its lease.
 
 In: the lease as it was last renewed, epochs that nodes have heard of. Out: whether
 we may decide anything now, and messages stamped with the epoch. A core without a
@@ -41,18 +41,18 @@ class Reign:
 
     @property
     def lapsed(self) -> bool:
-        """Whether the lease had ended at the last :meth:`check`."""
+        """True when the lease had ended at the last :meth:`check`."""
         return self._lapsed
 
     def check(self, now: float) -> bool:
-        """Whether we may decide anything at *now*. Asked before each step, so that a process that
+        """True when we may decide anything at *now*. Asked before each step, so that a process that
         was stopped for a while does not go on as if no time had passed."""
         if now >= self._until and not self._lapsed:
             self._lapsed, self._send_away_due = True, now + SEND_AWAY_S
         return not self._lapsed
 
     def send_away(self, now: float) -> bool:
-        """Whether nodes shall look for another leader; said once each :data:`SEND_AWAY_S` of a lapse."""
+        """True when nodes shall look for another leader: once each :data:`SEND_AWAY_S` of a lapse."""
         if now < self._send_away_due:
             return False
         self._send_away_due = now + SEND_AWAY_S
@@ -77,7 +77,7 @@ class Reign:
         return False
 
     def next_timeout(self) -> float | None:
-        """When the lease ends, or what comes after."""
+        """End of the lease; in a lapse, the time of the next :meth:`send_away`."""
         due = self._send_away_due if self._lapsed else self._until
         return None if due == inf else due
 

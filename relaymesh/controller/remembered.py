@@ -1,4 +1,4 @@
-"""What outlives a controller: the numbers that a successor must not use again.
+"""Durable state of a controller: the numbers that a successor must not use again.
 
 In: the store, and what the core says of itself. Out: the same, after a
 restart or for the next leader. Writing is off the hot path: at most one round
@@ -56,7 +56,7 @@ def decode_value(name: str, data: bytes) -> tuple[int, Any]:
     """(epoch of the writer, value) of the field *name*.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the data is not such a value.
     """
     try:
         epoch, value = msgpack.unpackb(data, use_list=False, strict_map_key=True)
@@ -94,7 +94,7 @@ class Keeper:
         self._changed = trio.Event()
 
     async def load(self) -> Remembered:
-        """What an earlier leader left.
+        """Load the state an earlier leader left.
 
         Raises:
             StoreDown: the store cannot be asked.

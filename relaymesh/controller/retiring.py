@@ -49,12 +49,12 @@ class Retiring:
         self._entries = {pair: entry for pair, entry in self._entries.items() if pair in pairs}
 
     def holds(self, link: Direction) -> bool:
-        """Whether *link* is on its way out: no plan may be made with it."""
+        """True when *link* is on its way out: no plan may be made with it."""
         return bool(self._entries) and (min(link), max(link)) in self._entries
 
     @property
     def unplanned(self) -> bool:
-        """Whether there are pairs that no plan was made without yet."""
+        """True when there are pairs that no plan was made without yet."""
         return any(entry.planned is None for entry in self._entries.values())
 
     def handle_begun(self) -> None:

@@ -1,4 +1,4 @@
-"""What a few changed links do to the trees of a big mesh: only nodes behind the change are computed again.
+"""Incremental shortest paths: after a few links changed, only nodes behind the change are computed again.
 
 In: a :class:`~relaymesh.controller.routes.RouteMatrix` that has just taken
 *changes*, and the destinations they touch. Out: its matrices as a computation
@@ -72,7 +72,7 @@ class _Ripples:
 
     @property
     def questions(self) -> int:
-        """How many things are asked of each node to find who is behind the changes."""
+        """Number of tests on each node to find those behind the changes."""
         return len(self._passed) + len(self._rises) + len(self._falls)
 
     def reach(self, destinations: Indexes) -> Indexes:
@@ -116,7 +116,7 @@ class _Ripples:
         return Moves(destinations, farther, rerouted)
 
     def _behind_rises(self, costs: Costs, most: Costs) -> Flags:
-        """Whose shortest paths may lead over a link that got dearer."""
+        """Nodes whose shortest paths may lead over a link that got dearer."""
         behind = np.zeros(costs.shape, np.bool_)
         for sender, receiver, before, _ in self._rises:
             behind |= self._way_to[sender] + (before + costs[:, receiver])[:, None] <= most
@@ -170,7 +170,7 @@ class _Ripples:
 
 
 def _most(costs: Costs) -> Costs:
-    """What a way may cost to be as good as the best; where there is none, none is."""
+    """Highest cost of a path as good as the best; -inf where there is no path."""
     return np.where(np.isinf(costs), -np.inf, costs + TIE_MS)
 
 

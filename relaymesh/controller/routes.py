@@ -46,7 +46,7 @@ Changes: TypeAlias = list[Change] | None  # None: more than MANY, by which any t
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What a new computation of some *destinations* brought; rows are theirs, columns nodes."""
+    """Result of a new computation of some *destinations*; rows are theirs, columns nodes."""
 
     destinations: Indexes
     farther: Flags  # or nearer: the cost to go differs
@@ -82,7 +82,7 @@ class LinkArrays:
         return len(self.costs)
 
     def leaving(self, size: int) -> tuple[Indexes, Indexes]:
-        """Where the links of each of *size* senders begin, and those links."""
+        """Index of the first link of each of *size* senders, and the links."""
         if self._leaving is None:
             first = np.searchsorted(self.senders, np.arange(size + 1))
             self._leaving = first, np.arange(len(self))
@@ -131,7 +131,7 @@ class RouteMatrix:
     def differences(
         self, costs_ms: Mapping[Direction, float], among: Collection[Direction] | None = None
     ) -> Changes:
-        """What differs in *costs_ms*, which are all costs, from those taken before.
+        """Differences of *costs_ms*, which are all costs, from those taken before.
 
         *among*: nothing but these can differ; None: anything may.
         """

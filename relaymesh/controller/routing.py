@@ -35,7 +35,7 @@ _DETOUR_SHARE = 0.5  # of destinations whose detours are computed in a slice of 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What a plan is made of."""
+    """The tables and detours a plan is made of."""
 
     tables: Tables
     detours: Detours
@@ -57,17 +57,17 @@ class Routing:
 
     @property
     def computing(self) -> bool:
-        """Whether :meth:`step` has more to do for the routes asked for by :meth:`begin`."""
+        """True while :meth:`step` has more to do for the routes asked for by :meth:`begin`."""
         return self._slices is not None
 
     @property
     def is_small(self) -> bool:
-        """Whether the mesh is computed at once."""
+        """True when the mesh is computed at once."""
         return self._big is None
 
     @property
     def owes_detours(self) -> bool:
-        """Whether the last routes lacked detours; :meth:`begin_detours` computes them."""
+        """True when the last routes lacked detours; :meth:`begin_detours` computes them."""
         return not self._complete
 
     def begin(

@@ -1,4 +1,4 @@
-"""Who answers at a controller's ports: a leader's core, or a standby's; one at a time.
+"""The role behind a controller's ports: a leader's core, or a standby's; one at a time.
 
     listeners, API ──▶ Seat ──▶ NodeChannels, ASGI app of the one who sits
     leadership ───────▶ lead(reign) … stand_by()

@@ -19,7 +19,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from relaymesh.controller.buckets import TokenBucket
-from relaymesh.controller.core import Disconnect, Outgoing
+from relaymesh.controller.outbox import Disconnect, Outgoing
 from relaymesh.controller.registry import MAX_NODES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.messages import (
@@ -45,7 +45,7 @@ log = get_logger(__name__)
 
 
 class Outbox:
-    """What waits to be written to one channel. Bounded in messages and bytes."""
+    """Messages waiting to be written to one channel. Bounded in messages and bytes."""
 
     def __init__(self, max_messages: int = OUTBOX_MESSAGES, max_bytes: int = OUTBOX_BYTES) -> None:
         self._max_messages = max_messages
@@ -84,19 +84,19 @@ class Outbox:
 
 
 class ChannelCore(Protocol):
-    """What channels need of a core; a leader's and a standby's have it."""
+    """Interface of a core to its channels; a leader's and a standby's have it."""
 
     def handle_message(self, conn_id: int, message: NodeMessage, now: float) -> None:
         """A message of a channel."""
 
     def handle_malformed(self, conn_id: int, error: ProtocolError, now: float) -> None:
-        """What is no message."""
+        """Handle bytes that are no message."""
 
     def handle_disconnect(self, conn_id: int, now: float) -> None:
         """The channel closed."""
 
     def poll_outgoing(self) -> list[Outgoing]:
-        """What to send, and which channels to close, in order."""
+        """Messages to send and channels to close, in order."""
 
 
 class NodeChannels:

@@ -108,14 +108,14 @@ class ControllerSettings(BaseModel):
         return self
 
     def node_url(self, host: str, port: int) -> str:
-        """Where nodes reach this controller that listens on *host* and *port*; empty: it cannot be known."""
+        """URL for nodes of this controller, which listens on *host* and *port*; empty: it cannot be known."""
         if self.url or is_wildcard(host):
             return self.url.rstrip("/")
         return f"{'ws' if self.tls_cert is None else 'wss'}://{format_endpoint((host, port))}"
 
     @property
     def api_is_public(self) -> bool:
-        """Whether the API can be reached from other machines; it has TLS then, and only then."""
+        """True when the API can be reached from other machines; it has TLS then, and only then."""
         return self.api_listen != NO_API and not is_loopback(parse_endpoint(self.api_listen)[0])
 
     def read_join_secret(self) -> str:

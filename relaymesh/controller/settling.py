@@ -1,4 +1,4 @@
-"""After an outage: how long to wait for nodes to come back before anything is decided without them.
+"""Settling after an outage: the wait for nodes to come back before anything is decided without them.
 
 In: which members are connected, and what the reports say of neighbours. Out:
 whether we still wait. Nodes that carry media come back to the controller one
@@ -50,7 +50,7 @@ class Settling:
         return self._until
 
     def handle_timeout(self, now: float) -> bool:
-        """Whether the wait ended just now."""
+        """End the wait when it is due; True when it ended just now."""
         if self._until is None or now < self._until:
             return False
         self._until = None

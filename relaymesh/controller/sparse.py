@@ -1,4 +1,4 @@
-"""Which of many possible neighbours a node gets: in a big mesh not everybody probes everybody.
+"""Choice of neighbours in a big mesh, where not everybody can probe everybody.
 
 In: a member, and all that it may peer with. Out: indexes of neighbours. Up to
 :data:`FULL_MESH` possible ones a node gets all, and also where the operator lists
@@ -36,7 +36,7 @@ class Indexed(Placed, Protocol):
 def choose_neighbours(
     member: Indexed, allowed: Mapping[int, Indexed], degree: Callable[[int], int], policy: MeshPolicy
 ) -> set[int]:
-    """Whom *member* gets of the *allowed*; *degree* says how many neighbours one has by now."""
+    """Neighbours for *member* of the *allowed*; *degree* is the present number of neighbours of a node."""
     if len(allowed) <= FULL_MESH or policy.lists_pairs():
         return set(allowed)
     free = [index for index in allowed if degree(index) < MAX_DEGREE] or list(allowed)
@@ -53,7 +53,7 @@ def choose_neighbours(
 
 
 def _distances_km(region: str, others: set[str], policy: MeshPolicy) -> dict[str, float]:
-    """How far the *others* are from *region*; itself is nearest, who is nowhere farthest."""
+    """Distance of the *others* from *region*; itself is nearest, those without a place farthest."""
     here = policy.place(region)
     distances: dict[str, float] = {}
     for other in others:

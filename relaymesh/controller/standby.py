@@ -1,4 +1,4 @@
-"""What a controller that does not lead says: to nodes, that another does; to the API, who.
+"""A controller that does not lead: it refers nodes to the leader, and names it in the API.
 
 In: joins and requests. Out: refusals that name the leader. Tokens are checked here too: who leads is
 nobody's business who has none.
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from relaymesh.controller.api import is_admitted
-from relaymesh.controller.core import Disconnect, Outgoing
+from relaymesh.controller.outbox import Disconnect, Outgoing
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.tokens import verify_join_token
 from relaymesh.protocol.errors import ProtocolError
@@ -36,7 +36,7 @@ class StandbyCore:
         self._outgoing: deque[Outgoing] = deque()
 
     def handle_message(self, conn_id: int, message: NodeMessage, now: float) -> None:
-        """Whatever a node says."""
+        """Refuse the node, whatever its message."""
         if not isinstance(message, Join):
             self._refuse(conn_id, Refused("malformed", "the first message must be a join"))
             return
@@ -61,7 +61,7 @@ class StandbyCore:
         """The channel closed."""
 
     def poll_outgoing(self) -> list[Outgoing]:
-        """What to send, and which channels to close, in order."""
+        """Messages to send and channels to close, in order."""
         outgoing = list(self._outgoing)
         self._outgoing.clear()
         return outgoing
@@ -72,7 +72,7 @@ class StandbyCore:
 
 
 def refusal_of_standby(leader_url: str) -> Refused:
-    """What a node is told that must go to another controller."""
+    """The refusal of a node that must go to another controller."""
     where = f"the leader is {leader_url}" if leader_url else "nobody is known to lead now"
     return Refused("standby", f"this controller does not lead; {where}"[:_REASON_CHARS], leader_url[:512])
 

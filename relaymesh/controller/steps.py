@@ -36,7 +36,7 @@ CLEAR_CONFIRM_S = 0.1  # … needs no second report, only that none says otherwi
 CONFIRM_S = 2.5  # three reports
 # Where jitter alone speaks for it. It is that of two seconds: three reports in a row are one opinion.
 JITTER_CONFIRM_S = 30.0
-BETTER_CONFIRM_S = 5.0  # a fall; twice as long after each rise of late …
+BETTER_CONFIRM_S = 5.0  # a fall; twice as long after each recent rise …
 MAX_BETTER_CONFIRM_S = 60.0  # … at most
 RISE_MEMORY_S = 60.0  # a link that made no step for so long begins anew
 IMPRESSION_S = 5.0  # after its first report
@@ -47,7 +47,7 @@ _IMPRESSIONS = 256  # put right in one call: half a millisecond
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one directed link costs by its latest report; milliseconds."""
+    """Cost of one directed link by its latest report; milliseconds."""
 
     total_ms: float
     loss_ms: float  # of it: for loss
@@ -56,7 +56,7 @@ class Measured:
 
 @dataclass(slots=True)
 class _Departure:
-    """What may become a step: measurements beside the planned cost, all to one side."""
+    """A candidate for a step: measurements beside the planned cost, all to one side."""
 
     since: float  # seconds
     least: Measured  # the one nearest to what is planned
@@ -65,7 +65,7 @@ class _Departure:
 
 @dataclass(slots=True)
 class _Impression:
-    """What was measured of a link since its first report."""
+    """Measurements of a link since its first report."""
 
     due: float  # seconds
     reports: list[Measured] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _Link:
     planned: Measured
     latest: Measured
     departure: _Departure | None = None
-    rises: int = 0  # of late
+    rises: int = 0  # recent ones
     moved_at: float = 0.0  # seconds: the last step
 
 
@@ -124,7 +124,7 @@ class Steps:
             impression.reports = [replace(one, total_ms=one.total_ms + by_ms) for one in impression.reports]
 
     def next_timeout(self) -> float | None:
-        """When the next departure is old enough to be a step, or first impression to be put right."""
+        """Time at which a departure is old enough to be a step, or a first impression to be put right."""
         if not self._next_known:
             dues = (link.departure.due for link in self._departing.values() if link.departure is not None)
             self._next, self._next_known = min(dues, default=None), True
@@ -181,7 +181,7 @@ class Steps:
         return {direction: link.planned.total_ms for direction, link in self._links.items()}
 
     def planned_ms(self, direction: Direction) -> float | None:
-        """What is planned with for *direction*; None when it is down."""
+        """Planned cost of *direction*; None when it is down."""
         link = self._links.get(direction)
         return None if link is None else link.planned.total_ms
 
@@ -218,7 +218,7 @@ def _confirm_s(link: _Link, measured: Measured, now: float, is_new: bool) -> flo
 
 
 def _tolerated_ms(planned: Measured, latest: Measured) -> float:
-    """What two costs may differ by and be the same."""
+    """Tolerance within which two costs count as the same."""
     return max(
         HYSTERESIS_MS,
         HYSTERESIS_FRACTION * planned.total_ms,

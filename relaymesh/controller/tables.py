@@ -27,7 +27,7 @@ _FEW = 48  # destinations
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:
-    """What differs between two plans at one node; as in :class:`~relaymesh.protocol.messages.Delta`."""
+    """Differences between two plans at one node; as in :class:`~relaymesh.protocol.messages.Delta`."""
 
     moved: tuple[Route, ...]
     lost: bytes
@@ -102,7 +102,7 @@ class MatrixTables(Mapping[int, TableRow]):
     __hash__ = None  # type: ignore[assignment]
 
     def same_detours(self, other: MatrixTables) -> bool:
-        """Whether all detours are those of *other*."""
+        """True when all detours are those of *other*."""
         mine, theirs = self._alternates, other._alternates
         return _same(mine.ways, theirs.ways, self._rows_to_compare(other)) and mine.paths == theirs.paths
 
@@ -116,7 +116,7 @@ class MatrixTables(Mapping[int, TableRow]):
         return self._detours(node, np.flatnonzero(column != NO_HOP))
 
     def changes_since(self, base: MatrixTables, node: int) -> TableChanges | None:
-        """What *node* must be told if it has its part of *base*; None for nothing."""
+        """Changes for *node* if it has its part of *base*; None where there are none."""
         if base is self:
             return None
         if self._since is None or self._since[0] is not base:
@@ -234,7 +234,7 @@ class MatrixDetours(Mapping[int, dict[int, Ways]]):
 
 
 def _same(one: HopMatrix, other: HopMatrix, rows: Indexes) -> bool:
-    """Whether two matrices say the same; where only one is of that size, nothing may be in it."""
+    """True when two matrices are equal; where only one is of that size, it must be empty there."""
     if len(one) == len(other):
         # Row by row: where anything differs, the first of them mostly does.
         return all(np.array_equal(one[row], other[row]) for row in rows.tolist())

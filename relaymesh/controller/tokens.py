@@ -44,7 +44,7 @@ class SecretTooShort(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JoinClaims:
-    """What a token allows."""
+    """Claims of a token."""
 
     name: str | None  # None: any name
     region: str | None  # None: any region

@@ -120,7 +120,7 @@ class TopologyApi:
             source = "topology.json" if kind == "application/json" else "topology.yaml"
             topology = await trio.to_thread.run_sync(parse_topology, body, source)
             edit = await trio.to_thread.run_sync(prepare, topology, self._core.topology)
-            situation = await in_turns(self._core.situation_in_parts())
+            situation = await in_turns(self._core.view.situation())
             return edit, await trio.to_thread.run_sync(preview, situation, topology)
         finally:
             self._limit.release_on_behalf_of(request)

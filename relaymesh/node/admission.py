@@ -78,7 +78,9 @@ class Admission:
         publication.credential = credential
         publication.set_tracks(tuple(receiving.info for receiving in chosen.values()))
         self._directory().add_local(publication, now)
-        for session in replaced:  # only now, so that its edges go on; the announcement that follows replaces it
+        for (
+            session
+        ) in replaced:  # only now, so that its edges go on; the announcement that follows replaces it
             self.end_session(session, "replaced by a newer publisher", now, False)
         answered = self.negotiator.publisher(
             incoming,
