@@ -38,6 +38,7 @@ class PlainTransport:
         credentials: IceCredentials,
         fingerprints: Sequence[tuple[str, str]],
         now: float,
+        role: str = "server",
     ) -> None:
         self.credentials = credentials
         self.address: Address | None = None
@@ -59,6 +60,14 @@ class PlainTransport:
     def addresses(self) -> frozenset[Address]:
         return frozenset() if self.address is None else frozenset((self.address,))
 
+    @property
+    def ufrags(self) -> tuple[str, ...]:
+        return (self.credentials.ufrag,)
+
+    @property
+    def consented(self) -> bool:
+        return not self._closed
+
     def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
         """Answer a check; the first valid one connects, later ones keep the session."""
         if request.local_ufrag != self.credentials.ufrag or not verify(request, self.credentials.password):
@@ -78,10 +87,14 @@ class PlainTransport:
         if data == GOODBYE and address == self.address:
             self._over(GOODBYE_REASON)
 
-    def unprotect_rtp(self, data: bytes) -> bytes:
+    def restart_ice(self, credentials: IceCredentials, now: float) -> None:
+        """Take new credentials at once: simulated clients restart between two checks."""
+        self.credentials = credentials
+
+    def unprotect_rtp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
         return data
 
-    def unprotect_rtcp(self, data: bytes) -> bytes:
+    def unprotect_rtcp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
         return data
 
     def send_rtp(self, packet: bytes) -> None:
