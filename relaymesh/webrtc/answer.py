@@ -28,6 +28,10 @@ _ANSWERS = {
 }
 
 
+# RTCP has no port of its own, whatever happens (RFC 8858 §3; WHIP, RFC 9725 §4.4.1, demands both lines).
+_MUX = ("a=rtcp-mux", "a=rtcp-mux-only")
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerSection:
     """What is answered to one section of an offer."""
@@ -94,7 +98,7 @@ def build_answer(
     connection = f"c=IN {family} {host}"
     for section in sections:
         if section.codec is not None:
-            lines += _media(section, section.codec, port, [connection, "a=rtcp-mux", *transport])
+            lines += _media(section, section.codec, port, [connection, *_MUX, *transport])
         elif section.sctp_port is not None:
             lines += _data(section, section.sctp_port, port, [connection, *transport])
         else:
