@@ -92,7 +92,7 @@ def build_answer(
         f"a=ice-pwd:{password}",
         f"a=fingerprint:sha-256 {fingerprint}",
         f"a=setup:{'passive' if role == 'server' else 'active'}",
-        *_candidates([(host, port), *further_addresses]),
+        *candidates([(host, port), *further_addresses]),
         "a=end-of-candidates",
     ]
     connection = f"c=IN {family} {host}"
@@ -106,7 +106,7 @@ def build_answer(
     return "\r\n".join(lines) + "\r\n"
 
 
-def _candidates(addresses: Sequence[tuple[str, int]]) -> Iterator[str]:
+def candidates(addresses: Sequence[tuple[str, int]]) -> Iterator[str]:
     """A host candidate for each address; foundations differ, since bases do (RFC 8445 §5.1.1.3)."""
     assert len(addresses) <= MAX_ADDRESSES, "a node has a few addresses"
     for index, (host, port) in enumerate(dict.fromkeys(addresses)):
