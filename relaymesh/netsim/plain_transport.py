@@ -38,9 +38,10 @@ class PlainTransport:
         credentials: IceCredentials,
         fingerprints: Sequence[tuple[str, str]],
         now: float,
+        role: str = "server",
     ) -> None:
-        self.credentials = credentials
-        self.address: Address | None = None
+        self._credentials = credentials
+        self._address: Address | None = None
         self.dropped = 0
         self._outgoing: list[tuple[bytes, Address]] = []
         self._events: list[Event] = []
@@ -48,8 +49,16 @@ class PlainTransport:
         self._deadline = now + HANDSHAKE_LIMIT
 
     @property
+    def credentials(self) -> IceCredentials:
+        return self._credentials
+
+    @property
+    def address(self) -> Address | None:
+        return self._address
+
+    @property
     def connected(self) -> bool:
-        return self.address is not None and not self._closed
+        return self._address is not None and not self._closed
 
     @property
     def closed(self) -> bool:
@@ -57,35 +66,47 @@ class PlainTransport:
 
     @property
     def addresses(self) -> frozenset[Address]:
-        return frozenset() if self.address is None else frozenset((self.address,))
+        return frozenset() if self._address is None else frozenset((self._address,))
+
+    @property
+    def ufrags(self) -> tuple[str, ...]:
+        return (self._credentials.ufrag,)
+
+    @property
+    def consented(self) -> bool:
+        return not self._closed
 
     def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
         """Answer a check; the first valid one connects, later ones keep the session."""
-        if request.local_ufrag != self.credentials.ufrag or not verify(request, self.credentials.password):
+        if request.local_ufrag != self._credentials.ufrag or not verify(request, self._credentials.password):
             return False
         if self._closed:
             return True
         self._deadline = now + CONSENT_LIMIT
-        if address != self.address:
-            if self.address is None:
+        if address != self._address:
+            if self._address is None:
                 self._events.append(Connected())
-            self._events.append(AddressChanged(address, self.address))
-            self.address = address
-        self._outgoing.append((binding_response(request, self.credentials.password, address), address))
+            self._events.append(AddressChanged(address, self._address))
+            self._address = address
+        self._outgoing.append((binding_response(request, self._credentials.password, address), address))
         return True
 
     def handle_dtls(self, data: bytes, address: Address, now: float) -> None:
-        if data == GOODBYE and address == self.address:
+        if data == GOODBYE and address == self._address:
             self._over(GOODBYE_REASON)
 
-    def unprotect_rtp(self, data: bytes) -> bytes:
+    def restart_ice(self, credentials: IceCredentials, now: float) -> None:
+        """Take new credentials at once: simulated clients restart between two checks."""
+        self._credentials = credentials
+
+    def unprotect_rtp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
         return data
 
-    def unprotect_rtcp(self, data: bytes) -> bytes:
+    def unprotect_rtcp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
         return data
 
     def send_rtp(self, packet: bytes) -> None:
-        address = self.address
+        address = self._address
         if address is None or self._closed:
             self.dropped += 1
         else:
@@ -110,12 +131,12 @@ class PlainTransport:
 
     def close(self, now: float) -> None:
         if self.connected:
-            assert self.address is not None, "connected means it has one"
-            self._outgoing.append((GOODBYE, self.address))
+            assert self._address is not None, "connected means it has one"
+            self._outgoing.append((GOODBYE, self._address))
         self._over("closed")
 
     def debug_state(self) -> dict[str, object]:
-        return {"address": self.address, "connected": self.connected, "closed": self._closed}
+        return {"address": self._address, "connected": self.connected, "closed": self._closed}
 
     def _over(self, reason: str) -> None:
         if not self._closed:

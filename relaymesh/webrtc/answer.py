@@ -28,6 +28,10 @@ _ANSWERS = {
 }
 
 
+# RTCP has no port of its own, whatever happens (RFC 8858 §3; WHIP, RFC 9725 §4.4.1, demands both lines).
+_MUX = ("a=rtcp-mux", "a=rtcp-mux-only")
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerSection:
     """What is answered to one section of an offer."""
@@ -88,13 +92,13 @@ def build_answer(
         f"a=ice-pwd:{password}",
         f"a=fingerprint:sha-256 {fingerprint}",
         f"a=setup:{'passive' if role == 'server' else 'active'}",
-        *_candidates([(host, port), *further_addresses]),
+        *candidates([(host, port), *further_addresses]),
         "a=end-of-candidates",
     ]
     connection = f"c=IN {family} {host}"
     for section in sections:
         if section.codec is not None:
-            lines += _media(section, section.codec, port, [connection, "a=rtcp-mux", *transport])
+            lines += _media(section, section.codec, port, [connection, *_MUX, *transport])
         elif section.sctp_port is not None:
             lines += _data(section, section.sctp_port, port, [connection, *transport])
         else:
@@ -102,7 +106,7 @@ def build_answer(
     return "\r\n".join(lines) + "\r\n"
 
 
-def _candidates(addresses: Sequence[tuple[str, int]]) -> Iterator[str]:
+def candidates(addresses: Sequence[tuple[str, int]]) -> Iterator[str]:
     """A host candidate for each address; foundations differ, since bases do (RFC 8445 §5.1.1.3)."""
     assert len(addresses) <= MAX_ADDRESSES, "a node has a few addresses"
     for index, (host, port) in enumerate(dict.fromkeys(addresses)):

@@ -74,6 +74,8 @@ class DtlsKeys:
 class DtlsEndpoint:
     """One end of the association; the client's end begins the handshake when it is made.
 
+    Made with `deferred` it begins with `begin`, for a client that does not know yet where to send.
+
     `fingerprints` are (hash name, hex pairs with colons) as the peer's session
     description has them (RFC 8122). With none that can be checked the endpoint
     is "failed" from the start. No input makes a method raise.
@@ -85,6 +87,8 @@ class DtlsEndpoint:
         role: Role,
         fingerprints: Sequence[tuple[str, str]],
         now: float,
+        *,
+        deferred: bool = False,
     ) -> None:
         self.role: Role = role
         self.state: State = "connecting"
@@ -106,11 +110,23 @@ class DtlsEndpoint:
             self._ssl.set_accept_state()
         else:
             self._ssl.set_connect_state()
+        self._begun = role == "server" or not deferred
+        if role == "client" and self._begun and self.state == "connecting":
             self._advance(now)
+
+    def begin(self, now: float) -> None:
+        """Send the first hello, unless that has happened; a server only waits."""
+        if not self._begun:
+            self._begun = True
+            if self.state == "connecting":
+                self._advance(now)
 
     def handle_datagram(self, data: bytes, now: float) -> None:
         """Take one datagram of the peer. What is not DTLS, or forged, is dropped and counted."""
         if self.state in ("closed", "failed"):
+            return
+        if not self._begun:
+            self._ignored += 1  # an answer to what was not said
             return
         # OpenSSL reads its buffer as one datagram: never let a rest stay in it.
         if not _RECORD_HEADER_BYTES <= len(data) <= _MAX_RECEIVED_BYTES:

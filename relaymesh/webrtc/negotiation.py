@@ -6,6 +6,7 @@ one session with one offer (WHIP, WHEP) and who renegotiates for hours use it al
 
     stable ──offer──▶ have-remote-offer ──answer──▶ stable
                       have-remote-offer ──reject──▶ stable, with all as it was
+    stable ──fragment──▶ stable
     any state ──close──▶ closed
 
 Since only one end offers there is no glare, and no rollback but `reject`. What is absent from
@@ -16,24 +17,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from relaymesh.webrtc.answer import AnswerSection, build_answer
 from relaymesh.webrtc.errors import NegotiationError, SdpError
-from relaymesh.webrtc.offer_changes import AgreedSection, Offered, agree, compare
+from relaymesh.webrtc.offer_changes import AgreedSection, Offered, agree, compare, restarts_ice
 from relaymesh.webrtc.sdp import SessionDescription, parse_offer
+from relaymesh.webrtc.sdp_fragment import parse_fragment
 
 __all__ = ["INPUTS", "STATES", "TRANSITIONS", "Input", "Negotiation", "Offered", "State"]
 
 State = Literal["stable", "have-remote-offer", "closed"]
-Input = Literal["offer", "answer", "reject", "close"]
+Input = Literal["offer", "answer", "reject", "fragment", "close"]
 
 STATES: tuple[State, ...] = ("stable", "have-remote-offer", "closed")
-INPUTS: tuple[Input, ...] = ("offer", "answer", "reject", "close")
+INPUTS: tuple[Input, ...] = ("offer", "answer", "reject", "fragment", "close")
 TRANSITIONS: dict[tuple[State, Input], State] = {
     ("stable", "offer"): "have-remote-offer",
     ("have-remote-offer", "answer"): "stable",
     ("have-remote-offer", "reject"): "stable",
+    ("stable", "fragment"): "stable",
     ("stable", "close"): "closed",
     ("have-remote-offer", "close"): "closed",
     ("closed", "close"): "closed",
@@ -80,6 +84,32 @@ class Negotiation:
             raise
         self.state, self._pending = state, offered.offer
         return offered
+
+    def handle_fragment(self, text: str, now: float) -> bool:
+        """Take an ICE fragment of the client (RFC 9725 §4.3). True: it restarts ICE.
+
+        Then new credentials of ours must go to the transport and to the client, by `build_fragment`.
+        False: it has candidates at most, which a lite agent does not need.
+
+        Raises:
+            NegotiationError: of any kind; nothing changed but the tokens that are left.
+        """
+        try:
+            state = self._next("fragment")
+            self._take_token(now)
+            offer, credentials = self.offer, _parse_fragment(text)
+            if offer is None:
+                raise NegotiationError("no fragment before the first offer", kind="state")
+            if credentials is None:
+                return False
+            ufrag, password = credentials
+            fresh = replace(offer, ice_ufrag=ufrag, ice_password=password)
+            restart = restarts_ice(offer, fresh)
+        except NegotiationError as error:
+            self.refused[error.kind] += 1
+            raise
+        self.state, self.offer = state, fresh
+        return restart
 
     def answer(
         self,
@@ -145,7 +175,7 @@ class Negotiation:
     def _next(self, event: Input) -> State:
         state = TRANSITIONS.get((self.state, event))
         if state is None:
-            fault: Literal["client", "node"] = "client" if event == "offer" else "node"
+            fault: Literal["client", "node"] = "client" if event in ("offer", "fragment") else "node"
             raise NegotiationError(f"no {event} in the state {self.state}", kind="state", fault=fault)
         return state
 
@@ -176,5 +206,12 @@ class Negotiation:
 def _parse(text: str) -> SessionDescription:
     try:
         return parse_offer(text)
+    except SdpError as error:
+        raise NegotiationError(str(error), kind="syntax") from error
+
+
+def _parse_fragment(text: str) -> tuple[str, str] | None:
+    try:
+        return parse_fragment(text)
     except SdpError as error:
         raise NegotiationError(str(error), kind="syntax") from error

@@ -91,7 +91,7 @@ def compare(
             turned.append(index)
         if _sources(section) != past.sources:
             resourced.append(index)
-    restart = _restarts_ice(before, offer)
+    restart = restarts_ice(before, offer)
     return Offered(
         offer, False, tuple(added), tuple(stopped), tuple(turned), tuple(resourced), ice_restart=restart
     )
@@ -126,7 +126,7 @@ def _check_section(index: int, past: AgreedSection, section: MediaSection) -> No
             raise _change(f"extension {identifier} of {name} means another one now")
 
 
-def _restarts_ice(before: SessionDescription, offer: SessionDescription) -> bool:
+def restarts_ice(before: SessionDescription, offer: SessionDescription) -> bool:
     """Whether both credentials are new; one alone is not a restart (RFC 8839 §4.4.3.1.1)."""
     same = (offer.ice_ufrag == before.ice_ufrag, offer.ice_password == before.ice_password)
     if any(same) and not all(same):

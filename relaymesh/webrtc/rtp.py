@@ -196,6 +196,18 @@ def classify(data: bytes) -> Literal["stun", "dtls", "rtp", "rtcp"] | None:
     return "dtls" if 20 <= first <= 63 else None
 
 
+def peek_ssrc(data: bytes) -> int | None:
+    """The SSRC of an RTP packet, or of who sent an RTCP packet; None for what is too short for one.
+
+    SRTP and SRTCP leave it in the clear (RFC 3711 §3.1, §3.4), so sessions that share a client's
+    address can be told apart before anything is opened. It proves nothing.
+    """
+    offset = 4 if is_rtcp(data) else 8
+    if len(data) < offset + 4 or data[0] >> 6 != 2:
+        return None
+    return int.from_bytes(data[offset : offset + 4], "big")
+
+
 def rtx_unwrap(payload: bytes) -> tuple[int, bytes]:
     """(original sequence number, original payload) of a retransmission (RFC 4588 §4).
 

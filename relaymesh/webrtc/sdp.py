@@ -70,8 +70,8 @@ def parse_offer(text: str) -> SessionDescription:
     levels = (leading.attributes, session)  # a section's own attribute goes before the session's
     return SessionDescription(
         media=media,
-        ice_ufrag=_ice("ice-ufrag", levels, 4),
-        ice_password=_ice("ice-pwd", levels, 22),
+        ice_ufrag=ice_value("ice-ufrag", levels, 4),
+        ice_password=ice_value("ice-pwd", levels, 22),
         fingerprints=_fingerprints(levels),
         setup=_setup(levels),
         bundle=bundle,
@@ -90,7 +90,8 @@ def _bundle(session: Attributes) -> tuple[str, ...]:
     return ()
 
 
-def _ice(name: str, levels: Sequence[Attributes], shortest: int) -> str:
+def ice_value(name: str, levels: Sequence[Attributes], shortest: int) -> str:
+    """The first attribute *name* of *levels*, an ICE ufrag or password of a possible length."""
     value = next((v for level in levels if (v := first(level, name)) is not None), None)
     if value is None:
         raise SdpError(f"{name} is missing")

@@ -5,27 +5,35 @@ and RTP or RTCP packets to send. Out: datagrams with the address each goes to,
 plain packets, and events. It does not know sockets, the other sessions, SDP, or
 what the packets mean.
 
-ICE-lite (RFC 8445 §2.5): the client makes the checks, we only answer. Whoever
-signs a check with our password is the client, so its address is learned; where
-we send moves only when the client nominates (USE-CANDIDATE). The first valid
-check nominates at once, which saves a round trip and tells a stranger nothing.
+*How long a session lasts.* Sending needs consent, receiving needs a sender:
+
+- A valid check is the client's consent to be sent to. RFC 7675 has whoever sends ask for it; a
+  lite agent asks nothing, so a check asked of us must do, as long as the RFC lets an answer do: 30 s.
+- Without it no RTP is sent. What is received goes on: SRTP that opens is a sign of life, and so
+  is SRTCP of a client that has sent SRTP. Some publishers (old pion, ffmpeg 8.0) make no checks
+  once media flows. RTCP goes on to them: it is little, answers to what they send, and tells them
+  what is lost.
+- After 30 s without any of these the session is over. A client that only plays is kept by checks
+  alone: its reports are no consent (§5.1 counts nothing but STUN), and without one it gets nothing.
+- A DTLS close_notify ends the session at once (§5.2), and so does a BYE, which is for the
+  session's owner to read.
 """
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .certificate import Certificate
-from .dtls import DtlsEndpoint
+from .dtls import DtlsEndpoint, Role
 from .errors import SrtpError
+from .ice import CREDENTIAL_BYTES, MAX_ADDRESSES, Address, IceCredentials, IceLite, make_credentials
 from .srtp import SrtpReceiver, SrtpSender
-from .stun import BindingRequest, binding_response, verify
+from .stun import BindingRequest
 
 __all__ = [
     "CREDENTIAL_BYTES",
+    "MAX_ADDRESSES",
     "Address",
     "AddressChanged",
     "Closed",
@@ -36,27 +44,9 @@ __all__ = [
     "make_credentials",
 ]
 
-Address = tuple[str, int]
-"""Host and UDP port, as the socket tells them."""
-
 HANDSHAKE_LIMIT = 15.0  # seconds from the answer until media may flow
 CONSENT_LIMIT = 30.0  # seconds without a valid check (RFC 7675 §5.1); browsers check every few seconds
-MAX_ADDRESSES = 8  # a client has a few interfaces, and a mapping of its NAT for each
 MAX_QUEUED = 4096  # datagrams not yet polled; more means that nobody polls
-
-CREDENTIAL_BYTES = 24
-"""How many random bytes `make_credentials` takes."""
-_UFRAG_BYTES = 6
-_MAX_UFRAG_CHARACTERS = 256  # RFC 8839 §5.4
-_ICE_CHARACTERS = re.compile(r"[A-Za-z0-9+/]*")  # RFC 8839 §5.4: exactly the alphabet of base64
-
-
-@dataclass(frozen=True, slots=True)
-class IceCredentials:
-    """What our session description tells the client to sign its checks with."""
-
-    ufrag: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class AddressChanged:
-    """The client nominated another address, or its first one."""
+    """We send to another address, or to the first one (see `ice`)."""
 
     address: Address
     previous: Address | None
@@ -82,26 +72,12 @@ class Closed:
 Event = Connected | AddressChanged | Closed
 
 
-def make_credentials(rng_bytes: bytes, prefix: str = "") -> IceCredentials:
-    """Credentials out of `CREDENTIAL_BYTES` random bytes from the operating system.
-
-    48 bits name the session and 144 keep its secret (RFC 8445 §5.3 asks for 24
-    and 128). `prefix`, of ICE characters only, stands before the name.
-    """
-    if len(rng_bytes) < CREDENTIAL_BYTES:
-        raise ValueError(f"{CREDENTIAL_BYTES} random bytes are needed")
-    name, secret = rng_bytes[:_UFRAG_BYTES], rng_bytes[_UFRAG_BYTES:CREDENTIAL_BYTES]
-    ufrag = prefix + base64.b64encode(name).decode()
-    if not _ICE_CHARACTERS.fullmatch(prefix) or len(ufrag) > _MAX_UFRAG_CHARACTERS:
-        raise ValueError("the prefix is too long or has characters that ICE does not allow")
-    return IceCredentials(ufrag, base64.b64encode(secret).decode())
-
-
 class Transport:
-    """ICE-lite + DTLS server + SRTP of one session.
+    """ICE-lite + DTLS + SRTP of one session.
 
     `fingerprints` are those of the client's offer, (hash name, hex pairs with
-    colons); `now` starts the time the client has to connect.
+    colons); `now` starts the time the client has to connect. `role` is our part
+    in the handshake; as the client we say hello with the first valid check.
     """
 
     def __init__(
@@ -111,29 +87,53 @@ class Transport:
         credentials: IceCredentials,
         fingerprints: Sequence[tuple[str, str]],
         now: float,
+        role: Role = "server",
     ) -> None:
-        self.credentials = credentials
-        self.address: Address | None = None
-        """Where we send: the nominated address. None before the first valid check."""
         self.dropped = 0
-        """Packets that were to be sent but could not be."""
-        self._dtls = DtlsEndpoint(certificate, "server", fingerprints, now)
+        """Packets that were to be sent but could not be, or not without consent."""
+        self._ice = IceLite(credentials)
+        self._dtls = DtlsEndpoint(certificate, role, fingerprints, now, deferred=True)
         self._sender: SrtpSender | None = None
         self._receiver: SrtpReceiver | None = None
         self._peer_ready = False
-        self._addresses: dict[Address, None] = {}  # the longest unused first
         self._outgoing: list[tuple[bytes, Address]] = []
         self._events: list[Event] = []
         self._closed = False
         self._handshake_deadline = now + HANDSHAKE_LIMIT
-        self._consent_deadline = now + CONSENT_LIMIT
-        self._checks = self._forged_checks = self._stray_dtls = 0
+        self._consent_until = now + CONSENT_LIMIT
+        self._consented = True  # until that time has come
+        self._alive_until = now + CONSENT_LIMIT
+        self._sends_media = False  # the client has sent SRTP
+        self._stray_dtls = 0
         self._follow_dtls()  # it may have failed over the fingerprints
+
+    @property
+    def credentials(self) -> IceCredentials:
+        """The newest ones, which an answer names."""
+        return self._ice.credentials
+
+    @property
+    def ufrags(self) -> tuple[str, ...]:
+        """The names that the client's checks may call us by.
+
+        Changes in `restart_ice`, and afterwards in `handle_stun` and `handle_timeout`.
+        """
+        return self._ice.ufrags
+
+    @property
+    def address(self) -> Address | None:
+        """Where we send (see `ice`). None before the first valid check."""
+        return self._ice.address
 
     @property
     def connected(self) -> bool:
         """Whether media can flow: the handshake is done, and the session is not over."""
         return self._sender is not None
+
+    @property
+    def consented(self) -> bool:
+        """Whether the client has lately asked to be sent to; without it no RTP goes out."""
+        return self._consented
 
     @property
     def closed(self) -> bool:
@@ -143,7 +143,7 @@ class Transport:
     @property
     def addresses(self) -> frozenset[Address]:
         """Where the client may send from, at most `MAX_ADDRESSES`. Changes only in `handle_stun`."""
-        return frozenset(self._addresses)
+        return self._ice.addresses
 
     def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
         """Answer a check that came from `address`.
@@ -151,52 +151,74 @@ class Transport:
         False: it is not from our client; nothing is sent, so that a stranger
         learns nothing. True: the reply is queued and the address is known.
         """
-        if request.local_ufrag != self.credentials.ufrag or not verify(request, self.credentials.password):
-            self._forged_checks += 1
+        before = self._ice.address
+        reply = self._ice.handle_check(request, address, now)
+        if reply is None:
             return False
         if self._closed:
             return True
-        self._checks += 1
-        self._consent_deadline = now + CONSENT_LIMIT
-        self._learn(address)
-        self._queue(binding_response(request, self.credentials.password, address), address)
-        if address != self.address and (request.use_candidate or self.address is None):
-            self._events.append(AddressChanged(address, self.address))
-            self.address = address
+        self._consented = True
+        self._consent_until = now + CONSENT_LIMIT
+        self._alive_until = now + CONSENT_LIMIT
+        self._queue(reply, address)
+        self._tell_move(before)
+        if before is None:
+            self._dtls.begin(now)
+            self._follow_dtls()
         return True
+
+    def restart_ice(self, credentials: IceCredentials, now: float) -> None:
+        """Take new credentials for the client's checks, as an answer to its ICE restart names them.
+
+        Media flows on as before. The old ones are valid until the first check under the new, or for
+        `ice.OLD_CREDENTIALS`: so the caller must know this session under both `ufrags`.
+        """
+        self._ice.restart(credentials, now)
 
     def handle_dtls(self, data: bytes, address: Address, now: float) -> None:
         """Take a DTLS datagram. From an address that never made a valid check it is ignored."""
-        if self._closed or address not in self._addresses:
+        if self._closed or not self._ice.knows(address):
             self._stray_dtls += 1
             return
         self._dtls.handle_datagram(data, now)
         self._follow_dtls()
 
-    def unprotect_rtp(self, data: bytes) -> bytes:
-        """SRTP → RTP. Raises `SrtpError` when it does not open, or there are no keys."""
+    def unprotect_rtp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
+        """SRTP → RTP. Raises `SrtpError` when it does not open, or there are no keys.
+
+        With the `address` it came from and `now` it counts as a sign of life, and for where we send.
+        """
         receiver = self._receiver
         if receiver is None:
             raise SrtpError("not connected")
         packet = receiver.unprotect_rtp(data)
+        self._sends_media = True
         if not self._peer_ready:
             self._note_peer_ready()
+        if address is not None and now is not None:
+            self._note_authentic(address, now)
         return packet
 
-    def unprotect_rtcp(self, data: bytes) -> bytes:
-        """SRTCP → RTCP. Raises `SrtpError` when it does not open, or there are no keys."""
+    def unprotect_rtcp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
+        """SRTCP → RTCP. Raises `SrtpError` when it does not open, or there are no keys.
+
+        With the `address` it came from and `now` it counts for where we send; and as a sign of life
+        if the client also sends RTP.
+        """
         receiver = self._receiver
         if receiver is None:
             raise SrtpError("not connected")
         packet = receiver.unprotect_rtcp(data)
         if not self._peer_ready:
             self._note_peer_ready()
+        if address is not None and now is not None:
+            self._note_authentic(address, now)
         return packet
 
     def send_rtp(self, packet: bytes) -> None:
-        """Protect an RTP packet and queue it; counted in `dropped` if that is not possible."""
-        sender, address = self._sender, self.address
-        if sender is None or address is None or len(self._outgoing) >= MAX_QUEUED:
+        """Protect an RTP packet and queue it; counted in `dropped` if that is not possible or not allowed."""
+        sender, address = self._sender, self._ice.address
+        if sender is None or address is None or not self._consented or len(self._outgoing) >= MAX_QUEUED:
             self.dropped += 1
             return
         try:
@@ -206,7 +228,7 @@ class Transport:
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect an RTCP packet and queue it; counted in `dropped` if that is not possible."""
-        sender, address = self._sender, self.address
+        sender, address = self._sender, self._ice.address
         if sender is None or address is None or len(self._outgoing) >= MAX_QUEUED:
             self.dropped += 1
             return
@@ -229,17 +251,24 @@ class Transport:
         """When to call `handle_timeout`; None when the session is over."""
         if self._closed:
             return None
-        deadline = self._deadline()
-        resend_at = self._dtls.next_timeout()
-        return deadline if resend_at is None else min(deadline, resend_at)
+        due = self._deadline()
+        if self._consented:
+            due = min(due, self._consent_until)
+        for at in (self._dtls.next_timeout(), self._ice.next_timeout()):
+            if at is not None and at < due:
+                due = at
+        return due
 
     def handle_timeout(self, now: float) -> None:
-        """Resend of the handshake's flights, and the end of clients that are gone."""
+        """Resend of the handshake's flights, the end of consent, and of clients that are gone."""
         if self._closed:
             return
         if now >= self._deadline():
             self._end("consent expired" if self.connected else "handshake timeout", now)
             return
+        if now >= self._consent_until:
+            self._consented = False
+        self._ice.handle_timeout(now)
         self._dtls.handle_timeout(now)
         self._follow_dtls()
 
@@ -251,14 +280,11 @@ class Transport:
     def debug_state(self) -> dict[str, object]:
         """What an operator wants to see; no secrets."""
         return {
-            "ufrag": self.credentials.ufrag,
-            "address": self.address,
-            "addresses": list(self._addresses),
+            **self._ice.debug_state(),
             "connected": self.connected,
+            "consented": self._consented,
             "closed": self._closed,
             "peer_ready": self._peer_ready,
-            "checks": self._checks,
-            "forged_checks": self._forged_checks,
             "stray_dtls": self._stray_dtls,
             "dropped": self.dropped,
             "queued": len(self._outgoing),
@@ -266,15 +292,20 @@ class Transport:
         }
 
     def _deadline(self) -> float:
-        return self._handshake_deadline if self._sender is None else self._consent_deadline
+        return self._handshake_deadline if self._sender is None else self._alive_until
 
-    def _learn(self, address: Address) -> None:
-        """Make `address` the newest of those the client uses; forget the oldest beyond the bound."""
-        self._addresses.pop(address, None)
-        self._addresses[address] = None
-        if len(self._addresses) > MAX_ADDRESSES:
-            oldest = next(known for known in self._addresses if known != self.address)
-            del self._addresses[oldest]
+    def _note_authentic(self, address: Address, now: float) -> None:
+        """The client proved by a packet from *address* that it is there."""
+        if self._sends_media:
+            self._alive_until = now + CONSENT_LIMIT
+        before = self._ice.address
+        self._ice.note_authentic(address, now)
+        self._tell_move(before)
+
+    def _tell_move(self, before: Address | None) -> None:
+        address = self._ice.address
+        if address != before and address is not None:
+            self._events.append(AddressChanged(address, before))
 
     def _queue(self, data: bytes, address: Address) -> None:
         if len(self._outgoing) < MAX_QUEUED:
@@ -293,11 +324,12 @@ class Transport:
             self._events.append(Connected())
 
     def _collect_dtls(self) -> None:
-        # A server speaks only when spoken to, so an address is known by then.
+        # We speak only when spoken to or after a check, so an address is known by then.
         datagrams = self._dtls.poll_datagrams()
-        if self.address is not None:
+        address = self._ice.address
+        if address is not None:
             for data in datagrams:
-                self._queue(data, self.address)
+                self._queue(data, address)
 
     def _note_peer_ready(self) -> None:
         self._peer_ready = True

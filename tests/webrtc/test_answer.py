@@ -132,6 +132,7 @@ a=mid:d
 TRANSPORT = f"""\
 c=IN IP4 192.0.2.1
 a=rtcp-mux
+a=rtcp-mux-only
 a=ice-ufrag:ourufrag
 a=ice-pwd:our-password-of-24-chars
 a=fingerprint:sha-256 {FINGERPRINT}

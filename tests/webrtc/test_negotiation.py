@@ -96,6 +96,8 @@ def feed(negotiation: Negotiation, event: Input) -> None:
             answer(negotiation, pending)
         case "reject":
             negotiation.reject()
+        case "fragment":
+            negotiation.handle_fragment("a=mid:a\r\n", 0.0)
         case "close":
             negotiation.close()
 
@@ -112,7 +114,10 @@ def test_every_state_and_input(state: State, event: Input):
         return
     with pytest.raises(NegotiationError) as caught:
         feed(negotiation, event)
-    assert (caught.value.kind, caught.value.fault) == ("state", "client" if event == "offer" else "node")
+    assert (caught.value.kind, caught.value.fault) == (
+        "state",
+        "client" if event in ("offer", "fragment") else "node",
+    )
     assert negotiation.debug_state() == before | {"refused": {"state": 1}}
 
 

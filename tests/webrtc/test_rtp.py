@@ -15,6 +15,7 @@ from relaymesh.webrtc.rtp import (
     classify,
     is_rtcp,
     parse_rtp,
+    peek_ssrc,
     rtx_unwrap,
     rtx_wrap,
 )
@@ -180,3 +181,16 @@ def test_absolute_send_time_is_6_18_fixed_point():
     assert abs_send_time(1.5) == (3 << 17).to_bytes(3, "big")
     assert abs_send_time(64.0) == b"\0\0\0"
     assert abs_send_time(1e9 + 63.999999) == b"\xff\xff\xff"
+
+
+@given(st.binary(max_size=40))
+def test_an_ssrc_is_peeked_at_or_missing_whatever_the_bytes(data):
+    ssrc = peek_ssrc(data)
+    assert ssrc is None or (len(data) >= 8 and ssrc.to_bytes(4, "big") in data)
+
+
+def test_the_ssrc_in_the_clear_of_rtp_and_rtcp():
+    assert peek_ssrc(bytes.fromhex("8060000100000001000000ff") + b"media") == 0xFF
+    assert peek_ssrc(bytes.fromhex("80c90001000000fe")) == 0xFE
+    assert peek_ssrc(bytes.fromhex("8060000100000001000000")) is None
+    assert peek_ssrc(bytes.fromhex("0060000100000001000000ff")) is None

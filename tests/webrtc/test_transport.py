@@ -1,108 +1,38 @@
 """A session's transport against a client made of our own parts: checks, handshake, media, endings."""
 
-import itertools
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.dtls import DtlsEndpoint
 from relaymesh.webrtc.errors import SrtpError, StunError
-from relaymesh.webrtc.srtp import SrtpReceiver, SrtpSender
-from relaymesh.webrtc.stun import build_binding_request, parse_binding_request, parse_binding_response
+from relaymesh.webrtc.stun import parse_binding_request
 from relaymesh.webrtc.transport import (
     MAX_ADDRESSES,
     AddressChanged,
     Closed,
     Connected,
     IceCredentials,
-    Transport,
     make_credentials,
 )
 from tests.lossy_link import Conditions, Pair
-
-SERVER_CERTIFICATE = Certificate.generate(1_800_000_000)
-CLIENT_CERTIFICATE = Certificate.generate(1_800_000_000)
-CREDENTIALS = make_credentials(bytes(range(24)), prefix="n7+")
-HOME, AWAY, STRANGER = ("192.0.2.1", 4000), ("2001:db8::2", 4001), ("203.0.113.66", 666)
-RTP = b"\x80\x60\0\1\0\0\0\1\0\0\0\1the payload"
-RTCP = b"\x81\xc9\0\1\0\0\0\1"
-
-
-class Client:
-    """A browser in small: checks, the handshake and one SRTP context each way."""
-
-    def __init__(self, now=0.0):
-        self.dtls = DtlsEndpoint(
-            CLIENT_CERTIFICATE, "client", [("sha-256", SERVER_CERTIFICATE.fingerprint)], now
-        )
-        self.replies = []
-        self.packets = []
-        self._transactions = itertools.count()
-
-    def check(self, *, nominate=True, password=CREDENTIALS.password, ufrag=CREDENTIALS.ufrag):
-        return build_binding_request(
-            username=f"{ufrag}:client",
-            password=password,
-            transaction_id=next(self._transactions).to_bytes(12, "big"),
-            use_candidate=nominate,
-        )
-
-    def take(self, data, now):
-        if data[0] < 4:
-            self.replies.append(parse_binding_response(data, CREDENTIALS.password).address)
-        elif data[0] < 64:
-            self.dtls.handle_datagram(data, now)
-        else:
-            self.packets.append(self.receiver().unprotect_rtp(data))
-
-    def sender(self):
-        return SrtpSender(self.dtls.keys.local, self.dtls.keys.profile)
-
-    def receiver(self):
-        return SrtpReceiver(self.dtls.keys.remote, self.dtls.keys.profile)
-
-
-def make_transport(**changes):
-    arguments = {
-        "certificate": SERVER_CERTIFICATE,
-        "credentials": CREDENTIALS,
-        "fingerprints": [("sha-256", CLIENT_CERTIFICATE.fingerprint)],
-        "now": 0.0,
-    }
-    return Transport(**(arguments | changes))
-
-
-def give(transport, data, address, now=0.0):
-    """Deliver as a node does. Returns what `handle_stun` said."""
-    if data[0] < 4:
-        return transport.handle_stun(parse_binding_request(data), address, now)
-    return transport.handle_dtls(data, address, now)
-
-
-def talk(transport, client, address=HOME, now=0.0):
-    """Carry datagrams both ways until nobody has one."""
-    for _ in range(20):
-        forth = client.dtls.poll_datagrams()
-        back = [data for data, to in transport.poll_datagrams() if to == address]
-        if not forth and not back:
-            return
-        for data in forth:
-            give(transport, data, address, now)
-        for data in back:
-            client.take(data, now)
-    raise AssertionError("they never stop talking")
-
-
-def connected():
-    transport, client = make_transport(), Client()
-    assert give(transport, client.check(), HOME)
-    talk(transport, client)
-    assert transport.poll_events() == [AddressChanged(HOME, None), Connected()]
-    assert transport.connected
-    return transport, client
+from tests.webrtc.peers import (
+    AWAY,
+    CREDENTIALS,
+    HOME,
+    RTCP,
+    RTP,
+    SERVER_CERTIFICATE,
+    STRANGER,
+    Client,
+    ClientOnLink,
+    ServerOnLink,
+    connected,
+    give,
+    make_transport,
+    talk,
+)
 
 
 def test_a_session_from_the_first_check_to_media_both_ways():
@@ -119,60 +49,6 @@ def test_a_session_from_the_first_check_to_media_both_ways():
     assert transport.poll_datagrams() == []
     assert transport.debug_state()["connected"]
     assert CREDENTIALS.password not in repr(transport.debug_state()) + repr(CREDENTIALS)
-
-
-class ServerOnLink:
-    def __init__(self, transport):
-        self.transport = transport
-        self.next_timeout, self.handle_timeout = transport.next_timeout, transport.handle_timeout
-
-    def handle_datagram(self, data, now):
-        if data[0] < 128:
-            give(self.transport, data, HOME, now)
-            return None
-        return self.transport.unprotect_rtp(data)
-
-    def poll_datagrams(self, now):
-        return [data for data, _ in self.transport.poll_datagrams()]
-
-
-class ClientOnLink(Client):
-    """Checks every 50 ms until answered, then every second; media every 20 ms once it has keys."""
-
-    def __init__(self):
-        super().__init__()
-        self._check_at = self._media_at = 0.0
-        self._due = []
-        self._sequence = itertools.count(1)
-        self._sender = self._receiver = None
-
-    def handle_datagram(self, data, now):
-        self.take(data, now)
-
-    def receiver(self):
-        self._receiver = self._receiver or super().receiver()
-        return self._receiver
-
-    def poll_datagrams(self, now):
-        due, self._due = self._due, []
-        return due + (self.dtls.poll_datagrams() if self.replies else [])
-
-    def next_timeout(self):
-        times = (self._check_at, self._media_at, self.dtls.next_timeout())
-        return min(time for time in times if time is not None)
-
-    def handle_timeout(self, now):
-        self.dtls.handle_timeout(now)
-        if now >= self._check_at:
-            self._due.append(self.check())
-            self._check_at = now + (1.0 if self.replies else 0.05)
-        if now >= self._media_at:
-            self._media_at = now + 0.02
-            if self.dtls.state == "connected":
-                self._sender = self._sender or self.sender()
-                self._due.append(
-                    self._sender.protect_rtp(RTP[:2] + next(self._sequence).to_bytes(2, "big") + RTP[4:])
-                )
 
 
 @pytest.mark.parametrize("seed", range(20))
