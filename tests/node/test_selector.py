@@ -93,6 +93,27 @@ def test_a_spatial_layer_is_taken_up_by_its_entry_one_above_what_goes_on() -> No
     assert passed(layers, picture(4, 3)) == [0, 0, 1, 1]
 
 
+def test_no_layer_is_skipped_on_the_way_up() -> None:
+    """An entry is one for whom has the lower layers: those of the picture, or the lower temporal ones."""
+    layers = LayerFilter(0, 0)
+    layers.begin()
+    passed(layers, picture(1, 3, keyframe=True))
+    layers.want(2, 2)
+    assert passed(layers, picture(2, 3, entry=2)) == [0, 0]
+    assert passed(layers, picture(3, 3, temporal=2, entry=0)) == []
+    assert passed(layers, picture(4, 3, temporal=1, entry=0)) == [0, 0]
+    assert layers.at == (0, 1)
+
+
+def test_an_entry_above_the_lowest_temporal_layer_is_none_into_a_spatial_layer() -> None:
+    layers = LayerFilter(0, TOP)
+    layers.begin()
+    passed(layers, picture(1, 2, keyframe=True))
+    layers.want(1, TOP)
+    assert passed(layers, picture(2, 2, temporal=1, entry=1)) == [0, 0]
+    assert passed(layers, picture(3, 2, entry=1)) == [0, 0, 1, 1]
+
+
 def test_the_entry_counts_only_at_the_start_of_a_layers_frame() -> None:
     layers = LayerFilter(0, TOP)
     layers.begin()
@@ -158,27 +179,36 @@ LAYERS = st.integers(0, 3)
         max_size=60,
     )
 )
-def test_no_layer_goes_on_that_could_not_be_decoded(steps) -> None:  # type: ignore[no-untyped-def]
-    """A layer of a picture passes only if it passed without a break since a keyframe or an entry."""
+def test_layers_go_on_without_gaps_and_are_taken_up_only_where_a_decoder_can(steps) -> None:  # type: ignore[no-untyped-def]
     layers = LayerFilter(3, 3)
     layers.begin()
-    decodable: set[tuple[int, int]] = set()
     for number, step in enumerate(steps):
         if step[0] == "want":
             layers.want(step[1], step[2])
             continue
         _, temporal, keyframe, entries = step
         temporal = 0 if keyframe else temporal
-        if number == 0 or keyframe:
-            decodable = {(s, t) for s in range(4) for t in range(4)}
-        frames = [
-            packet(number, spatial=s, temporal=temporal, keyframe=keyframe and s == 0, entry=s in entries)
-            for s in range(4)
+        before = layers.at
+        going_on = [
+            spatial
+            for spatial in range(4)
+            if layers.passes(
+                packet(
+                    number,
+                    spatial=spatial,
+                    temporal=temporal,
+                    keyframe=keyframe and spatial == 0,
+                    entry=spatial in entries,
+                )
+            )
         ]
-        going_on = [frame for frame in frames if layers.passes(frame)]
-        below = [frame.spatial for frame in going_on]
-        assert below == list(range(len(below))), "no layer without those below it"
-        for frame in frames:
-            key = frame.spatial, temporal
-            if frame in going_on:
-                assert key[0] <= layers.spatial or True
+        after = layers.at
+        assert going_on == (list(range(after[0] + 1)) if temporal <= after[1] else [])
+        assert after[0] <= layers.spatial and after[1] <= layers.temporal
+        if keyframe:
+            assert after == (layers.spatial, layers.temporal)
+            continue
+        taken_up = range(before[0] + 1, after[0] + 1)
+        assert not taken_up or (temporal == 0 and set(taken_up) <= entries)
+        if after[1] > before[1]:
+            assert after[1] == temporal == before[1] + 1 and entries
