@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
 from relaymesh.protocol.congestion import RateControl
+from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
-from relaymesh.protocol.recovery import Sender, priority_of
+from relaymesh.protocol.recovery import Sender
 
 USE_WINDOW = 0.2  # seconds over which use is measured
 SKIP_LANE = 2  # with keyframes: small, and many wait for it
 CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
 RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
 MAX_SKIPS = 4096  # streams with a picture that is just left out
-OVERHEAD = 28  # of a datagram
 
 _Waiting = tuple[bytes, int | None]  # (frame, the original if it is a retransmission)
 
@@ -72,7 +72,7 @@ class Outflow:
             return True
         if not self._pacer and self._pacer.may_send(now):
             return True
-        self._pacer.push((frame, None), 2 * priority_of(frame), len(frame) + OVERHEAD, now)
+        self._pacer.push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
         return False
 
     def note_sent(self, packet_id: int, frame: bytes, size: int) -> None:
@@ -91,8 +91,10 @@ class Outflow:
         for item in self._sender.poll(now):
             if limited:
                 frame, original = item
-                lane = CODE_LANE if original is None else 2 * priority_of(frame[RETRANSMISSION_HEAD:]) + 1
-                self._pacer.push(item, lane, len(frame) + OVERHEAD, now)
+                lane = (
+                    CODE_LANE if original is None else 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                )
+                self._pacer.push(item, lane, len(frame) + OVERHEAD_BYTES, now)
             else:
                 due.append(item)
         return due
@@ -128,7 +130,7 @@ class Outflow:
     def _tell_skip(self, stream: bytes, now: float) -> None:
         skip = self._skips.pop(stream)
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures)
-        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD, now)
+        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
 
     # --- what comes back -------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from dataclasses import replace
 from relaymesh.protocol import fec
 from relaymesh.protocol.acks import Ack, ArrivalTracker
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
-from relaymesh.protocol.datagram import HEADER_BYTES, TAG_BYTES
-from relaymesh.protocol.frames import MEDIA
+from relaymesh.protocol.datagram import OVERHEAD_BYTES
+from relaymesh.protocol.frames import priority_of
 from relaymesh.protocol.repair import (
     MAX_RESERVE,
     Ahead,
@@ -37,15 +37,6 @@ KEPT_RECOVERED = 512
 BLOCKS_MEMORY = 10.0  # seconds without a REPAIR after which sources are kept no more
 SPACING_PACKETS = 4  # on a bursty link so many others travel between two packets of repair …
 SPACING = 0.004  # … seconds at most
-_OVERHEAD = HEADER_BYTES + TAG_BYTES
-
-
-def priority_of(source: bytes) -> int:
-    """The priority class of the first frame of *source*: that of MEDIA, 0 for other routed frames."""
-    at = 28 + source[4] if len(source) > 4 else 0  # flags: after the frame's, routed and stream headers
-    if source[0] == MEDIA and at < len(source):
-        return source[at] >> 4 & 3
-    return 0
 
 
 class Sender:
@@ -142,7 +133,7 @@ class Sender:
     def _send_again(self, original: int, wait: float, share: float, now: float) -> None:
         lost = self.packets.lost[original]
         left = lost.sent_at + self._budget(lost.source) - now
-        if left < 0.0 or not self._pay(len(lost.source) + _OVERHEAD, redundant=False):
+        if left < 0.0 or not self._pay(len(lost.source) + OVERHEAD_BYTES, redundant=False):
             self.given_up += 1
             del self.packets.lost[original]
             return
@@ -208,7 +199,7 @@ class Sender:
     def _queue_block(
         self, ids: list[int], sources: list[bytes], repairs: int, now: float, *, spread: bool = True
     ) -> None:
-        size = max(map(len, sources)) + _OVERHEAD + 2 * len(ids)
+        size = max(map(len, sources)) + OVERHEAD_BYTES + 2 * len(ids)
         affordable = max(0, min(repairs, int(self._redundant_affordable() // size)))
         self.refused += repairs - affordable
         if not affordable:
@@ -237,7 +228,7 @@ class Sender:
         self._outbox = [entry for entry in self._outbox if entry[0] > now]
         closing = [block.close_at for block in self._blocks if block.close_at is not None]
         self.due = min([self._group_at, *closing, *(entry[0] for entry in self._outbox)])
-        self.sent_bytes += sum(len(frame) + _OVERHEAD for frame, _ in due)
+        self.sent_bytes += sum(len(frame) + OVERHEAD_BYTES for frame, _ in due)
         return due
 
     def drop_outbox(self) -> None:
