@@ -61,7 +61,12 @@ class Layers:
         return sum(layer.rate for layer in self._layers.values() if layer.shed)
 
     def offer(self, key: bytes, level: int, size: int, *, end: bool, entry: bool, now: float) -> bool:
-        """Whether a packet goes. *end*: the last of its picture; *entry*: a decoder can begin with it."""
+        """Whether a packet goes.
+
+        *key*: the encoding, then one byte spatial × 8 + temporal; *level*: layers of a higher one are left
+        out first; *end*: it is the last of its layer's frame; *entry*: a decoder that has what is below can
+        begin with it.
+        """
         if now - self._window_at >= WINDOW:
             self._roll(now)
         layer = self._layers.get(key)
@@ -71,12 +76,22 @@ class Layers:
             layer = self._layers[key] = _Layer(level)
         layer.counted += size
         layer.seen_at = now
-        if not layer.inside and layer.out != layer.shed and (layer.shed or entry):
+        if not layer.inside and layer.out != layer.shed and (layer.shed or (entry and self._stands(key))):
             layer.out = layer.shed
         layer.inside = not end
         if layer.out:
             self.shed_packets += 1
         return not layer.out
+
+    def _stands(self, key: bytes) -> bool:
+        """Tell whether all that the layer *key* is built on goes: a decoder has no use for it alone."""
+        stream, spatial, temporal = key[:-1], key[-1] >> 3, key[-1] & 7
+        return not any(
+            (below := self._layers.get(stream + bytes((s << 3 | t,)))) is not None and below.out
+            for s in range(spatial + 1)
+            for t in range(temporal + 1)
+            if (s, t) != (spatial, temporal)
+        )
 
     def _roll(self, now: float) -> None:
         passed, self._window_at = now - self._window_at, now

@@ -110,7 +110,7 @@ class Outflow:
             tag = frames.read_tag(frame)
         except ProtocolError:
             return True  # the far end will count it
-        key = tag.stream + bytes((tag.layer & 0xFF,))
+        key = tag.stream + bytes((tag.layers,))
         if self._layers.offer(key, tag.layer, len(frame), end=tag.end, entry=tag.entry, now=now):
             return True
         skip = self._skips.get(tag.stream)
@@ -122,7 +122,7 @@ class Outflow:
                 self._tell_skip(next(iter(self._skips)), now)
             skip = self._skips[tag.stream] = _Skip(frame, tag.sequence)
         skip.packets += 1
-        skip.pictures += tag.end
+        skip.pictures += tag.end and tag.layers < 8  # the picture goes on without its upper spatial layers
         if tag.end or skip.packets == 255:
             self._tell_skip(tag.stream, now)
         return False

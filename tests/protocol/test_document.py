@@ -136,6 +136,8 @@ def test_every_frame_type_is_in_the_registry() -> None:
         "KEYFRAME_REQUEST",
         "DETOUR",
         "SKIP",
+        "DEMAND",
+        "LAYERS",
     ):
         assert f"| `{getattr(frames, name):#04x}` | {name} | " in DOCUMENT
 
@@ -153,6 +155,10 @@ def test_every_reason_is_told() -> None:
         f"window of {replay.WINDOW} packet numbers",
         f"or {keyring.KEY_GRACE:.1f} s after it was installed",
         f"the first node sends {frames.HOP_LIMIT}",
+        f"how many wishes follow, 0 … {frames.MAX_WISHES};",
+        f"how many encodings follow, 0 … {frames.MAX_ENCODINGS} |",
+        f"spatial layers, 1 … {frames.MAX_LAYERS_EACH} |",
+        f"temporal layers, 1 … {frames.MAX_LAYERS_EACH} |",
         f"bytes of bit string, 1 … {bitstring.MAX_SET_BYTES}",
         f"0 … {bitstring.MAX_INDEX}",
         f"last {probe.RTT_SAMPLES} samples",

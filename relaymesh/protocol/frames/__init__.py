@@ -4,8 +4,8 @@ In: frame objects; out: bytes, and back. A plaintext is one or more frames (``ki
 big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``routed``): their body
 begins with a header that a transit node reads and rewrites without looking at the rest, so
 that it can also forward types it does not know. ``media`` and ``track`` are what flows,
-``probes`` what two neighbours exchange. ACK, REPAIR, RETRANSMISSION and CONTROL have their codecs beside
-what acts on them (``acks``, ``fec``, ``arq``, ``control``).
+``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange. ACK, REPAIR,
+RETRANSMISSION and CONTROL have their codecs beside what acts on them.
 
 Decoders raise :class:`ProtocolError` and nothing else, whatever the bytes.
 Encoders raise ``ValueError`` for values out of range (our own mistake), and
@@ -15,15 +15,30 @@ publisher can cause that). Nothing here knows tables, links or time.
 
 from __future__ import annotations
 
+from relaymesh.protocol.frames.demand import (
+    MAX_ENCODINGS,
+    MAX_LAYERS_EACH,
+    MAX_WISHES,
+    DemandFrame,
+    EncodingLayers,
+    LayersFrame,
+    Wish,
+    decode_demand,
+    decode_layers,
+    encode_demand,
+    encode_layers,
+)
 from relaymesh.protocol.frames.kinds import (
     ACK,
     CLOCK,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
+    DEMAND,
     DETOUR,
     ECHO,
     KEYFRAME_REQUEST,
+    LAYERS,
     MAX_FRAME_BYTES,
     MEDIA,
     PROBE,
@@ -36,7 +51,9 @@ from relaymesh.protocol.frames.kinds import (
 )
 from relaymesh.protocol.frames.media import (
     EXTENSION_AUDIO_LEVEL,
+    EXTENSION_DEPENDENCY_DESCRIPTOR,
     EXTENSION_VIDEO_ORIENTATION,
+    MAX_EXTENSIONS_BYTES,
     MEDIA_HEAD_BYTES,
     MediaFrame,
     MediaTag,
@@ -85,13 +102,20 @@ __all__ = [
     "CONTROL",
     "CONTROL_ACK",
     "CONTROL_RESET",
+    "DEMAND",
     "DETOUR",
     "ECHO",
     "EXTENSION_AUDIO_LEVEL",
+    "EXTENSION_DEPENDENCY_DESCRIPTOR",
     "EXTENSION_VIDEO_ORIENTATION",
     "HOP_LIMIT",
     "KEYFRAME_REQUEST",
+    "LAYERS",
+    "MAX_ENCODINGS",
+    "MAX_EXTENSIONS_BYTES",
     "MAX_FRAME_BYTES",
+    "MAX_LAYERS_EACH",
+    "MAX_WISHES",
     "MEDIA",
     "MEDIA_HEAD_BYTES",
     "PROBE",
@@ -101,24 +125,32 @@ __all__ = [
     "ROUTED_LAST",
     "SKIP",
     "ClockFrame",
+    "DemandFrame",
     "Echo",
+    "EncodingLayers",
     "KeyframeRequest",
+    "LayersFrame",
     "MediaFrame",
     "MediaTag",
     "Probe",
     "Route",
     "SkipFrame",
+    "Wish",
     "as_copy",
     "decode_clock",
+    "decode_demand",
     "decode_echo",
     "decode_keyframe_request",
+    "decode_layers",
     "decode_media",
     "decode_probe",
     "decode_skip",
     "detour",
     "encode_clock",
+    "encode_demand",
     "encode_echo",
     "encode_keyframe_request",
+    "encode_layers",
     "encode_media",
     "encode_probe",
     "encode_skip",

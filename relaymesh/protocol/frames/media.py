@@ -18,10 +18,18 @@ from relaymesh.protocol.ids import TrackId
 
 EXTENSION_AUDIO_LEVEL = 1  # 1 byte, as RFC 6464
 EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
-_EXTENSION_LENGTHS = {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_VIDEO_ORIENTATION: 1}
+EXTENSION_DEPENDENCY_DESCRIPTOR = 3  # as published (AV1 RTP payload format, appendix A)
+MAX_EXTENSIONS_BYTES = 255  # of all together, each with kind and length
+_EXTENSION_LENGTHS = {  # of those known
+    EXTENSION_AUDIO_LEVEL: range(1, 2),
+    EXTENSION_VIDEO_ORIENTATION: range(1, 2),
+    EXTENSION_DEPENDENCY_DESCRIPTOR: range(1, MAX_EXTENSIONS_BYTES - 1),
+}
+_ANY_LENGTH = range(256)
 
 _FLAG_KEYFRAME, _FLAG_MARKER, _FLAG_AUDIO, _FLAG_DISCARDABLE = 1, 2, 4, 8
 _FLAG_COPY, _FLAG_ENTRY = 0x40, 0x80
+_LAYER_END, _LAYER_START = 1, 2  # in the byte of layers
 
 _MEDIA = struct.Struct("!QQHBBBIIB")  # stream, flags, layers, sequence, timestamp, bytes of extensions
 # In a whole frame, less the bytes of its bit string:
@@ -50,7 +58,9 @@ class MediaFrame:
     generation: int = 0  # u32, of the tables it was stamped with
     destinations: int = 0  # set of edge nodes, see bitstring
     copy: bool = False  # it may have arrived another way already, and is no duplicate then
-    entry: bool = False  # a decoder can take up this layer with this picture
+    entry: bool = False  # a decoder that has what is below can take up this layer with this picture
+    layer_start: bool = False  # the first packet of its layer's frame
+    layer_end: bool = False  # the last packet of its layer's frame
 
 
 def encode_media(frame: MediaFrame) -> bytes:
@@ -76,6 +86,10 @@ def encode_media(frame: MediaFrame) -> bytes:
     if frame.entry:
         flags |= _FLAG_ENTRY
     layers = frame.spatial << 5 | frame.temporal << 2
+    if frame.layer_start:
+        layers |= _LAYER_START
+    if frame.layer_end:
+        layers |= _LAYER_END
     extensions = _encode_extensions(frame.extensions) if frame.extensions else b""
     room, participant, track = frame.track_id
     try:
@@ -138,6 +152,8 @@ def decode_media(body: bytes) -> MediaFrame:
         destinations,
         flags & _FLAG_COPY != 0,
         flags & _FLAG_ENTRY != 0,
+        layers & _LAYER_START != 0,
+        layers & _LAYER_END != 0,
     )
 
 
@@ -145,7 +161,7 @@ def _encode_extensions(extensions: tuple[tuple[int, bytes], ...]) -> bytes:
     block = b""
     for kind, value in extensions:
         length = len(value)
-        if not 0 <= kind <= 255 or length > 255 or _EXTENSION_LENGTHS.get(kind, length) != length:
+        if not 0 <= kind <= 255 or length not in _EXTENSION_LENGTHS.get(kind, _ANY_LENGTH):
             raise ValueError(f"extension of kind {kind}, {length} bytes")
         block += bytes((kind, length)) + value
     return block
@@ -162,7 +178,7 @@ def _decode_extensions(block: bytes) -> tuple[tuple[int, bytes], ...]:
         offset = start + length
         if offset > end:
             raise ProtocolError("malformed", "extension value")
-        if _EXTENSION_LENGTHS.get(kind, length) != length:
+        if length not in _EXTENSION_LENGTHS.get(kind, _ANY_LENGTH):
             raise ProtocolError("malformed", f"extension {kind} of {length} bytes")
         found.append((kind, block[start:offset]))
     return tuple(found)
@@ -175,10 +191,11 @@ class MediaTag(NamedTuple):
     """What a link must know of a MEDIA frame it may leave out."""
 
     stream: bytes  # room, participant, track, encoding
-    layer: int  # spatial × 8 + temporal
+    layer: int  # how soon it is left out, higher ones first: max(spatial, encoding, at most 7) × 8 + temporal
     sequence: int  # u32
-    end: bool  # the last packet of its picture
+    end: bool  # the last packet of its layer's frame
     entry: bool  # a decoder can take up the layer with it
+    layers: int  # spatial × 8 + temporal: which layer of the encoding it is
 
 
 def as_copy(frame: bytes) -> bytes:
@@ -203,9 +220,11 @@ def read_tag(frame: bytes) -> MediaTag:
     flags = frame[at]
     entry = flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0
     sequence = int.from_bytes(frame[at + 2 : at + 6], "big")
-    return MediaTag(
-        frame[at - STREAM_BYTES : at], frame[at + 1] >> 2, sequence, flags & _FLAG_MARKER != 0, entry
-    )
+    layers = frame[at + 1]
+    # The highest encodings of simulcast are as dear, and as dispensable, as the highest layers of SVC.
+    level = max(layers >> 5, min(frame[at - 1], 7)) << 3 | layers >> 2 & 7
+    end = flags & _FLAG_MARKER != 0 or layers & _LAYER_END != 0
+    return MediaTag(frame[at - STREAM_BYTES : at], level, sequence, end, entry, layers >> 2)
 
 
 def priority_of(frame: bytes) -> int:
