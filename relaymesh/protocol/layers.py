@@ -30,7 +30,8 @@ FAILED_AFTER = 1.5  # seconds without another try when one filled the path
 
 @dataclass(slots=True)
 class _Layer:
-    level: int  # higher ones go first
+    level: int  # higher ones go first …
+    own: int  # … and of these the higher layer of its encoding, spatial × 8 + temporal
     rate: float = 0.0  # bytes/s
     counted: int = 0  # bytes in the window
     seen_at: float = 0.0
@@ -73,7 +74,7 @@ class Layers:
         if layer is None:
             if len(self._layers) >= MAX_LAYERS:
                 return True  # not counted, not shed: the pacer bounds it
-            layer = self._layers[key] = _Layer(level)
+            layer = self._layers[key] = _Layer(level, key[-1])
         layer.counted += size
         layer.seen_at = now
         if not layer.inside and layer.out != layer.shed and (layer.shed or (entry and self._stands(key))):
@@ -110,7 +111,9 @@ class Layers:
 
         *filled*: the path was just found full. Infinite *rate*: everything goes.
         """
-        kept = sorted((la for la in self._layers.values() if not la.shed), key=lambda la: -la.level)
+        kept = sorted(
+            (la for la in self._layers.values() if not la.shed), key=lambda la: (-la.level, -la.own)
+        )
         asked = others + sum(layer.rate for layer in kept)
         if filled and self._returned:
             self._may_return_at = now + FAILED_AFTER
@@ -140,7 +143,7 @@ class Layers:
             return
         share = BACK_SHARE * min(1.0, BACK_RTT / rtt) if rtt else BACK_SHARE
         room = min(ROOM_SHARE * rate - asked, share * rate)
-        for layer in sorted(out, key=lambda layer: (layer.level, layer.rate)):
+        for layer in sorted(out, key=lambda layer: (layer.level, layer.own, layer.rate)):
             room -= layer.rate
             if room < 0.0 and (self._returned or asked + layer.rate > ROOM_SHARE * rate):
                 break

@@ -14,7 +14,7 @@ from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.repair import Adaptive
 
-SIMULCAST, SVC = TrackId(1, 2, 0), TrackId(1, 2, 1)
+SIMULCAST, SVC, BOTH = TrackId(1, 2, 0), TrackId(1, 2, 1), TrackId(1, 2, 2)
 PER_SECOND = 20
 SIZE = 1000  # bytes of payload of each packet; two for each layer's frame
 LAYER = 2 * (SIZE + 68) * PER_SECOND  # bytes/s, with headers and datagram
@@ -43,9 +43,10 @@ class GivenRate(RateControl):
 
 
 class Publisher:
-    """One track of three encodings, one of three spatial layers; what of them leaves by a link."""
+    """By default a track of three encodings, one of three spatial layers; and what leaves by a link."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: set[Which] = ALL) -> None:
+        self.layers = layers
         self.outflow = Outflow(Sender(Adaptive()))
         self.outflow.rate = self.rate = GivenRate()
         self.now = 0.0
@@ -56,8 +57,8 @@ class Publisher:
         self._sequences: dict[tuple[TrackId, int], int] = {}
 
     def _frames(self, keyframe: bool, entries: Entries) -> Iterator[MediaFrame]:
-        for track, encoding, spatial in sorted(ALL):
-            last = track == SIMULCAST or spatial == 2
+        for track, encoding, spatial in sorted(self.layers):
+            last = (track, encoding, spatial + 1) not in self.layers
             for part in (0, 1):
                 sequence = self._sequences.get((track, encoding), 0xFFFFFFF0)  # they wrap soon
                 self._sequences[track, encoding] = (sequence + 1) & 0xFFFFFFFF
@@ -176,3 +177,15 @@ def test_a_spatial_layer_does_not_come_back_before_what_it_is_built_on() -> None
     assert publisher.going(1) == ALL - MIDDLE - {(SVC, 0, 2)}, "encodings are not built on each other"
     publisher.run(1, math.inf, entries=frozenset({(SVC, 0, 1), (SVC, 0, 2)}))
     assert publisher.going(0.5) == ALL - {(SIMULCAST, 1, 0)}
+
+
+def test_of_equally_high_layers_of_one_encoding_the_upper_goes_first() -> None:
+    layers = {(BOTH, encoding, spatial) for encoding in (0, 2) for spatial in (0, 1)}
+    publisher = Publisher(layers)
+    publisher.run(2, math.inf)
+    publisher.run(2, 3.4 * LAYER)
+    assert publisher.going(1) == layers - {(BOTH, 2, 1)}
+    publisher.run(2, 2.4 * LAYER)
+    assert publisher.going(1) == {(BOTH, 0, 0), (BOTH, 0, 1)}
+    publisher.run(4, 3.4 * LAYER, keyframes=True)
+    assert publisher.going(1 / PER_SECOND) == layers - {(BOTH, 2, 1)}
