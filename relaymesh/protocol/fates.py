@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from relaymesh.protocol.acks import PathEstimate
 from relaymesh.protocol.lossiness import Lossiness
+from relaymesh.protocol.path_estimate import PathEstimate
 from relaymesh.protocol.probe import Prober
 
 ACKS_SUFFICE = 1.0  # seconds after an ACK in which probes are not needed

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relaymesh.protocol import fec
-from relaymesh.protocol.acks import Ack, ArrivalTracker
+from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
+from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.frames import priority_of
 from relaymesh.protocol.repair import (
