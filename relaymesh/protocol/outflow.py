@@ -75,9 +75,9 @@ class Outflow:
         self._pacer.push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
         return False
 
-    def note_sent(self, packet_id: int, frame: bytes, size: int) -> None:
+    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
         """*frame* was sealed into a datagram of *size* bytes."""
-        self._sender.packets.add_datagram(packet_id, size)
+        self._sender.note_sent(packet_id, frame, size, now)
         self._sent_bytes += size
         if self.rate.rate != math.inf:
             self._pacer.spend(size)

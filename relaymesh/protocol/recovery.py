@@ -21,7 +21,7 @@ from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
 from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
-from relaymesh.protocol.frames import priority_of
+from relaymesh.protocol.frames import ROUTED_FIRST, priority_of
 from relaymesh.protocol.repair import (
     MAX_RESERVE,
     Ahead,
@@ -45,7 +45,7 @@ class Sender:
 
     def __init__(self, policy: RepairPolicy) -> None:
         self.policy = policy
-        self.packets = SentPackets()  # to be told all that is sent
+        self.packets = SentPackets()
         self.due = math.inf  # when something must be sent
         self.sent_bytes = 0  # of repair, as datagrams
         self.waiting = 0.0  # seconds that what is sent waits here
@@ -239,6 +239,15 @@ class Sender:
         self._group_at = self.due = math.inf
         for block in self._blocks:
             block.take()
+
+    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
+        """*frame* was sealed as *packet_id* into a datagram of *size* bytes; routed ones are repaired."""
+        packets = self.packets
+        packets.add_datagram(packet_id, size)
+        if frame[0] >= ROUTED_FIRST:
+            packets.add(packet_id, frame, now)
+            if self.codes:
+                self.code(packet_id, frame, now)
 
     def note_retransmission(self, packet_id: int, original: int) -> None:
         """A retransmission that :meth:`poll` gave was sent as *packet_id*."""

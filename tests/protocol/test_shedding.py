@@ -89,7 +89,7 @@ class Publisher:
             self.outflow.handle_ack(ack, self.now)
 
     def _take(self, frame: bytes) -> None:
-        self.outflow.note_sent(1, frame, len(frame) + 28)
+        self.outflow.note_sent(1, frame, len(frame) + 28, self.now)
         ((kind, body),) = frames.split_frames(frame)
         if kind == frames.MEDIA:
             self.went.append(frames.decode_media(body))
