@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from relaymesh.node.streams import Encoding
 from relaymesh.protocol.frames import MediaFrame
+from relaymesh.protocol.seqnum import distance
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.errors import RtpError
 
@@ -136,8 +137,7 @@ class Rewriter:
 
     def find(self, sequence: int) -> tuple[int, int, bytes, MediaFrame] | None:
         """What was sent as this 16-bit number, while it is kept: (extended, timestamp, payload, original)."""
-        delta = (sequence - self.highest) & 0xFFFF
-        out = self.highest + (delta - 0x10000 if delta & 0x8000 else delta)
+        out = self.highest + distance(sequence, self.highest)
         for era in reversed(self._eras):
             if out >= era.first_out:
                 frame = era.encoding.recent(out - era.sequence_offset)

@@ -59,12 +59,16 @@ class RateControl:
     """One direction of one link."""
 
     def __init__(self) -> None:
+        self.fillings = 0  # how often the path was found full
+        self._reset()
+
+    def _reset(self) -> None:
+        """Nothing is known of the path."""
         self.rate = math.inf  # bytes/s
         self.capacity = 0.0  # bytes/s that the path carried when it last was full; 0: it never was
         self.delivered_rate = 0.0  # bytes/s, of late
         self.queueing = 0.0  # seconds, the least of late
         self.full_at = -math.inf  # when the path was last found full
-        self.fillings = 0  # how often
         self._samples: deque[_Sample] = deque()
         self._delivered = self._lost = 0
         self._draining_since: float | None = None
@@ -125,9 +129,7 @@ class RateControl:
 
     def forget(self) -> None:
         """The link went down: the path may be another when it is back."""
-        fillings = self.fillings
-        self.__init__()  # type: ignore[misc]
-        self.fillings = fillings
+        self._reset()
 
     # --- what is seen ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
 from relaymesh.protocol.recovery import Sender
+from relaymesh.protocol.seqnum import Extender
 
 USE_WINDOW = 0.2  # seconds over which use is measured
 SKIP_LANE = 2  # with keyframes: small, and many wait for it
@@ -54,8 +55,7 @@ class Outflow:
         self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
         self._others = 0.0  # bytes/s, all but enhancement layers
         self._fillings = 0
-        self._last_ticks: int | None = None
-        self._arrival = 0.0  # seconds, the peer's clock
+        self._ticks = Extender(32)  # of the peer's clock
 
     @property
     def due(self) -> float:
@@ -143,7 +143,7 @@ class Outflow:
         rebase = rate.handle_ack(
             delivered=delivered,
             lost=lost,
-            arrival=self._unwrap(ack),
+            arrival=None if ack.delay == DELAY_UNKNOWN else self._ticks.extend(ack.arrival) * TICK,
             queueing=estimate.queueing,
             rtt=estimate.rtt,
             needed=self._others,
@@ -158,15 +158,6 @@ class Outflow:
             filled, self._fillings = rate.fillings != self._fillings, rate.fillings
             self._sender.waiting = self._waiting()
             self._layers.fit(rate.rate, self._others, rtt=estimate.rtt, filled=filled, now=now)
-
-    def _unwrap(self, ack: Ack) -> float | None:
-        if ack.delay == DELAY_UNKNOWN:
-            return None
-        if self._last_ticks is not None:
-            passed = (ack.arrival - self._last_ticks) & 0xFFFFFFFF
-            self._arrival += (passed - (1 << 32) if passed >> 31 else passed) * TICK
-        self._last_ticks = ack.arrival
-        return self._arrival
 
     def _measure_use(self, now: float) -> None:
         then, sent, enhancement = self._use_from
@@ -186,7 +177,7 @@ class Outflow:
         self._layers.forget()
         self._sender.waiting = 0.0
         self._pacer.set_rate(math.inf, 0.0)
-        self._last_ticks = None
+        self._ticks = Extender(32)
 
     def take_waiting(self) -> list[bytes]:
         """The routed frames that wait; they do no more."""
