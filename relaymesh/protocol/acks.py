@@ -29,7 +29,7 @@ _ACK = struct.Struct("!BIHIBHB")
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """What came of the packet numbers from ``base`` on, under one key."""
+    """The fates of the packet numbers from ``base`` on, under one key."""
 
     epoch: int  # u8
     base: int  # u32, the first packet number covered
@@ -41,11 +41,11 @@ class Ack:
 
     @property
     def covered(self) -> int:
-        """How many packet numbers."""
+        """The number of packet numbers told of."""
         return sum(self.runs)
 
     def arrivals(self) -> list[int]:
-        """When the newest ``len(deltas) + 1`` received arrived: ticks, as differences to the newest."""
+        """Arrival times of the newest ``len(deltas) + 1`` received: ticks, as differences to the newest."""
         times = [0, *accumulate(self.deltas)]
         return [time - times[-1] for time in times]
 

@@ -69,7 +69,7 @@ class Lost:
 
 
 class SentPackets:
-    """What was sent and its fate, as far as the peer has told."""
+    """The packets sent and their fates, as far as the peer has told."""
 
     def __init__(self) -> None:
         self.estimate = PathEstimate()

@@ -27,7 +27,7 @@ _U32 = 0xFFFFFFFF
 
 
 class ArrivalTracker:
-    """What arrived under one receive key, what is missing, and when to tell.
+    """The packets that arrived under one receive key, those missing, and the time of the next ACK.
 
     ``holes`` are the packet numbers that are missing and still wanted; whoever
     gets such a packet another way says so by :meth:`repair`.
@@ -70,7 +70,7 @@ class ArrivalTracker:
             self._forget_times()
 
     def repair(self, number: int, now: float) -> bool:
-        """Whether *number* was missing; it was recovered now and is so no longer."""
+        """Note that *number* was recovered; true if it was missing until now."""
         ahead = number - self.top
         if 0 < ahead <= MAX_JUMP:  # the end of what was sent under an older key
             self._open(number + 1, now)

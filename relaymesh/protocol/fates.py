@@ -1,4 +1,4 @@
-"""What becomes of datagrams on one link, from whoever can tell: acknowledgements of media, else probes.
+"""The fates of datagrams on one link: from acknowledgements of media, else from probes.
 
 In: cumulative counts of the ACKs (they tell of every datagram while media
 flows), and what probes say. Out: the lossiness of each direction. Knows no frames and no keys.

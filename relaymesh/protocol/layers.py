@@ -1,4 +1,4 @@
-"""Which enhancement layers a short link carries: whole ones, never single packets.
+"""Layer shedding on a short link: enhancement layers are left out whole, never single packets.
 
 In: the packets of class 3 as they are offered (which layer, how high, how large, where a
 picture begins and ends), what all else needs, the rate. Out: whether a packet goes.
@@ -49,7 +49,7 @@ class Layers:
         self._layers: dict[bytes, _Layer] = {}
         self._window_at = -math.inf
         self._may_return_at = -math.inf
-        self._returned: list[_Layer] = []  # of late: whether they fill the path is not known yet
+        self._returned: list[_Layer] = []  # recently: whether they fill the path is not known yet
 
     @property
     def rate(self) -> float:
@@ -62,7 +62,7 @@ class Layers:
         return sum(layer.rate for layer in self._layers.values() if layer.shed)
 
     def offer(self, key: bytes, level: int, size: int, *, end: bool, entry: bool, now: float) -> bool:
-        """Whether a packet goes.
+        """Count a packet of a layer, and tell whether it goes.
 
         *key*: the encoding, then one byte spatial × 8 + temporal; *level*: layers of a higher one are left
         out first; *end*: it is the last of its layer's frame; *entry*: a decoder that has what is below can

@@ -360,16 +360,16 @@ class Link:
 
     @property
     def send_due(self) -> float:
-        """When :meth:`poll_datagrams` has frames to send: sending one can make others due at once."""
+        """The time of the next frame of :meth:`poll_datagrams`: sending one can make others due at once."""
         return self._outflow.due
 
     def poll_events(self) -> list[LinkUp | LinkDown | LinkStepped]:
-        """What happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
     def next_timeout(self) -> float | None:
-        """When to call :meth:`handle_timeout`; ``None`` before the first key."""
+        """The time at which to call :meth:`handle_timeout`; ``None`` before the first key."""
         if self._liveness.next_probe_at is None:
             return None
         due = min(self._liveness.due(self._prober.rtt), self._outflow.due, self._control.due)
@@ -402,7 +402,7 @@ class Link:
             self._go_down(reason)
 
     def _offences(self) -> dict[str, int]:
-        """What an honest peer does never or seldom, named as :mod:`~relaymesh.protocol.conduct` does."""
+        """Counts of what an honest peer does never or seldom, by the names of :mod:`~.conduct`."""
         receiver = self._receiver
         return {
             "acks_invalid": self._sender.packets.acks_invalid,
@@ -439,11 +439,11 @@ class Link:
 
     @property
     def short(self) -> bool:
-        """Whether more is to be sent than the way carries, at this moment."""
+        """True while more is to be sent than the path carries."""
         return self._outflow.short
 
     def take_unacknowledged(self) -> list[bytes]:
-        """What was sealed lately and is not known to have arrived, oldest first, as frames.
+        """Take the frames sealed recently and not known to have arrived, oldest first.
 
         For a link that went down: who takes them sends them another way, and this link sends them no more.
         """
@@ -451,7 +451,7 @@ class Link:
         return self._sender.packets.take_unacknowledged() + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
-        """What was measured up to *now*."""
+        """Return the measurements up to *now*."""
         return LinkSample(
             up=self._liveness.up,
             rtt_ms=min(_MAX_RTT_MS, self._prober.rtt * 1e3),

@@ -60,7 +60,7 @@ class Liveness:
     # --- time ------------------------------------------------------------------------------------
 
     def due(self, rtt: float) -> float:
-        """When there is something to do; only once there is a key."""
+        """The time at which there is something to do; only once there is a key."""
         assert self.next_probe_at is not None, "there is a key"
         if not self.up:
             return self.next_probe_at

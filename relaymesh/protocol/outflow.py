@@ -1,4 +1,4 @@
-"""What leaves by one link, and when: the rate, the order, and what is left out while the path is short.
+"""The send queue of one link: its rate, its order, and the layers left out while the path is short.
 
     frames → layers (left out?) → pacer → (sealed by the link) → … → ACKs → rate
 
@@ -59,12 +59,12 @@ class Outflow:
 
     @property
     def due(self) -> float:
-        """When :meth:`poll` has something."""
+        """The time at which :meth:`poll` has something."""
         pacer = self._pacer
         return min(self._sender.due, pacer.next_timeout()) if pacer.waiting_bytes else self._sender.due
 
     def passes(self, frame: bytes, now: float) -> bool:
-        """Whether a routed *frame* is to be sent at once; else it waits, or is left out."""
+        """Tell whether a routed *frame* is to be sent at once; else it waits, or is left out."""
         enhancement = frames.is_enhancement(frame)
         if enhancement and not self._admit(frame, now):
             return False
@@ -85,7 +85,7 @@ class Outflow:
             self._enhancement_bytes += size
 
     def poll(self, now: float) -> list[_Waiting]:
-        """What is to be sent now; each item is to be told by :meth:`note_sent` before the next is taken."""
+        """Return the frames to send now; note each by :meth:`note_sent` before the next is taken."""
         limited = self.rate.limited
         due: list[_Waiting] = []
         for item in self._sender.poll(now):
@@ -185,22 +185,22 @@ class Outflow:
 
     @property
     def available_kbps(self) -> float:
-        """What the path carries; 0 while it was never seen full."""
+        """Capacity of the path; 0 while it was never seen full."""
         return self.rate.rate / 125 if self.rate.limited else 0.0
 
     @property
     def shed_kbps(self) -> float:
-        """Of layers that are left out now."""
+        """Rate of the layers that are left out now."""
         return self._layers.shed_rate / 125
 
     @property
     def short(self) -> bool:
-        """Whether layers are left out or packets wait, because the path is full."""
+        """True while layers are left out or packets wait, because the path is full."""
         return self.rate.limited and (self._layers.shed_now > 0 or bool(self._pacer))
 
     @property
     def queue_ms(self) -> float:
-        """How long a packet waits: here, and in the path."""
+        """Queueing delay of a packet, here and in the path."""
         # What seems to be a queue while the path was not found full may be a longer way.
         return (self._waiting() + self.rate.queueing) * 1e3 if self.rate.limited else 0.0
 

@@ -15,7 +15,7 @@ CLOCK_STEP = 0.5  # seconds
 
 
 class Delay:
-    """How far a delay is above its least of late; seconds."""
+    """The excess of a delay over its recent minimum; seconds."""
 
     __slots__ = ("_at", "_last", "_least", "_least_before", "_period_at", "above")
 
@@ -39,13 +39,13 @@ class Delay:
         self.above = delay - min(self._least, self._least_before)
 
     def rebase(self) -> None:
-        """The least is what it is now."""
+        """Take the last delay as the new minimum."""
         self._least_before, self._least = math.inf, self._last
         self.above = 0.0
 
 
 class PathEstimate:
-    """What the ACKs of the peer say of the way to it: loss, bursts, RTT, delay variation."""
+    """Loss, bursts, RTT and delay variation on the path to the peer, from its ACKs."""
 
     MEMORY = 2000.0  # packets after which what was measured weighs 1/e
 
@@ -56,7 +56,7 @@ class PathEstimate:
         self.rtt_variation = 0.0  # seconds, mean deviation
         self._one_way = Delay()  # of arrival less departure, on two clocks
         self._round_trip = Delay()
-        self.queueing = 0.0  # seconds of one-way delay above the least of the last seconds
+        self.queueing = 0.0  # seconds of one-way delay above its recent minimum
 
     @property
     def loss(self) -> float:
@@ -96,7 +96,7 @@ class PathEstimate:
         self.queueing = min(60.0, self._one_way.above, self._round_trip.above)
 
     def rebase(self) -> None:
-        """What seemed to be a queue is none: the way takes that long."""
+        """Take the present delay as the new minimum: what seemed to be a queue is the path itself."""
         self._one_way.rebase()
         self._round_trip.rebase()
         self.queueing = 0.0

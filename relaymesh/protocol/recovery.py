@@ -41,7 +41,7 @@ SPACING = 0.004  # … seconds at most
 
 
 class Sender:
-    """What this side sends again, or ahead."""
+    """The sending side: retransmissions, and repair packets ahead of losses."""
 
     def __init__(self, policy: RepairPolicy) -> None:
         self.policy = policy
@@ -51,7 +51,7 @@ class Sender:
         self.waiting = 0.0  # seconds that what is sent waits here
         self.given_up = 0  # packets lost whose deadline had passed
         self.refused = 0  # repairs not sent: the bucket was empty
-        self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, of late
+        self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, recently
         self._told = (0, 0)  # datagrams whose fate is known, packets not repaired: ever
         # (when, frame, the original if it is a retransmission)
         self._outbox: list[tuple[float, bytes, int | None]] = []
@@ -281,7 +281,7 @@ class Sender:
 
 
 class Receiver:
-    """What this side gets another way: each packet once, and only while it is missing."""
+    """The receiving side: hands up recovered packets, each once, and only while it is missing."""
 
     def __init__(self) -> None:
         self.recovered_by_retransmission = 0

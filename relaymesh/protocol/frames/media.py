@@ -188,7 +188,7 @@ def _decode_extensions(block: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 class MediaTag(NamedTuple):
-    """What a link must know of a MEDIA frame it may leave out."""
+    """The fields of a MEDIA frame by which a link decides to leave it out."""
 
     stream: bytes  # room, participant, track, encoding
     layer: int  # how soon it is left out, higher ones first: max(spatial, encoding, at most 7) × 8 + temporal
@@ -205,7 +205,7 @@ def as_copy(frame: bytes) -> bytes:
 
 
 def is_enhancement(frame: bytes) -> bool:
-    """Whether a whole *frame* is MEDIA of class 3."""
+    """Tell whether a whole *frame* is MEDIA of class 3."""
     if frame[0] != MEDIA:
         return False
     at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
@@ -213,7 +213,7 @@ def is_enhancement(frame: bytes) -> bool:
 
 
 def read_tag(frame: bytes) -> MediaTag:
-    """Of a whole MEDIA *frame* that :func:`is_enhancement` said yes to. Raises :class:`ProtocolError`."""
+    """Read the tag of a whole MEDIA *frame* of class 3. Raises :class:`ProtocolError` (truncated)."""
     at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
     if len(frame) < at + 6:
         raise ProtocolError("truncated", "media header")

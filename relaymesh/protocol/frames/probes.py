@@ -1,7 +1,6 @@
 """PROBE and ECHO, which two neighbours exchange all the time.
 
-In: frame objects; out: bytes, and back. What they tell of a link is the business
-of :mod:`relaymesh.protocol.probe`.
+In: frame objects; out: bytes, and back. :mod:`relaymesh.protocol.probe` measures with them.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _HOP = struct.Struct("!H")  # node index, of a detour
 
 
 class Route(NamedTuple):
-    """What a transit node needs of a routed frame."""
+    """The fields of the routed header, for a transit node."""
 
     hop_limit: int
     generation: int

@@ -1,4 +1,4 @@
-"""What goes with the MEDIA of an encoding: CLOCK, KEYFRAME_REQUEST and SKIP.
+"""The companions of an encoding's MEDIA: CLOCK, KEYFRAME_REQUEST and SKIP.
 
 In: frame objects; out: bytes, and back. The stream header, which MEDIA has too, stands here.
 """
@@ -21,7 +21,7 @@ _CLOCK = struct.Struct("!QQHBQI")  # stream, NTP time, RTP timestamp
 
 @dataclass(slots=True)
 class ClockFrame:
-    """How the timestamps of one encoding relate to wall time, from the publisher's sender report."""
+    """The relation of an encoding's timestamps to wall time, from the publisher's sender report."""
 
     track_id: TrackId
     encoding: int
