@@ -15,6 +15,7 @@ from random import Random
 
 import trio
 
+from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import MEDIA, MediaFrame, decode_media, encode_media
 from relaymesh.protocol.ids import TrackId
@@ -28,7 +29,6 @@ KEYS = "RELAYMESH_BENCH_KEYS"  # environment: the key from 1 to 2 and the one ba
 PROBE_INTERVAL, DEAD_AFTER = 0.05, 0.2  # seconds; a node's defaults
 NEAR, FAR = 1, 2  # node indices
 BASE_VIDEO = 2  # priority class
-DATAGRAM_AROUND = 28  # bytes of the seal around a frame
 
 
 def media_frame(sequence: int, payload: bytes) -> bytes:
@@ -42,7 +42,7 @@ def media_frame(sequence: int, payload: bytes) -> bytes:
 
 def header_bytes() -> int:
     """What a datagram has around its payload."""
-    return len(media_frame(0, b"x")) - 1 + DATAGRAM_AROUND
+    return len(media_frame(0, b"x")) - 1 + OVERHEAD_BYTES
 
 
 class RelayEnd:

@@ -34,13 +34,12 @@ from relaymesh.netsim.scenario.timeline import SetLink, SkewClock, timeline
 from relaymesh.node.app import Entropy, Node, NodePorts
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
-from relaymesh.protocol.frames import MEDIA
+from relaymesh.protocol.frames import MEDIA, is_copy, payload_size
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, ControllerMessage, NodeMessage
 from relaymesh.topology import Topology
 from relaymesh.webrtc.certificate import Certificate
 
-COPY_FLAG = 0x40  # flag of a media frame
 CONTROL_PORT, RELAY_PORT, MEDIA_PORT, HTTP_PORT = 7400, 7500, 7600, 7700
 CONTROLLER_HOST = "10.0.0.1"
 CONTROLLER_NAME = "controller.mesh"
@@ -348,12 +347,8 @@ class SimMesh:
         inner = node.core.relay.send
 
         def send(peer: int, frame: bytes, now: float) -> bool:
-            if frame[0] == MEDIA:
-                # type, length (2), hop limit, n | n bytes of bit string, generation (4), stream (19),
-                # flags, layers, sequence (4), timestamp (4), x | x bytes of extensions | payload
-                n = frame[4]
-                if not frame[28 + n] & COPY_FLAG:  # it is overhead whole
-                    place.payload_hops += len(frame) - 39 - n - frame[38 + n]
+            if frame[0] == MEDIA and not is_copy(frame):  # a copy is overhead whole
+                place.payload_hops += payload_size(frame)
             return inner(peer, frame, now)
 
         node.core.relay.send = send  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import inf
 
 from relaymesh.netsim.media import RTP_HEADER, STAMP, VP8_HEAD, PublishedTrack, TrackSpec
+from relaymesh.protocol.seqnum import distance
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtp import parse_rtp
@@ -115,7 +116,7 @@ class PlayedTrack:
         picture_id = (payload[2] & 0x7F) << 8 | payload[3]
         if self._pictures is None:
             self._pictures = picture_id
-        ahead = ((picture_id - self._pictures + 0x4000) & 0x7FFF) - 0x4000
+        ahead = distance(picture_id, self._pictures, bits=15)
         number = self._pictures + ahead
         if ahead > 0:
             self._pictures = number
@@ -127,7 +128,7 @@ class PlayedTrack:
         if highest is None:
             self._highest = 0x10000 + sequence
             return False
-        extended = highest + ((sequence - highest + 0x8000) & 0xFFFF) - 0x8000
+        extended = highest + distance(sequence, highest)
         if extended == highest + 1:
             self._highest = extended
         elif extended > highest:

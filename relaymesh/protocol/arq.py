@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack, PathEstimate
+from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import RETRANSMISSION
+from relaymesh.protocol.path_estimate import PathEstimate
 
 STORE_BYTES = 4_000_000  # of sources that are neither acknowledged nor lost: 320 ms at 100 Mbit/s
 MAX_SIZES = 65_536  # datagrams whose fate is not known
@@ -68,7 +69,7 @@ class Lost:
 
 
 class SentPackets:
-    """What was sent and its fate, as far as the peer has told."""
+    """The packets sent and their fates, as far as the peer has told."""
 
     def __init__(self) -> None:
         self.estimate = PathEstimate()

@@ -1,4 +1,4 @@
-"""Whether a neighbour that holds the keys still behaves as one, by what its link has counted.
+"""The judge of a neighbour that holds the keys but may be faulty, by what its link has counted.
 
 In: the link's counters of what an honest peer does never or seldom, ``now``. Out: the
 name of the offence for which the link is to be begun anew, and for how long it should
@@ -24,7 +24,7 @@ FORGIVEN_AFTER = 600.0  # seconds of good conduct after which it counts as the f
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How often something may happen before it is an offence."""
+    """The rate at which something may happen before it is an offence."""
 
     burst: int  # at once
     per_second: float

@@ -1,4 +1,4 @@
-"""How fast one link may send: an estimate of what its path carries, from what the peer acknowledges.
+"""The send rate of one link: an estimate of its path's capacity, from the peer's acknowledgements.
 
 In: for each ACK how many bytes arrived and were lost, when the newest arrived (on
 the peer's clock, by differences only), the queueing delay on the way, ``now``. Out:
@@ -59,12 +59,16 @@ class RateControl:
     """One direction of one link."""
 
     def __init__(self) -> None:
+        self.fillings = 0  # how often the path was found full
+        self._reset()
+
+    def _reset(self) -> None:
+        """Nothing is known of the path."""
         self.rate = math.inf  # bytes/s
         self.capacity = 0.0  # bytes/s that the path carried when it last was full; 0: it never was
-        self.delivered_rate = 0.0  # bytes/s, of late
-        self.queueing = 0.0  # seconds, the least of late
+        self.delivered_rate = 0.0  # bytes/s, recently
+        self.queueing = 0.0  # seconds, recent minimum
         self.full_at = -math.inf  # when the path was last found full
-        self.fillings = 0  # how often
         self._samples: deque[_Sample] = deque()
         self._delivered = self._lost = 0
         self._draining_since: float | None = None
@@ -78,7 +82,7 @@ class RateControl:
 
     @property
     def limited(self) -> bool:
-        """Whether a limit is known."""
+        """True once a limit is known."""
         return self.rate != math.inf
 
     def handle_ack(
@@ -125,9 +129,7 @@ class RateControl:
 
     def forget(self) -> None:
         """The link went down: the path may be another when it is back."""
-        fillings = self.fillings
-        self.__init__()  # type: ignore[misc]
-        self.fillings = fillings
+        self._reset()
 
     # --- what is seen ----------------------------------------------------------------------------
 
@@ -176,7 +178,7 @@ class RateControl:
             self._standing = sample
 
     def _is_another_path(self, now: float) -> bool:
-        """Whether a delay that has long stood, and never grew, is no queue but the way itself."""
+        """Tell whether a delay that has long stood, and never grew, is the path's own and no queue."""
         standing = self._standing
         return standing is not None and now - standing.at >= FLAT_S and self._loss() < LOSS_FULL / 2
 

@@ -56,7 +56,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class ControlAck:
-    """What of a stream has arrived."""
+    """The part of a stream that has arrived."""
 
     channel: int
     token: int
@@ -215,7 +215,7 @@ class _Receiving:
         self.held: dict[int, bytes] = {}  # came before those before them
 
     def take(self, frame: Control) -> list[bytes] | None:
-        """What is complete now, in order; None when the peer broke the rules."""
+        """Return the messages that are complete now, in order; None when the peer broke the rules."""
         if frame.sequence >= self.next + WINDOW or frame.sequence - frame.distance > self.next:
             return None
         if frame.sequence >= self.next:
@@ -384,7 +384,7 @@ class ControlChannels:
         return encode_control(Control(channel, stream.token, sequence, sequence - stream.base, flight.data))
 
     def poll_events(self) -> list[ControlEvent]:
-        """What happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 

@@ -1,4 +1,4 @@
-"""What can go wrong with bytes or messages that came from a peer.
+"""The error of bytes or messages that came from a peer.
 
 One error type for every decoder of this package: whatever the bytes were, a
 caller catches :class:`ProtocolError` and counts its ``reason``. A broken

@@ -1,4 +1,4 @@
-"""What becomes of datagrams on one link, from whoever can tell: acknowledgements of media, else probes.
+"""The fates of datagrams on one link: from acknowledgements of media, else from probes.
 
 In: cumulative counts of the ACKs (they tell of every datagram while media
 flows), and what probes say. Out: the lossiness of each direction. Knows no frames and no keys.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from relaymesh.protocol.acks import PathEstimate
 from relaymesh.protocol.lossiness import Lossiness
+from relaymesh.protocol.path_estimate import PathEstimate
 from relaymesh.protocol.probe import Prober
 
 ACKS_SUFFICE = 1.0  # seconds after an ACK in which probes are not needed

@@ -181,7 +181,7 @@ class BlockBuilder:
         self.close_at: float | None = None  # seconds
 
     def fits(self, packet_id: int) -> bool:
-        """Whether *packet_id* can join: the same key, not too far from the first."""
+        """Tell whether *packet_id* can join: the same key, not too far from the first."""
         return not self.ids or 0 < packet_id - self.ids[-1] <= MAX_SPAN - (self.ids[-1] - self.ids[0])
 
     def add(self, packet_id: int, source: bytes, close_at: float) -> None:
@@ -226,7 +226,7 @@ class BlockDecoder:
 
     @property
     def open(self) -> int:
-        """How many blocks wait."""
+        """The number of blocks that wait."""
         return len(self._blocks)
 
     def add(self, ids: tuple[int, ...], repair: Repair, now: float) -> dict[int, bytes]:
@@ -255,7 +255,7 @@ class BlockDecoder:
         return found
 
     def _try(self, block: _OpenBlock, found: dict[int, bytes]) -> dict[int, bytes]:
-        """What *block* makes known besides *found*, which nobody has taken yet."""
+        """Return the packets that *block* recovers besides *found*, which nobody has taken yet."""
         known = {}
         for j, packet_id in enumerate(block.ids):
             source = found.get(packet_id) or self._source(packet_id)

@@ -35,7 +35,7 @@ class TrackId(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Whether *text* may name a node, region, room or participant."""
+    """Tell whether *text* may name a node, region, room or participant."""
     return _NAME.fullmatch(text) is not None  # match() would let a newline pass at the end
 
 

@@ -15,7 +15,7 @@ import math
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relaymesh.protocol import datagram as sealed
-from relaymesh.protocol.acks import ArrivalTracker
+from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.replay import ReplayWindow
 

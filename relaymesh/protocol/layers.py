@@ -1,4 +1,4 @@
-"""Which enhancement layers a short link carries: whole ones, never single packets.
+"""Layer shedding on a short link: enhancement layers are left out whole, never single packets.
 
 In: the packets of class 3 as they are offered (which layer, how high, how large, where a
 picture begins and ends), what all else needs, the rate. Out: whether a packet goes.
@@ -30,7 +30,8 @@ FAILED_AFTER = 1.5  # seconds without another try when one filled the path
 
 @dataclass(slots=True)
 class _Layer:
-    level: int  # higher ones go first
+    level: int  # higher ones go first …
+    own: int  # … and of these the higher layer of its encoding, spatial × 8 + temporal
     rate: float = 0.0  # bytes/s
     counted: int = 0  # bytes in the window
     seen_at: float = 0.0
@@ -48,7 +49,7 @@ class Layers:
         self._layers: dict[bytes, _Layer] = {}
         self._window_at = -math.inf
         self._may_return_at = -math.inf
-        self._returned: list[_Layer] = []  # of late: whether they fill the path is not known yet
+        self._returned: list[_Layer] = []  # recently: whether they fill the path is not known yet
 
     @property
     def rate(self) -> float:
@@ -61,22 +62,37 @@ class Layers:
         return sum(layer.rate for layer in self._layers.values() if layer.shed)
 
     def offer(self, key: bytes, level: int, size: int, *, end: bool, entry: bool, now: float) -> bool:
-        """Whether a packet goes. *end*: the last of its picture; *entry*: a decoder can begin with it."""
+        """Count a packet of a layer, and tell whether it goes.
+
+        *key*: the encoding, then one byte spatial × 8 + temporal; *level*: layers of a higher one are left
+        out first; *end*: it is the last of its layer's frame; *entry*: a decoder that has what is below can
+        begin with it.
+        """
         if now - self._window_at >= WINDOW:
             self._roll(now)
         layer = self._layers.get(key)
         if layer is None:
             if len(self._layers) >= MAX_LAYERS:
                 return True  # not counted, not shed: the pacer bounds it
-            layer = self._layers[key] = _Layer(level)
+            layer = self._layers[key] = _Layer(level, key[-1])
         layer.counted += size
         layer.seen_at = now
-        if not layer.inside and layer.out != layer.shed and (layer.shed or entry):
+        if not layer.inside and layer.out != layer.shed and (layer.shed or (entry and self._stands(key))):
             layer.out = layer.shed
         layer.inside = not end
         if layer.out:
             self.shed_packets += 1
         return not layer.out
+
+    def _stands(self, key: bytes) -> bool:
+        """Tell whether all that the layer *key* is built on goes: a decoder has no use for it alone."""
+        stream, spatial, temporal = key[:-1], key[-1] >> 3, key[-1] & 7
+        return not any(
+            (below := self._layers.get(stream + bytes((s << 3 | t,)))) is not None and below.out
+            for s in range(spatial + 1)
+            for t in range(temporal + 1)
+            if (s, t) != (spatial, temporal)
+        )
 
     def _roll(self, now: float) -> None:
         passed, self._window_at = now - self._window_at, now
@@ -95,7 +111,9 @@ class Layers:
 
         *filled*: the path was just found full. Infinite *rate*: everything goes.
         """
-        kept = sorted((la for la in self._layers.values() if not la.shed), key=lambda la: -la.level)
+        kept = sorted(
+            (la for la in self._layers.values() if not la.shed), key=lambda la: (-la.level, -la.own)
+        )
         asked = others + sum(layer.rate for layer in kept)
         if filled and self._returned:
             self._may_return_at = now + FAILED_AFTER
@@ -125,7 +143,7 @@ class Layers:
             return
         share = BACK_SHARE * min(1.0, BACK_RTT / rtt) if rtt else BACK_SHARE
         room = min(ROOM_SHARE * rate - asked, share * rate)
-        for layer in sorted(out, key=lambda layer: (layer.level, layer.rate)):
+        for layer in sorted(out, key=lambda layer: (layer.level, layer.own, layer.rate)):
             room -= layer.rate
             if room < 0.0 and (self._returned or asked + layer.rate > ROOM_SHARE * rate):
                 break

@@ -1,4 +1,4 @@
-"""One neighbour: what is sealed and opened, probes and liveness; repair and rate, composed.
+"""One neighbour: what is sealed and opened; probes, liveness, repair and rate, composed.
 
 In: datagrams from the neighbour's address, frames to send, keys from the
 controller, ``now``. Out: routed frames, datagrams, :class:`LinkUp` and
@@ -12,9 +12,8 @@ This module knows no socket, no address and no route.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
@@ -54,19 +53,19 @@ from relaymesh.protocol.frames import (
 )
 from relaymesh.protocol.keyring import KeyRing
 from relaymesh.protocol.link_events import LinkDown, LinkSample, LinkStepped, LinkUp
+from relaymesh.protocol.liveness import Liveness
 from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
 from relaymesh.protocol.recovery import Receiver, Sender
 from relaymesh.protocol.repair import Adaptive, RepairPolicy
-from relaymesh.protocol.silence import Filling, Silence
 
 if TYPE_CHECKING:
     from random import Random
 
-ECHO_PATIENCE = 3  # × dead_after: only for a path that died in one direction, which the peer sees sooner
 MAX_ECHOES = 60  # queued; they and a probe fit one datagram
 _MAX_RTT_MS = 60_000.0  # what a link report can say
-_LocalFrame = Probe | Echo | Ack | Repair | Retransmission | Control | ControlAck | ControlResetFrame
+_Recovered = list[tuple[int, bytes]] | tuple[()]  # routed frames, as (type, body)
+_NOTHING: tuple[()] = ()
 
 
 class Link:
@@ -90,24 +89,14 @@ class Link:
         self.own_index = own_index
         self.peer_index = peer_index
         self._probe_interval = probe_interval
-        self._dead_after = dead_after
-        self._silence = Silence(probe_interval, dead_after)
-        self._filling = Filling(probe_interval)
-        self._sent_at = -math.inf  # the last datagram sealed
+        self._liveness = Liveness(probe_interval, dead_after)
         self._media_packets = 0  # sent and received
-        self._awake_at = -math.inf  # from when on what the peer says of our silence is not our own sleep
-        self._deaf = False  # down because nothing is heard: the peer is told in probes
         self._rng = rng
         self._keys = KeyRing(own_index)
         self._prober = Prober(rng.getrandbits(32))
         self._fates = Fates()
         self._rtt_steps = 0  # that were told
-        self._next_probe_at: float | None = None  # None before the first key
-        self._probe_due = False
         self._echoes: list[bytes] = []  # encoded, to be sent at once
-        self._up = False
-        self._heard_at = 0.0  # the last accepted datagram; meaningful while up
-        self._echoed_at = -math.inf  # the last echo of ours; -inf = none yet
         self._events: list[LinkUp | LinkDown | LinkStepped] = []
         self._sent_packets = 0
         self._received_packets = 0
@@ -137,8 +126,8 @@ class Link:
         if not self._keys.install(epoch, send_key, receive_key, now):
             return
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
-        if self._next_probe_at is None:
-            self._next_probe_at = now + self._rng.random() * self._probe_interval
+        if self._liveness.next_probe_at is None:
+            self._liveness.next_probe_at = now + self._rng.random() * self._probe_interval
 
     # --- reliable control ------------------------------------------------------------------------
 
@@ -165,15 +154,10 @@ class Link:
         """
         datagram, packet_id, _ = self._keys.seal(frame, now)
         self._sent_packets += 1
-        self._sent_at = now
+        self._liveness.sent_at = now
         self._media_packets += 1
         self._media_bytes += len(datagram)
-        self._outflow.note_sent(packet_id, frame, len(datagram))
-        if frame[0] >= ROUTED_FIRST:
-            sender = self._sender
-            sender.packets.add(packet_id, frame, now)
-            if sender.codes:
-                sender.code(packet_id, frame, now)
+        self._outflow.note_sent(packet_id, frame, len(datagram), now)
         return datagram
 
     def send(self, frame: bytes, now: float) -> bytes | None:
@@ -188,8 +172,8 @@ class Link:
         """The same for what is not itself protected: (datagram, its packet id)."""
         datagram, packet_id, _ = self._keys.seal(plaintext, now)
         self._sent_packets += 1
-        self._sent_at = now
-        self._outflow.note_sent(packet_id, plaintext, len(datagram))
+        self._liveness.sent_at = now
+        self._outflow.note_sent(packet_id, plaintext, len(datagram), now)
         return datagram, packet_id
 
     def handle_datagram(self, datagram: bytes, now: float) -> list[tuple[int, bytes]]:
@@ -213,7 +197,7 @@ class Link:
         if not key.window.is_new(number):
             raise ProtocolError("replayed", f"{number}")
         plaintext = sealed.open_sealed(key.opener, datagram)
-        local: list[_LocalFrame] = []
+        local: list[tuple[int, Any]] = []
         unknown = 0
         try:
             routed = split_frames(plaintext)
@@ -226,17 +210,14 @@ class Link:
         self._received_packets += 1
         if routed:
             self._media_packets += 1
-        if self._echoed_at > -math.inf:  # before the link was first up, pauses mean nothing
-            self._silence.handle_pause(now - self._heard_at)
-        self._heard_at = now
-        self._deaf = False
+        self._liveness.handle_heard(now)
         self._keys.handle_heard(key)
         arrivals = key.arrivals
         late = number < arrivals.top
         if not local:
             arrivals.note(number, now, True)
         else:
-            repairs = any(isinstance(frame, Repair | Retransmission) for frame in local)
+            repairs = any(kind in (REPAIR, RETRANSMISSION) for kind, _ in local)
             arrivals.note(number, now, repairs or bool(routed))
         receiver = self._receiver
         if receiver.keeps and routed:
@@ -244,48 +225,61 @@ class Link:
         self._unknown_frames += unknown
         if not local and not late:
             return routed
-        for frame in local:
-            routed += self._handle_local(frame, now)
+        for kind, frame in local:
+            routed += _LOCAL[kind][1](self, frame, now)
         if late:
             routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now))
         return routed
 
-    def _handle_local(self, frame: _LocalFrame, now: float) -> list[tuple[int, bytes]]:
-        """Act on *frame*; the routed frames that it recovered."""
-        if isinstance(frame, Probe):
-            if frame.deaf and self._up and self._was_awake(now):
-                self._go_down("unheard")
-            echo = self._prober.handle_probe(frame, now)
-            if len(self._echoes) < MAX_ECHOES:
-                self._echoes.append(encode_echo(echo))
-            else:
-                self._echoes_dropped += 1
-        elif isinstance(frame, Echo):
-            if self._prober.handle_echo(frame, now):
-                self._echoed_at = now
-                if not self._up:
-                    self._up = True
-                    self._fates.handle_up(now)
-                    self._events.append(LinkUp(self.peer_index, self._prober.rtt * 1e3))
-                    self._control.handle_link(True, now)
-                elif self._prober.steps != self._rtt_steps:
-                    self._events.append(LinkStepped(self.peer_index))
-                self._rtt_steps = self._prober.steps
-        elif isinstance(frame, Control | ControlAck | ControlResetFrame):
-            self._control.handle_frame(frame, self._prober.rtt, now)
-        elif (key := self._keys.get(frame.epoch)) is None:
-            pass  # of a key that we hold no more
-        elif isinstance(frame, Ack):
-            self._sender.handle_ack(frame, key.prefix, key.sent, self._media_bytes, now)
-            self._outflow.handle_ack(frame, now)
+    # --- frames of the peer for this link, by the table at the end -----------------------------------
+
+    def _handle_probe(self, probe: Probe, now: float) -> _Recovered:
+        if probe.deaf and self._liveness.believes_deaf(now):
+            self._go_down("unheard")
+        echo = self._prober.handle_probe(probe, now)
+        if len(self._echoes) < MAX_ECHOES:
+            self._echoes.append(encode_echo(echo))
+        else:
+            self._echoes_dropped += 1
+        return _NOTHING
+
+    def _handle_echo(self, echo: Echo, now: float) -> _Recovered:
+        prober = self._prober
+        if prober.handle_echo(echo, now):
+            if self._liveness.handle_echo(now):
+                self._fates.handle_up(now)
+                self._events.append(LinkUp(self.peer_index, prober.rtt * 1e3))
+                self._control.handle_link(True, now)
+            elif prober.steps != self._rtt_steps:
+                self._events.append(LinkStepped(self.peer_index))
+            self._rtt_steps = prober.steps
+        return _NOTHING
+
+    def _handle_control(self, frame: Control | ControlAck | ControlResetFrame, now: float) -> _Recovered:
+        self._control.handle_frame(frame, self._prober.rtt, now)
+        return _NOTHING
+
+    def _handle_ack(self, ack: Ack, now: float) -> _Recovered:
+        key = self._keys.get(ack.epoch)
+        if key is not None:  # else of a key that is held no more
+            self._sender.handle_ack(ack, key.prefix, key.sent, self._media_bytes, now)
+            self._outflow.handle_ack(ack, now)
             if self._fates.handle_ack(self._sender.packets.estimate, now):
                 self._events.append(LinkStepped(self.peer_index))
-        elif isinstance(frame, Retransmission):
-            packet_id = key.prefix | frame.number
-            return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
-        else:
-            return self._open_recovered(self._receiver.handle_repair(frame, key.prefix >> 32, now))
-        return []
+        return _NOTHING
+
+    def _handle_retransmission(self, frame: Retransmission, now: float) -> _Recovered:
+        key = self._keys.get(frame.epoch)
+        if key is None:
+            return _NOTHING
+        packet_id = key.prefix | frame.number
+        return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
+
+    def _handle_repair(self, repair: Repair, now: float) -> _Recovered:
+        key = self._keys.get(repair.epoch)
+        if key is None:
+            return _NOTHING
+        return self._open_recovered(self._receiver.handle_repair(repair, key.prefix >> 32, now))
 
     def _open_recovered(self, recovered: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """The routed frames of packets that were lost; should they still come, they are replayed ones."""
@@ -312,7 +306,7 @@ class Link:
 
     def poll_datagrams(self, now: float) -> list[bytes]:
         """Probes, echoes, ACKs and repair that are due, sealed; to be sent at once."""
-        measures = self._echoes or self._probe_due
+        measures = self._echoes or self._liveness.probe_due
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
@@ -347,9 +341,9 @@ class Link:
 
     def _measurements(self, now: float) -> list[bytes]:
         frames, self._echoes = self._echoes, []
-        if self._probe_due:
-            self._probe_due = False
-            frames.append(encode_probe(self._prober.probe(now, deaf=self._deaf)))
+        if self._liveness.probe_due:
+            self._liveness.probe_due = False
+            frames.append(encode_probe(self._prober.probe(now, deaf=self._liveness.deaf)))
         plaintext, datagrams = b"".join(frames), []
         for key in self._keys.held():
             if (ack := key.arrivals.poll(now)) is None:
@@ -366,65 +360,49 @@ class Link:
 
     @property
     def send_due(self) -> float:
-        """When :meth:`poll_datagrams` has frames to send: sending one can make others due at once."""
+        """The time of the next frame of :meth:`poll_datagrams`: sending one can make others due at once."""
         return self._outflow.due
 
     def poll_events(self) -> list[LinkUp | LinkDown | LinkStepped]:
-        """What happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
     def next_timeout(self) -> float | None:
-        """When to call :meth:`handle_timeout`; ``None`` before the first key."""
-        if self._next_probe_at is None:
+        """The time at which to call :meth:`handle_timeout`; ``None`` before the first key."""
+        if self._liveness.next_probe_at is None:
             return None
-        due = min(self._liveness_due(), self._outflow.due, self._control.due)
+        due = min(self._liveness.due(self._prober.rtt), self._outflow.due, self._control.due)
         for tracker in self._keys.trackers:
             if tracker.due < due:
                 due = tracker.due
         return due
 
-    def _liveness_due(self) -> float:
-        assert self._next_probe_at is not None, "there is a key"
-        if not self._up:
-            return self._next_probe_at
-        return min(self._next_probe_at, self._silent_at(), self._unheard_at(), self._fill_at())
-
     def handle_timeout(self, now: float) -> None:
         """Make a probe due and judge whether the link is dead; early calls do nothing."""
-        if self._next_probe_at is None or now < self._liveness_due():
+        live, prober = self._liveness, self._prober
+        if not live.handle_wake(prober.rtt, now):
             return
-        late = now - self._liveness_due()
-        if late > self._probe_interval:
-            self._awake_at = now + self._dead_after
-            # We slept: what the peer sent meanwhile may still wait in our socket.
-            self._heard_at = min(now, self._heard_at + late)
-            self._echoed_at = min(now, self._echoed_at + late)
-        if now >= self._next_probe_at:
-            self._probe_due = True
+        assert live.next_probe_at is not None, "else nothing is due"
+        if now >= live.next_probe_at:
+            live.handle_interval(
+                loss_in=prober.loss_in(now),
+                jitter=prober.jitter,
+                media_packets=self._media_packets,
+                now=now,
+            )
             self._sender.forget_old(now)
-            self._silence.handle_loss(self._prober.loss_in(now))
-            self._silence.handle_jitter(self._prober.jitter)
-            if self._fates.handle_probes(self._prober, now):
+            if self._fates.handle_probes(prober, now):
                 self._events.append(LinkStepped(self.peer_index))
-            self._filling.handle_interval(self._media_packets, now)
             if self._conduct.judge(self._offences(), self._received_packets, now) is not None:
                 self._begin_anew()
-            self._next_probe_at += self._probe_interval
-            if self._next_probe_at <= now:  # skip what was missed: no burst
-                self._next_probe_at = now + self._probe_interval
-        elif self._up and now >= self._fill_at():
-            self._probe_due = True
-            self._filling.handle_filled(now)
-        if self._up:
-            if now >= self._silent_at():
-                self._go_down("silent")
-                self._deaf = self._probe_due = True  # the path may have died in one direction only
-            elif now >= self._unheard_at():
-                self._go_down("unheard")
+        else:
+            live.fill(now)
+        if (reason := live.judge(prober.rtt, now)) is not None:
+            self._go_down(reason)
 
     def _offences(self) -> dict[str, int]:
-        """What an honest peer does never or seldom, named as :mod:`~relaymesh.protocol.conduct` does."""
+        """Counts of what an honest peer does never or seldom, by the names of :mod:`~.conduct`."""
         receiver = self._receiver
         return {
             "acks_invalid": self._sender.packets.acks_invalid,
@@ -445,40 +423,27 @@ class Link:
         for tracker in self._keys.trackers:
             tracker.forget()
         self._echoes.clear()
-        if self._up:
+        if self._liveness.up:
             self._go_down("misconduct")
 
-    def _was_awake(self, now: float) -> bool:
-        due = self._next_probe_at
-        return now >= self._awake_at and (due is None or now - due <= self._probe_interval)
-
-    def _fill_at(self) -> float:
-        return self._sent_at + self._filling.longest
-
-    def _silent_at(self) -> float:
-        return self._heard_at + self._silence.threshold
-
-    def _unheard_at(self) -> float:
-        return self._echoed_at + ECHO_PATIENCE * self._dead_after + self._prober.rtt
-
     def _go_down(self, reason: Literal["silent", "unheard", "misconduct"]) -> None:
-        self._up = False
+        self._liveness.handle_down()
         self._prober.forget()
         self._fates.forget()
         self._sender.packets.estimate.forget()
         self._outflow.forget()
-        self._control.handle_link(False, self._heard_at)
+        self._control.handle_link(False, self._liveness.heard_at)
         self._events.append(LinkDown(self.peer_index, reason))
 
     # --- telling ---------------------------------------------------------------------------------
 
     @property
     def short(self) -> bool:
-        """Whether more is to be sent than the way carries, at this moment."""
+        """True while more is to be sent than the path carries."""
         return self._outflow.short
 
     def take_unacknowledged(self) -> list[bytes]:
-        """What was sealed lately and is not known to have arrived, oldest first, as frames.
+        """Take the frames sealed recently and not known to have arrived, oldest first.
 
         For a link that went down: who takes them sends them another way, and this link sends them no more.
         """
@@ -486,9 +451,9 @@ class Link:
         return self._sender.packets.take_unacknowledged() + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
-        """What was measured up to *now*."""
+        """Return the measurements up to *now*."""
         return LinkSample(
-            up=self._up,
+            up=self._liveness.up,
             rtt_ms=min(_MAX_RTT_MS, self._prober.rtt * 1e3),
             jitter_ms=min(_MAX_RTT_MS, self._prober.jitter * 1e3),
             loss_out=self._fates.out.loss,
@@ -507,13 +472,8 @@ class Link:
         """Everything that can change, without keys."""
         return {
             "peer": self.peer_index,
-            "up": self._up,
+            **self._liveness.debug_state(),
             **self._keys.debug_state(),
-            "heard_at": self._heard_at,
-            "silence": {**self._silence.debug_state(), **self._filling.debug_state()},
-            "echoed_at": self._echoed_at,
-            "next_probe_at": self._next_probe_at,
-            "probe_due": self._probe_due,
             "echoes_queued": len(self._echoes),
             "events_queued": len(self._events),
             "sent_packets": self._sent_packets,
@@ -532,28 +492,29 @@ class Link:
         }
 
 
-def _sort(frames: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], list[_LocalFrame], int]:
+def _sort(frames: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], list[tuple[int, Any]], int]:
     """Routed frames as they are, link-local ones decoded, and how many are of unknown type."""
     routed: list[tuple[int, bytes]] = []
-    local: list[_LocalFrame] = []
+    local: list[tuple[int, Any]] = []
     unknown = 0
     for kind, body in frames:
         if ROUTED_FIRST <= kind <= ROUTED_LAST:
             routed.append((kind, body))
-        elif (decode := _LOCAL.get(kind)) is not None:
-            local.append(decode(body))
+        elif (entry := _LOCAL.get(kind)) is not None:
+            local.append((kind, entry[0](body)))
         else:
             unknown += 1
     return routed, local, unknown
 
 
-_LOCAL: dict[int, Callable[[bytes], _LocalFrame]] = {
-    PROBE: decode_probe,
-    ECHO: decode_echo,
-    ACK: decode_ack,
-    REPAIR: decode_repair,
-    RETRANSMISSION: decode_retransmission,
-    CONTROL: decode_control,
-    CONTROL_ACK: decode_control_ack,
-    CONTROL_RESET: decode_control_reset,
+# Type → how it is decoded, and who acts on it (the routed frames that it recovered).
+_LOCAL: dict[int, tuple[Callable[[bytes], Any], Callable[[Link, Any, float], _Recovered]]] = {
+    PROBE: (decode_probe, Link._handle_probe),
+    ECHO: (decode_echo, Link._handle_echo),
+    ACK: (decode_ack, Link._handle_ack),
+    REPAIR: (decode_repair, Link._handle_repair),
+    RETRANSMISSION: (decode_retransmission, Link._handle_retransmission),
+    CONTROL: (decode_control, Link._handle_control),
+    CONTROL_ACK: (decode_control_ack, Link._handle_control),
+    CONTROL_RESET: (decode_control_reset, Link._handle_control),
 }

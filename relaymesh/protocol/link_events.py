@@ -1,4 +1,4 @@
-"""What a link tells whoever holds it: that it came up or went down, and what it measured.
+"""The events and measurements of a link, for whoever holds it.
 
 Plain values; the link itself is :mod:`relaymesh.protocol.link`.
 """
@@ -29,14 +29,14 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class LinkStepped:
-    """What is measured of the link made a step, so that it is worth telling at once."""
+    """A measurement of the link made a step, so that it is worth telling at once."""
 
     peer: int  # node index
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSample:
-    """What a link report says of this side of the link."""
+    """The measurements that a link report gives of this side of the link."""
 
     up: bool
     rtt_ms: float  # median of the recent probes; 0 while nothing was measured

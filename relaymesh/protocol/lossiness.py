@@ -1,9 +1,9 @@
-"""What one direction of a link loses, as a rate that moves in steps.
+"""The loss of one direction of a link, as a rate that moves in steps.
 
 In: how many datagrams were sent, how many of them were lost, in how many bursts,
 as acknowledgements or probes tell. Out: loss and mean burst, and that they made a step. Loss comes
 in bursts, and a window of a few seconds says something else each time: so what
-is known is kept, and refined ever more slowly, until the bursts of late are
+is known is kept, and refined ever more slowly, until the recent bursts are
 nothing that it explains. Two sums of log-likelihoods (Page's CUSUM) watch for
 that: one for much more, one for much less. A burst counts once, however long it is. Nothing here
 knows time, or who counted.

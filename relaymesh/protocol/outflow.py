@@ -1,4 +1,4 @@
-"""What leaves by one link, and when: the rate, the order, and what is left out while the path is short.
+"""The send queue of one link: its rate, its order, and the layers left out while the path is short.
 
     frames → layers (left out?) → pacer → (sealed by the link) → … → ACKs → rate
 
@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
 from relaymesh.protocol.congestion import RateControl
-from relaymesh.protocol.datagram import MIN_DATAGRAM_BYTES
+from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
-from relaymesh.protocol.recovery import Sender, priority_of
+from relaymesh.protocol.recovery import Sender
+from relaymesh.protocol.seqnum import Extender
 
 USE_WINDOW = 0.2  # seconds over which use is measured
 SKIP_LANE = 2  # with keyframes: small, and many wait for it
@@ -54,17 +55,16 @@ class Outflow:
         self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
         self._others = 0.0  # bytes/s, all but enhancement layers
         self._fillings = 0
-        self._last_ticks: int | None = None
-        self._arrival = 0.0  # seconds, the peer's clock
+        self._ticks = Extender(32)  # of the peer's clock
 
     @property
     def due(self) -> float:
-        """When :meth:`poll` has something."""
+        """The time at which :meth:`poll` has something."""
         pacer = self._pacer
         return min(self._sender.due, pacer.next_timeout()) if pacer.waiting_bytes else self._sender.due
 
     def passes(self, frame: bytes, now: float) -> bool:
-        """Whether a routed *frame* is to be sent at once; else it waits, or is left out."""
+        """Tell whether a routed *frame* is to be sent at once; else it waits, or is left out."""
         enhancement = frames.is_enhancement(frame)
         if enhancement and not self._admit(frame, now):
             return False
@@ -72,12 +72,12 @@ class Outflow:
             return True
         if not self._pacer and self._pacer.may_send(now):
             return True
-        self._pacer.push((frame, None), 2 * priority_of(frame), len(frame) + MIN_DATAGRAM_BYTES, now)
+        self._pacer.push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
         return False
 
-    def note_sent(self, packet_id: int, frame: bytes, size: int) -> None:
+    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
         """*frame* was sealed into a datagram of *size* bytes."""
-        self._sender.packets.add_datagram(packet_id, size)
+        self._sender.note_sent(packet_id, frame, size, now)
         self._sent_bytes += size
         if self.rate.rate != math.inf:
             self._pacer.spend(size)
@@ -85,14 +85,16 @@ class Outflow:
             self._enhancement_bytes += size
 
     def poll(self, now: float) -> list[_Waiting]:
-        """What is to be sent now; each item is to be told by :meth:`note_sent` before the next is taken."""
+        """Return the frames to send now; note each by :meth:`note_sent` before the next is taken."""
         limited = self.rate.limited
         due: list[_Waiting] = []
         for item in self._sender.poll(now):
             if limited:
                 frame, original = item
-                lane = CODE_LANE if original is None else 2 * priority_of(frame[RETRANSMISSION_HEAD:]) + 1
-                self._pacer.push(item, lane, len(frame) + MIN_DATAGRAM_BYTES, now)
+                lane = (
+                    CODE_LANE if original is None else 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                )
+                self._pacer.push(item, lane, len(frame) + OVERHEAD_BYTES, now)
             else:
                 due.append(item)
         return due
@@ -108,8 +110,8 @@ class Outflow:
             tag = frames.read_tag(frame)
         except ProtocolError:
             return True  # the far end will count it
-        key = tag.stream + bytes((tag.level & 0xFF,))
-        if self._layers.offer(key, tag.level, len(frame), end=tag.end, entry=tag.entry, now=now):
+        key = tag.stream + bytes((tag.layers,))
+        if self._layers.offer(key, tag.layer, len(frame), end=tag.end, entry=tag.entry, now=now):
             return True
         skip = self._skips.get(tag.stream)
         if skip is not None and tag.sequence != (skip.first + skip.packets) & 0xFFFFFFFF:
@@ -120,7 +122,7 @@ class Outflow:
                 self._tell_skip(next(iter(self._skips)), now)
             skip = self._skips[tag.stream] = _Skip(frame, tag.sequence)
         skip.packets += 1
-        skip.pictures += tag.picture_end
+        skip.pictures += tag.end and tag.layers < 8  # the picture goes on without its upper spatial layers
         if tag.end or skip.packets == 255:
             self._tell_skip(tag.stream, now)
         return False
@@ -128,7 +130,7 @@ class Outflow:
     def _tell_skip(self, stream: bytes, now: float) -> None:
         skip = self._skips.pop(stream)
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures)
-        self._pacer.push((told, None), SKIP_LANE, len(told) + MIN_DATAGRAM_BYTES, now)
+        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
 
     # --- what comes back -------------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Outflow:
         rebase = rate.handle_ack(
             delivered=delivered,
             lost=lost,
-            arrival=self._unwrap(ack),
+            arrival=None if ack.delay == DELAY_UNKNOWN else self._ticks.extend(ack.arrival) * TICK,
             queueing=estimate.queueing,
             rtt=estimate.rtt,
             needed=self._others,
@@ -156,15 +158,6 @@ class Outflow:
             filled, self._fillings = rate.fillings != self._fillings, rate.fillings
             self._sender.waiting = self._waiting()
             self._layers.fit(rate.rate, self._others, rtt=estimate.rtt, filled=filled, now=now)
-
-    def _unwrap(self, ack: Ack) -> float | None:
-        if ack.delay == DELAY_UNKNOWN:
-            return None
-        if self._last_ticks is not None:
-            passed = (ack.arrival - self._last_ticks) & 0xFFFFFFFF
-            self._arrival += (passed - (1 << 32) if passed >> 31 else passed) * TICK
-        self._last_ticks = ack.arrival
-        return self._arrival
 
     def _measure_use(self, now: float) -> None:
         then, sent, enhancement = self._use_from
@@ -184,7 +177,7 @@ class Outflow:
         self._layers.forget()
         self._sender.waiting = 0.0
         self._pacer.set_rate(math.inf, 0.0)
-        self._last_ticks = None
+        self._ticks = Extender(32)
 
     def take_waiting(self) -> list[bytes]:
         """The routed frames that wait; they do no more."""
@@ -192,22 +185,22 @@ class Outflow:
 
     @property
     def available_kbps(self) -> float:
-        """What the path carries; 0 while it was never seen full."""
+        """Capacity of the path; 0 while it was never seen full."""
         return self.rate.rate / 125 if self.rate.limited else 0.0
 
     @property
     def shed_kbps(self) -> float:
-        """Of layers that are left out now."""
+        """Rate of the layers that are left out now."""
         return self._layers.shed_rate / 125
 
     @property
     def short(self) -> bool:
-        """Whether layers are left out or packets wait, because the path is full."""
+        """True while layers are left out or packets wait, because the path is full."""
         return self.rate.limited and (self._layers.shed_now > 0 or bool(self._pacer))
 
     @property
     def queue_ms(self) -> float:
-        """How long a packet waits: here, and in the path."""
+        """Queueing delay of a packet, here and in the path."""
         # What seems to be a queue while the path was not found full may be a longer way.
         return (self._waiting() + self.rate.queueing) * 1e3 if self.rate.limited else 0.0
 

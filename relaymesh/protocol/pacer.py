@@ -1,4 +1,4 @@
-"""What waits to be sent while a link is short: by class, at the rate the path carries.
+"""The frames that wait while a link is short: by class, at the rate the path carries.
 
 In: items with a class and a size, the rate, ``now``. Out: the items whose turn it is.
 Audio goes first, then keyframes and what has no class, then base layers, then the rest;
@@ -35,7 +35,7 @@ class Pacer(Generic[Item]):
         self._at = -math.inf
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """True while anything waits."""
         return self.waiting_bytes > 0
 
     def set_rate(self, rate: float, now: float) -> None:
@@ -56,7 +56,7 @@ class Pacer(Generic[Item]):
         self._allowance -= size
 
     def may_send(self, now: float) -> bool:
-        """Whether the next item may go now."""
+        """Tell whether the next item may go now."""
         self._refill(now)
         return self._allowance > 0.0
 
@@ -87,7 +87,7 @@ class Pacer(Generic[Item]):
         self.dropped[index] += 1
 
     def next_timeout(self) -> float:
-        """When something may go; infinite while nothing waits."""
+        """The time at which something may go; infinite while nothing waits."""
         if not self.waiting_bytes:
             return math.inf
         if self._allowance > 0.0 or self._rate == math.inf:

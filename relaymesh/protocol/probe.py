@@ -1,4 +1,4 @@
-"""What one side of a link measures by probes: round-trip time, jitter, loss in each direction.
+"""Measurements of one side of a link by probes: round-trip time, jitter, loss in each direction.
 
 In: ``now`` and the probes and echoes that came; out: the probes and echoes to
 send, and estimates. No two clocks are ever compared: RTT is the prober's own
@@ -144,7 +144,7 @@ class Prober:
         return Echo(probe.sequence, probe.sent_at_us, self._peer_received, self._peer_highest)
 
     def handle_echo(self, echo: Echo, now: float) -> bool:
-        """Whether *echo* answers a probe of ours that waits for it; any other is counted and ignored."""
+        """Match *echo* with a probe of ours; false for any other, which is counted and ignored."""
         waiting = self._outstanding.get(echo.sequence)
         if waiting is None or waiting[1] != echo.sent_at_us:
             self.echoes_unmatched += 1

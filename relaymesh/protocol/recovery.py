@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relaymesh.protocol import fec
-from relaymesh.protocol.acks import Ack, ArrivalTracker
+from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
-from relaymesh.protocol.datagram import MIN_DATAGRAM_BYTES
-from relaymesh.protocol.frames import MEDIA
-from relaymesh.protocol.media_frames import FLAGS_OFFSET
+from relaymesh.protocol.arrivals import ArrivalTracker
+from relaymesh.protocol.datagram import OVERHEAD_BYTES
+from relaymesh.protocol.frames import ROUTED_FIRST, priority_of
 from relaymesh.protocol.repair import (
     MAX_RESERVE,
     Ahead,
@@ -40,26 +40,18 @@ SPACING_PACKETS = 4  # on a bursty link so many others travel between two packet
 SPACING = 0.004  # … seconds at most
 
 
-def priority_of(source: bytes) -> int:
-    """The priority class of the first frame of *source*: that of MEDIA, 0 for other routed frames."""
-    at = FLAGS_OFFSET + source[4] if len(source) > 4 else 0
-    if source[0] == MEDIA and at < len(source):
-        return source[at] >> 4 & 3
-    return 0
-
-
 class Sender:
-    """What this side sends again, or ahead."""
+    """The sending side: retransmissions, and repair packets ahead of losses."""
 
     def __init__(self, policy: RepairPolicy) -> None:
         self.policy = policy
-        self.packets = SentPackets()  # to be told all that is sent
+        self.packets = SentPackets()
         self.due = math.inf  # when something must be sent
         self.sent_bytes = 0  # of repair, as datagrams
         self.waiting = 0.0  # seconds that what is sent waits here
         self.given_up = 0  # packets lost whose deadline had passed
         self.refused = 0  # repairs not sent: the bucket was empty
-        self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, of late
+        self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, recently
         self._told = (0, 0)  # datagrams whose fate is known, packets not repaired: ever
         # (when, frame, the original if it is a retransmission)
         self._outbox: list[tuple[float, bytes, int | None]] = []
@@ -142,7 +134,7 @@ class Sender:
     def _send_again(self, original: int, wait: float, share: float, now: float) -> None:
         lost = self.packets.lost[original]
         left = lost.sent_at + self._budget(lost.source) - now
-        if left < 0.0 or not self._pay(len(lost.source) + MIN_DATAGRAM_BYTES, redundant=False):
+        if left < 0.0 or not self._pay(len(lost.source) + OVERHEAD_BYTES, redundant=False):
             self.given_up += 1
             del self.packets.lost[original]
             return
@@ -208,7 +200,7 @@ class Sender:
     def _queue_block(
         self, ids: list[int], sources: list[bytes], repairs: int, now: float, *, spread: bool = True
     ) -> None:
-        size = max(map(len, sources)) + MIN_DATAGRAM_BYTES + 2 * len(ids)
+        size = max(map(len, sources)) + OVERHEAD_BYTES + 2 * len(ids)
         affordable = max(0, min(repairs, int(self._redundant_affordable() // size)))
         self.refused += repairs - affordable
         if not affordable:
@@ -237,7 +229,7 @@ class Sender:
         self._outbox = [entry for entry in self._outbox if entry[0] > now]
         closing = [block.close_at for block in self._blocks if block.close_at is not None]
         self.due = min([self._group_at, *closing, *(entry[0] for entry in self._outbox)])
-        self.sent_bytes += sum(len(frame) + MIN_DATAGRAM_BYTES for frame, _ in due)
+        self.sent_bytes += sum(len(frame) + OVERHEAD_BYTES for frame, _ in due)
         return due
 
     def drop_outbox(self) -> None:
@@ -247,6 +239,15 @@ class Sender:
         self._group_at = self.due = math.inf
         for block in self._blocks:
             block.take()
+
+    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
+        """*frame* was sealed as *packet_id* into a datagram of *size* bytes; routed ones are repaired."""
+        packets = self.packets
+        packets.add_datagram(packet_id, size)
+        if frame[0] >= ROUTED_FIRST:
+            packets.add(packet_id, frame, now)
+            if self.codes:
+                self.code(packet_id, frame, now)
 
     def note_retransmission(self, packet_id: int, original: int) -> None:
         """A retransmission that :meth:`poll` gave was sent as *packet_id*."""
@@ -280,7 +281,7 @@ class Sender:
 
 
 class Receiver:
-    """What this side gets another way: each packet once, and only while it is missing."""
+    """The receiving side: hands up recovered packets, each once, and only while it is missing."""
 
     def __init__(self) -> None:
         self.recovered_by_retransmission = 0

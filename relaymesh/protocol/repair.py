@@ -28,7 +28,7 @@ MAX_RESERVE = 0.5  # repair bytes per media byte, whatever the peer claims
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """What is measured of the way to the peer."""
+    """Measurements of the path to the peer."""
 
     loss: float  # fraction of datagrams
     burst: float  # mean length of a run of lost datagrams, at least 1
@@ -56,7 +56,7 @@ class Behind:
 
 
 class RepairPolicy(Protocol):
-    """What a policy must say. ``priority`` is the class of a media frame, 0 (audio) … 3."""
+    """The face of a policy. ``priority`` is the class of a media frame, 0 (audio) … 3."""
 
     name: str
     retransmits: bool
@@ -79,7 +79,7 @@ class RepairPolicy(Protocol):
 
 
 def budget_of(priority: int, path: Path) -> float:
-    """How late a packet may be by default: enough for one retransmission, or what its class bears."""
+    """Default lateness budget of a packet: enough for one retransmission, or what its class bears."""
     return max((0.2, 0.4, 0.3, 0.2)[priority], 1.5 * path.rtt + 0.02)
 
 

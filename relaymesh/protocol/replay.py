@@ -21,7 +21,7 @@ class ReplayWindow:
         self._seen = 1  # bit i: highest − i was seen
 
     def is_new(self, number: int) -> bool:
-        """Whether *number* was not seen and is not older than the window."""
+        """Tell whether *number* was not seen and is not older than the window."""
         behind = self.highest - number
         return behind < 0 or (behind < WINDOW and not self._seen >> behind & 1)
 

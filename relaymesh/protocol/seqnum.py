@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def distance(newer: int, older: int, bits: int = 16) -> int:
-    """How far *newer* is ahead of *older*, modulo 2^bits: −2^(bits−1) … 2^(bits−1) − 1.
+    """Distance by which *newer* is ahead of *older*, modulo 2^bits: −2^(bits−1) … 2^(bits−1) − 1.
 
     Exactly half a turn counts as behind.
     """
@@ -18,7 +18,7 @@ def distance(newer: int, older: int, bits: int = 16) -> int:
 
 
 def is_newer(one: int, other: int, bits: int = 16) -> bool:
-    """Whether *one* comes after *other*."""
+    """Tell whether *one* comes after *other*."""
     return distance(one, other, bits) > 0
 
 

@@ -1,4 +1,4 @@
-"""How long a neighbour may be silent before its link is dead, and how long we may be: the traffic says.
+"""Thresholds of silence, the neighbour's and our own, as the traffic asks for them.
 
 In: when something was heard or sent, and how much is lost. Out: a threshold in
 seconds, and when a pause of ours must end. Where datagrams come every few
@@ -18,8 +18,8 @@ PROBES_MISSED = 2  # intervals: each has a probe of the peer, and its echo of ou
 BUSY_PAUSE = 0.4  # probe intervals: where the mean pause is shorter, more than probes and echoes come
 PROBES_LOST = 30  # more intervals for each unit of loss: 5 % of loss asks for one and a half
 USUAL_PAUSES = 4  # × the mean pause between datagrams
-JITTERS = 3.0  # × what one round trip in ten exceeds the middle one by: a burst of late ones is no death
-LONGEST_PAUSES = 1.5  # × the longest pause of late: what happened once can happen again, a bit longer
+JITTERS = 3.0  # × p90 − median of the round trips: a burst of late ones is no death
+LONGEST_PAUSES = 1.5  # × the longest recent pause: what happened once can happen again, a bit longer
 _SMOOTHING = 1 / 16
 _MEMORY = 20.0  # seconds in which the longest pause is forgotten to a third
 
@@ -55,7 +55,7 @@ class Silence:
         self._lost = PROBES_LOST * loss * self._interval
 
     def handle_jitter(self, jitter: float) -> None:
-        """What comes from the neighbour is late by *jitter* seconds now and then."""
+        """Datagrams of the neighbour are late by *jitter* seconds now and then."""
         self._late = JITTERS * jitter
 
     @property

@@ -42,7 +42,8 @@ def publisher(mesh):
         process = mesh.command(name, "publish", mesh.http(at, f"/whip/e2e/{name}"), *options)
         started.append(process)
         wait_for(
-            lambda: any(s["participant"] == name for s in mesh.state()["publications"]), what=f"{name} publishing"
+            lambda: any(s["participant"] == name for s in mesh.state()["publications"]),
+            what=f"{name} publishing",
         )
         return process
 
@@ -91,7 +92,9 @@ def test_gstreamer_publishes_by_whip(tmp_path, capsys):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for(lambda: any(s["participant"] == "gst" for s in mesh.state()["publications"]), what="GStreamer")
+        wait_for(
+            lambda: any(s["participant"] == "gst" for s in mesh.state()["publications"]), what="GStreamer"
+        )
         seen = play(mesh, "gst", 8)
     finally:
         if process is not None:

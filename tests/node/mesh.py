@@ -6,7 +6,6 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any

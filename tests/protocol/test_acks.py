@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.protocol import acks
-from relaymesh.protocol.acks import Ack, ArrivalTracker, PathEstimate, decode_ack, encode_ack
+from relaymesh.protocol import acks, arrivals
+from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
+from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
 from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.path_estimate import PathEstimate
 
 
 def fates(ack: Ack) -> dict[int, bool]:
@@ -98,7 +100,7 @@ def test_a_hole_is_told_when_it_is_no_reordering_any_more() -> None:
     assert tracker.poll(0.0)
     tracker.note(3, 0.02, True)
     assert tracker.poll(0.021) is None
-    assert tracker.due == pytest.approx(0.02 + acks.REORDERING_MIN)
+    assert tracker.due == pytest.approx(0.02 + arrivals.REORDERING_MIN)
     ack = tracker.poll(0.0231)
     assert ack is not None
     assert fates(ack) == {1: True, 2: False, 3: True}
@@ -117,7 +119,7 @@ def test_reordering_is_learned_and_forgotten() -> None:
     for i in range(1000):
         tracker.note(6 + i, 0.2 + i * 0.05, True)
         tracker.poll(0.2 + i * 0.05)
-    assert tracker.reordering < 2 * acks.REORDERING_MIN
+    assert tracker.reordering < 2 * arrivals.REORDERING_MIN
 
 
 def test_acks_and_probes_alone_elicit_nothing() -> None:
@@ -188,7 +190,7 @@ def test_the_largest_ack_fits_a_datagram() -> None:
             sizes.append(len(encode_ack(ack)))
     assert max(sizes) > 700
     assert max(sizes) <= MAX_PLAINTEXT_BYTES
-    assert len(sizes) <= 0.2 / acks.ACK_INTERVAL_MIN + 1, "a bounded rate"
+    assert len(sizes) <= 0.2 / arrivals.ACK_INTERVAL_MIN + 1, "a bounded rate"
 
 
 # --- the sending side ------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ from relaymesh.protocol import acks, arq, fec, frames
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames import MediaFrame
+from relaymesh.protocol.frames import MediaFrame, priority_of
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import Link
-from relaymesh.protocol.recovery import priority_of
 from relaymesh.protocol.repair import MAX_RESERVE, policy_called
 from tests.lossy_link import Conditions, Pair
 

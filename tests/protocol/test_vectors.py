@@ -15,7 +15,7 @@ from relaymesh.protocol import acks, arq, control, fec, frames
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.bitstring import set_of
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.ids import TrackId
+from relaymesh.protocol.ids import ParticipantId, TrackId
 from relaymesh.protocol.link import Link
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,8 @@ CODECS: dict[str, tuple[int, Any, Any, Any]] = {
         frames.decode_keyframe_request,
     ),
     "skip": (frames.SKIP, frames.SkipFrame, frames.encode_skip, frames.decode_skip),
+    "demand": (frames.DEMAND, frames.DemandFrame, frames.encode_demand, frames.decode_demand),
+    "layers": (frames.LAYERS, frames.LayersFrame, frames.encode_layers, frames.decode_layers),
     "probe": (frames.PROBE, frames.Probe, frames.encode_probe, frames.decode_probe),
     "control": (frames.CONTROL, control.Control, control.encode_control, control.decode_control),
     "control-ack": (
@@ -57,9 +59,17 @@ def by_name(vector: dict[str, Any]) -> str:
 
 def build(cls: Any, fields: dict[str, Any]) -> Any:
     values = dict(fields)
-    if "room" in values:
-        values["track_id"] = TrackId(values.pop("room"), values.pop("participant"), values.pop("track"))
+    if "destinations" in values:
         values["destinations"] = set_of(values["destinations"])
+    if "track" in values:
+        values["track_id"] = TrackId(values.pop("room"), values.pop("participant"), values.pop("track"))
+    if "wishes" in values:
+        values["participant_id"] = ParticipantId(values.pop("room"), values.pop("participant"))
+        values["wishes"] = tuple(frames.Wish(*wish) for wish in values["wishes"])
+    if "encodings" in values:
+        values["encodings"] = tuple(
+            frames.EncodingLayers(*rest, tuple(rates)) for *rest, rates in values["encodings"]
+        )
     if "data" in values:
         values["data"] = bytes.fromhex(values["data"])
     if "payload" in values:

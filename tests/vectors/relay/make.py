@@ -48,6 +48,8 @@ def media() -> list[dict[str, Any]]:
     full = u(0x2B, 1) + u(0x44, 1) + u(0xFFFFFFFE, 4) + u(0xDEADBEEF, 4) + u(7, 1)
     extensions = b"\x02\x01\x03" + b"\x7f\x02hi"  # orientation 3, then a kind that nobody knows
     audio = u(0x74, 1) + u(0, 1) + u(70000, 4) + u(960, 4) + u(3, 1) + b"\x01\x01\x8a"
+    # flags: marker 2 | entry 128 | priority 3 << 4; layers: S1 << 5 | T2 << 2 | start 2 | end 1
+    layered = u(0xB2, 1) + u(0x2B, 1) + u(9, 4) + u(3000, 4) + u(5, 1) + b"\x03\x03\xc1\x00\x2a"
     fields: dict[str, Any] = {"keyframe": False, "marker": False, "audio": False, "discardable": False}
     fields["copy"] = False
     fields |= {"priority": 0, "spatial": 0, "temporal": 0, "extensions": [], **ROUTE, **STREAM}
@@ -91,6 +93,26 @@ def media() -> list[dict[str, Any]]:
             },
             "frame": frame(0x10, ROUTE_BYTES + STREAM_BYTES + audio + b"opus").hex(),
         },
+        {
+            "name": "media, upper layer",
+            "how": "the only packet of layer S1 T2 of its picture, where the layer can be taken up; class 3, "
+            "with a dependency descriptor: first and last packet of the frame, template 1, frame 42",
+            "fields": {
+                **fields,
+                "marker": True,
+                "entry": True,
+                "priority": 3,
+                "spatial": 1,
+                "temporal": 2,
+                "layer_start": True,
+                "layer_end": True,
+                "sequence": 9,
+                "timestamp": 3000,
+                "extensions": [[3, "c1002a"]],
+                "payload": b"svc".hex(),
+            },
+            "frame": frame(0x10, ROUTE_BYTES + STREAM_BYTES + layered + b"svc").hex(),
+        },
     ]
 
 
@@ -113,6 +135,46 @@ def other_frames() -> list[dict[str, Any]]:
             "how": "three packets from 0xfffffffe on, one picture",
             "fields": {**ROUTE, **STREAM, "first": 0xFFFFFFFE, "packets": 3, "pictures": 1},
             "frame": frame(0x14, ROUTE_BYTES + STREAM_BYTES + u(0xFFFFFFFE, 4) + u(3, 2) + u(1, 1)).hex(),
+        },
+        {
+            "name": "demand",
+            "how": "node 9 wants track 3: encoding 2 up to S2 T1, and track 4: encoding 0, its base only",
+            "fields": {
+                **ROUTE,
+                "room": STREAM["room"],
+                "participant": STREAM["participant"],
+                "edge": 9,
+                "serial": 0xFFFFFFFF,
+                "wishes": [[3, 2, 2, 1], [4, 0, 0, 0]],
+            },
+            "frame": frame(
+                0x15,
+                ROUTE_BYTES
+                + STREAM_BYTES[:16]
+                + (u(9, 2) + u(0xFFFFFFFF, 4) + u(2, 1))
+                + (u(3, 2) + u(2, 1) + u(0x44, 1) + u(4, 2) + u(0, 1) + u(0, 1)),
+            ).hex(),
+        },
+        {
+            "name": "layers",
+            "how": "muted; encoding 0 is live, one layer of 150 kbit/s; encoding 1 is not, two by two layers",
+            "fields": {
+                **ROUTE,
+                "room": STREAM["room"],
+                "participant": STREAM["participant"],
+                "track": STREAM["track"],
+                "serial": 5,
+                "muted": True,
+                "encodings": [[0, True, 1, 1, [150_000]], [1, False, 2, 2, [1, 2, 3, 0xFFFFFFFF]]],
+            },
+            "frame": frame(
+                0x16,
+                ROUTE_BYTES
+                + STREAM_BYTES[:18]
+                + (u(5, 4) + u(1, 1) + u(2, 1))
+                + (u(0, 1) + u(1, 1) + u(1, 1) + u(1, 1) + u(150_000, 4))
+                + (u(1, 1) + u(0, 1) + u(2, 1) + u(2, 1) + u(1, 4) + u(2, 4) + u(3, 4) + u(0xFFFFFFFF, 4)),
+            ).hex(),
         },
         {
             "name": "probe",

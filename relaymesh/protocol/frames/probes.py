@@ -1,6 +1,6 @@
-"""PROBE and ECHO: link-local frames that measure the way to a neighbour.
+"""PROBE and ECHO, which two neighbours exchange all the time.
 
-In: frame objects; out: bytes, and back. Decoders raise :class:`ProtocolError` (truncated) and nothing else.
+In: frame objects; out: bytes, and back. :mod:`relaymesh.protocol.probe` measures with them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.routed import ECHO, FRAME, PROBE
+from relaymesh.protocol.frames.kinds import ECHO, FRAME, PROBE
 
 _PROBE = struct.Struct("!IQ")
 _ECHO = struct.Struct("!IQII")

@@ -1,8 +1,7 @@
-"""MEDIA frames: one packet of one encoding, and what a link reads of it without decoding.
+"""MEDIA: one packet of one encoding, and what is read of it without decoding it whole.
 
-In: media frames; out: bytes, and back. Decoders raise :class:`ProtocolError` and nothing else, whatever the
-bytes; encoders raise ``ValueError`` for values out of range (our own mistake), and
-:class:`ProtocolError` ``oversized`` for what does not fit a datagram (a publisher can cause that).
+In: :class:`MediaFrame`; out: bytes, and back. Links and meters read single fields of a whole
+frame by the functions at the end; no other module knows where they stand.
 """
 
 from __future__ import annotations
@@ -12,24 +11,30 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.frames.kinds import MEDIA
+from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES, encode_routed, read_route
+from relaymesh.protocol.frames.track import STREAM_BYTES
 from relaymesh.protocol.ids import TrackId
-from relaymesh.protocol.routed import FRAME, FRAME_ROUTE, MEDIA, SKIP, read_route, routed_frame
 
 EXTENSION_AUDIO_LEVEL = 1  # 1 byte, as RFC 6464
 EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
-EXTENSION_DEPENDENCY_DESCRIPTOR = 3  # 1 to 255 bytes, of the AV1 RTP specification, appendix A
-_EXTENSION_LENGTHS = {EXTENSION_AUDIO_LEVEL: 1, EXTENSION_VIDEO_ORIENTATION: 1}
+EXTENSION_DEPENDENCY_DESCRIPTOR = 3  # as published (AV1 RTP payload format, appendix A)
+MAX_EXTENSIONS_BYTES = 255  # of all together, each with kind and length
+_EXTENSION_LENGTHS = {  # of those known
+    EXTENSION_AUDIO_LEVEL: range(1, 2),
+    EXTENSION_VIDEO_ORIENTATION: range(1, 2),
+    EXTENSION_DEPENDENCY_DESCRIPTOR: range(1, MAX_EXTENSIONS_BYTES - 1),
+}
+_ANY_LENGTH = range(256)
 
 _FLAG_KEYFRAME, _FLAG_MARKER, _FLAG_AUDIO, _FLAG_DISCARDABLE = 1, 2, 4, 8
 _FLAG_COPY, _FLAG_ENTRY = 0x40, 0x80
+_LAYER_END, _LAYER_START = 1, 2  # in the byte of layers
 
-_LAYER_END, _LAYER_START = 1, 2  # of the layers byte
-
-STREAM = struct.Struct("!QQHB")  # room, participant, track, encoding: the stream header
 _MEDIA = struct.Struct("!QQHBBBIIB")  # stream, flags, layers, sequence, timestamp, bytes of extensions
-FLAGS_OFFSET = FRAME_ROUTE.size + STREAM.size  # of MEDIA's flags in a whole frame, less its bit string
-SKIP_BODY = struct.Struct("!IHB")  # behind the stream header: first, packets, pictures
-_TOP_LEVEL = 7
+# In a whole frame, less the bytes of its bit string:
+_FLAGS_OFFSET = ROUTED_HEAD_BYTES + STREAM_BYTES
+MEDIA_HEAD_BYTES = ROUTED_HEAD_BYTES + _MEDIA.size  # less its extensions and payload, too
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class MediaFrame:
     generation: int = 0  # u32, of the tables it was stamped with
     destinations: int = 0  # set of edge nodes, see bitstring
     copy: bool = False  # it may have arrived another way already, and is no duplicate then
-    entry: bool = False  # a decoder can take up this layer with this picture
+    entry: bool = False  # a decoder that has what is below can take up this layer with this picture
     layer_start: bool = False  # the first packet of its layer's frame
     layer_end: bool = False  # the last packet of its layer's frame
 
@@ -105,7 +110,7 @@ def encode_media(frame: MediaFrame) -> bytes:
         )
     except struct.error as error:
         raise ValueError(f"media frame: {error}") from None
-    return routed_frame(MEDIA, frame.hop_limit, frame.generation, frame.destinations, rest)
+    return encode_routed(MEDIA, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
 def decode_media(body: bytes) -> MediaFrame:
@@ -152,61 +157,11 @@ def decode_media(body: bytes) -> MediaFrame:
     )
 
 
-def as_copy(frame: bytes) -> bytes:
-    """A MEDIA *frame* (whole, as it would be sent) that says it may have arrived another way already."""
-    at = FLAGS_OFFSET + frame[4]
-    return frame[:at] + bytes((frame[at] | _FLAG_COPY,)) + frame[at + 1 :]
-
-
-class MediaTag(NamedTuple):
-    """What a link must know of a MEDIA frame it may leave out."""
-
-    stream: bytes  # room, participant, track, encoding
-    level: int  # higher ones are left out first: max(spatial, encoding) × 8 + temporal
-    sequence: int  # u32
-    end: bool  # the last packet of its layer's frame
-    picture_end: bool  # … and with it of a picture that is left out whole
-    entry: bool  # a decoder can take up the layer with it
-
-
-def is_enhancement(frame: bytes) -> bool:
-    """Whether a whole *frame* is MEDIA of class 3."""
-    if frame[0] != MEDIA:
-        return False
-    at = FLAGS_OFFSET + frame[4]
-    return len(frame) > at and frame[at] & 0x30 == 0x30
-
-
-def read_tag(frame: bytes) -> MediaTag:
-    """Of a whole MEDIA *frame* that :func:`is_enhancement` said yes to. Raises :class:`ProtocolError`."""
-    at = FLAGS_OFFSET + frame[4]
-    if len(frame) < at + 6:
-        raise ProtocolError("truncated", "media header")
-    flags, layers, encoding = frame[at], frame[at + 1], frame[at - 1]
-    spatial, temporal = layers >> 5, layers >> 2 & 7
-    end = layers & _LAYER_END != 0 or flags & _FLAG_MARKER != 0
-    return MediaTag(
-        frame[at - STREAM.size : at],
-        max(spatial, min(encoding, _TOP_LEVEL)) * 8 + temporal,
-        int.from_bytes(frame[at + 2 : at + 6], "big"),
-        end,
-        end and spatial == 0,  # without its upper spatial layers a picture goes on
-        flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0,
-    )
-
-
-def skip_like(frame: bytes, first: int, packets: int, pictures: int) -> bytes:
-    """The SKIP that goes where a whole MEDIA *frame* would have gone."""
-    end = FLAGS_OFFSET + frame[4]
-    length = end - 3 + SKIP_BODY.size
-    return FRAME.pack(SKIP, length) + frame[3:end] + SKIP_BODY.pack(first, packets, pictures)
-
-
 def _encode_extensions(extensions: tuple[tuple[int, bytes], ...]) -> bytes:
     block = b""
     for kind, value in extensions:
         length = len(value)
-        if not 0 <= kind <= 255 or length > 255 or not _length_fits(kind, length):
+        if not 0 <= kind <= 255 or length not in _EXTENSION_LENGTHS.get(kind, _ANY_LENGTH):
             raise ValueError(f"extension of kind {kind}, {length} bytes")
         block += bytes((kind, length)) + value
     return block
@@ -223,13 +178,69 @@ def _decode_extensions(block: bytes) -> tuple[tuple[int, bytes], ...]:
         offset = start + length
         if offset > end:
             raise ProtocolError("malformed", "extension value")
-        if not _length_fits(kind, length):
+        if length not in _EXTENSION_LENGTHS.get(kind, _ANY_LENGTH):
             raise ProtocolError("malformed", f"extension {kind} of {length} bytes")
         found.append((kind, block[start:offset]))
     return tuple(found)
 
 
-def _length_fits(kind: int, length: int) -> bool:
-    if kind == EXTENSION_DEPENDENCY_DESCRIPTOR:
-        return length > 0
-    return _EXTENSION_LENGTHS.get(kind, length) == length
+# --- single fields of a whole frame --------------------------------------------------------------
+
+
+class MediaTag(NamedTuple):
+    """The fields of a MEDIA frame by which a link decides to leave it out."""
+
+    stream: bytes  # room, participant, track, encoding
+    layer: int  # how soon it is left out, higher ones first: max(spatial, encoding, at most 7) × 8 + temporal
+    sequence: int  # u32
+    end: bool  # the last packet of its layer's frame
+    entry: bool  # a decoder can take up the layer with it
+    layers: int  # spatial × 8 + temporal: which layer of the encoding it is
+
+
+def as_copy(frame: bytes) -> bytes:
+    """A MEDIA *frame* (whole, as it would be sent) that says it may have arrived another way already."""
+    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
+    return frame[:at] + bytes((frame[at] | _FLAG_COPY,)) + frame[at + 1 :]
+
+
+def is_enhancement(frame: bytes) -> bool:
+    """Tell whether a whole *frame* is MEDIA of class 3."""
+    if frame[0] != MEDIA:
+        return False
+    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
+    return len(frame) > at and frame[at] & 0x30 == 0x30
+
+
+def read_tag(frame: bytes) -> MediaTag:
+    """Read the tag of a whole MEDIA *frame* of class 3. Raises :class:`ProtocolError` (truncated)."""
+    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
+    if len(frame) < at + 6:
+        raise ProtocolError("truncated", "media header")
+    flags = frame[at]
+    entry = flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0
+    sequence = int.from_bytes(frame[at + 2 : at + 6], "big")
+    layers = frame[at + 1]
+    # The highest encodings of simulcast are as dear, and as dispensable, as the highest layers of SVC.
+    level = max(layers >> 5, min(frame[at - 1], 7)) << 3 | layers >> 2 & 7
+    end = flags & _FLAG_MARKER != 0 or layers & _LAYER_END != 0
+    return MediaTag(frame[at - STREAM_BYTES : at], level, sequence, end, entry, layers >> 2)
+
+
+def priority_of(frame: bytes) -> int:
+    """The priority class of the first frame of *frame*: that of MEDIA, 0 for other routed frames."""
+    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else 0
+    if frame[0] == MEDIA and at < len(frame):
+        return frame[at] >> 4 & 3
+    return 0
+
+
+def is_copy(frame: bytes) -> bool:
+    """Tell whether a whole MEDIA *frame*, one that :func:`encode_media` made, has the flag *copy*."""
+    return frame[_FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]] & _FLAG_COPY != 0
+
+
+def payload_size(frame: bytes) -> int:
+    """Bytes of payload in a whole MEDIA *frame*, one that :func:`encode_media` made."""
+    head = MEDIA_HEAD_BYTES + frame[BITS_LENGTH_OFFSET]
+    return len(frame) - head - frame[head - 1]

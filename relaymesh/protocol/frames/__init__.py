@@ -1,18 +1,23 @@
-"""Frames: what a sealed datagram carries. The index of their codecs.
+"""Frames: what a sealed datagram carries. This is the index; each part has its module.
 
-A plaintext is one or more frames, each ``u8 type, u16 length of the body, body``; all
-numbers are big-endian, only bit strings are little-endian. Types 0x10-0x1f are
-*routed*: their body begins with a header that a transit node reads and rewrites
-(:mod:`~relaymesh.protocol.routed`) without looking at the rest. Media stands in
-:mod:`~relaymesh.protocol.media_frames`, what is said about tracks in
-:mod:`~relaymesh.protocol.track_frames` and :mod:`~relaymesh.protocol.demand_frames`,
-probes in :mod:`~relaymesh.protocol.probe_frames`.
+In: frame objects; out: bytes, and back. A plaintext is one or more frames (``kinds``); all numbers are
+big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``routed``): their body
+begins with a header that a transit node reads and rewrites without looking at the rest, so
+that it can also forward types it does not know. ``media`` and ``track`` are what flows,
+``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange. ACK, REPAIR,
+RETRANSMISSION and CONTROL have their codecs beside what acts on them.
+
+Decoders raise :class:`ProtocolError` and nothing else, whatever the bytes.
+Encoders raise ``ValueError`` for values out of range (our own mistake), and
+:class:`ProtocolError` ``oversized`` for what does not fit a datagram (a
+publisher can cause that). Nothing here knows tables, links or time.
 """
 
 from __future__ import annotations
 
-from relaymesh.protocol.demand_frames import (
+from relaymesh.protocol.frames.demand import (
     MAX_ENCODINGS,
+    MAX_LAYERS_EACH,
     MAX_WISHES,
     DemandFrame,
     EncodingLayers,
@@ -23,28 +28,7 @@ from relaymesh.protocol.demand_frames import (
     encode_demand,
     encode_layers,
 )
-from relaymesh.protocol.media_frames import (
-    EXTENSION_AUDIO_LEVEL,
-    EXTENSION_DEPENDENCY_DESCRIPTOR,
-    EXTENSION_VIDEO_ORIENTATION,
-    MediaFrame,
-    MediaTag,
-    as_copy,
-    decode_media,
-    encode_media,
-    is_enhancement,
-    read_tag,
-    skip_like,
-)
-from relaymesh.protocol.probe_frames import (
-    Echo,
-    Probe,
-    decode_echo,
-    decode_probe,
-    encode_echo,
-    encode_probe,
-)
-from relaymesh.protocol.routed import (
+from relaymesh.protocol.frames.kinds import (
     ACK,
     CLOCK,
     CONTROL,
@@ -53,7 +37,6 @@ from relaymesh.protocol.routed import (
     DEMAND,
     DETOUR,
     ECHO,
-    HOP_LIMIT,
     KEYFRAME_REQUEST,
     LAYERS,
     MAX_FRAME_BYTES,
@@ -64,15 +47,43 @@ from relaymesh.protocol.routed import (
     ROUTED_FIRST,
     ROUTED_LAST,
     SKIP,
+    split_frames,
+)
+from relaymesh.protocol.frames.media import (
+    EXTENSION_AUDIO_LEVEL,
+    EXTENSION_DEPENDENCY_DESCRIPTOR,
+    EXTENSION_VIDEO_ORIENTATION,
+    MAX_EXTENSIONS_BYTES,
+    MEDIA_HEAD_BYTES,
+    MediaFrame,
+    MediaTag,
+    as_copy,
+    decode_media,
+    encode_media,
+    is_copy,
+    is_enhancement,
+    payload_size,
+    priority_of,
+    read_tag,
+)
+from relaymesh.protocol.frames.probes import (
+    Echo,
+    Probe,
+    decode_echo,
+    decode_probe,
+    encode_echo,
+    encode_probe,
+)
+from relaymesh.protocol.frames.routed import (
+    HOP_LIMIT,
     Route,
     detour,
     follow_detour,
     read_route,
     readdress,
     reroute,
-    split_frames,
 )
-from relaymesh.protocol.track_frames import (
+from relaymesh.protocol.frames.track import (
     ClockFrame,
     KeyframeRequest,
     SkipFrame,
@@ -82,6 +93,7 @@ from relaymesh.protocol.track_frames import (
     encode_clock,
     encode_keyframe_request,
     encode_skip,
+    skip_like,
 )
 
 __all__ = [
@@ -100,9 +112,12 @@ __all__ = [
     "KEYFRAME_REQUEST",
     "LAYERS",
     "MAX_ENCODINGS",
+    "MAX_EXTENSIONS_BYTES",
     "MAX_FRAME_BYTES",
+    "MAX_LAYERS_EACH",
     "MAX_WISHES",
     "MEDIA",
+    "MEDIA_HEAD_BYTES",
     "PROBE",
     "REPAIR",
     "RETRANSMISSION",
@@ -140,7 +155,10 @@ __all__ = [
     "encode_probe",
     "encode_skip",
     "follow_detour",
+    "is_copy",
     "is_enhancement",
+    "payload_size",
+    "priority_of",
     "read_route",
     "read_tag",
     "readdress",

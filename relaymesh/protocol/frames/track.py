@@ -1,7 +1,6 @@
-"""Routed frames about tracks, beside their media: clocks, keyframe requests, packets left out.
+"""The companions of an encoding's MEDIA: CLOCK, KEYFRAME_REQUEST and SKIP.
 
-In: frame objects; out: bytes, and back. Decoders raise :class:`ProtocolError` and nothing else, whatever the
-bytes; encoders raise ``ValueError`` for values out of range.
+In: frame objects; out: bytes, and back. The stream header, which MEDIA has too, stands here.
 """
 
 from __future__ import annotations
@@ -10,16 +9,19 @@ import struct
 from dataclasses import dataclass
 
 from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.frames.kinds import CLOCK, FRAME, KEYFRAME_REQUEST, SKIP
+from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES, encode_routed, read_route
 from relaymesh.protocol.ids import TrackId
-from relaymesh.protocol.media_frames import SKIP_BODY, STREAM
-from relaymesh.protocol.routed import CLOCK, KEYFRAME_REQUEST, SKIP, read_route, routed_frame
 
+_STREAM = struct.Struct("!QQHB")  # room, participant, track, encoding
+STREAM_BYTES = _STREAM.size
+_SKIP = struct.Struct("!IHB")  # first, packets, pictures
 _CLOCK = struct.Struct("!QQHBQI")  # stream, NTP time, RTP timestamp
 
 
 @dataclass(slots=True)
 class ClockFrame:
-    """How the timestamps of one encoding relate to wall time, from the publisher's sender report."""
+    """The relation of an encoding's timestamps to wall time, from the publisher's sender report."""
 
     track_id: TrackId
     encoding: int
@@ -61,7 +63,7 @@ def encode_clock(frame: ClockFrame) -> bytes:
         rest = _CLOCK.pack(*frame.track_id, frame.encoding, frame.ntp, frame.timestamp)
     except struct.error as error:
         raise ValueError(f"clock frame: {error}") from None
-    return routed_frame(CLOCK, frame.hop_limit, frame.generation, frame.destinations, rest)
+    return encode_routed(CLOCK, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
 def decode_clock(body: bytes) -> ClockFrame:
@@ -81,10 +83,10 @@ def decode_clock(body: bytes) -> ClockFrame:
 def encode_keyframe_request(frame: KeyframeRequest) -> bytes:
     """The whole frame, with type and length. Raises ``ValueError`` for a field out of its range."""
     try:
-        rest = STREAM.pack(*frame.track_id, frame.encoding)
+        rest = _STREAM.pack(*frame.track_id, frame.encoding)
     except struct.error as error:
         raise ValueError(f"keyframe request: {error}") from None
-    return routed_frame(KEYFRAME_REQUEST, frame.hop_limit, frame.generation, frame.destinations, rest)
+    return encode_routed(KEYFRAME_REQUEST, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
 def decode_keyframe_request(body: bytes) -> KeyframeRequest:
@@ -94,20 +96,20 @@ def decode_keyframe_request(body: bytes) -> KeyframeRequest:
         ProtocolError: truncated or invalid.
     """
     route = read_route(body)
-    if len(body) < route.rest_offset + STREAM.size:
+    if len(body) < route.rest_offset + STREAM_BYTES:
         raise ProtocolError("truncated", "keyframe request")
-    room, participant, track, encoding = STREAM.unpack_from(body, route.rest_offset)
+    room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
     return KeyframeRequest(TrackId(room, participant, track), encoding, *route[:3])
 
 
 def encode_skip(frame: SkipFrame) -> bytes:
     """The whole frame, with type and length. Raises ``ValueError`` for a field out of its range."""
     try:
-        rest = STREAM.pack(*frame.track_id, frame.encoding)
-        rest += SKIP_BODY.pack(frame.first, frame.packets, frame.pictures)
+        rest = _STREAM.pack(*frame.track_id, frame.encoding)
+        rest += _SKIP.pack(frame.first, frame.packets, frame.pictures)
     except struct.error as error:
         raise ValueError(f"skip: {error}") from None
-    return routed_frame(SKIP, frame.hop_limit, frame.generation, frame.destinations, rest)
+    return encode_routed(SKIP, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
 def decode_skip(body: bytes) -> SkipFrame:
@@ -117,11 +119,18 @@ def decode_skip(body: bytes) -> SkipFrame:
         ProtocolError: truncated or invalid (nothing is skipped).
     """
     route = read_route(body)
-    start = route.rest_offset + STREAM.size
-    if len(body) < start + SKIP_BODY.size:
+    start = route.rest_offset + STREAM_BYTES
+    if len(body) < start + _SKIP.size:
         raise ProtocolError("truncated", "skip")
-    room, participant, track, encoding = STREAM.unpack_from(body, route.rest_offset)
-    first, packets, pictures = SKIP_BODY.unpack_from(body, start)
+    room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
+    first, packets, pictures = _SKIP.unpack_from(body, start)
     if not packets or pictures > packets:
         raise ProtocolError("invalid", "skip")
     return SkipFrame(TrackId(room, participant, track), encoding, first, packets, pictures, *route[:3])
+
+
+def skip_like(frame: bytes, first: int, packets: int, pictures: int) -> bytes:
+    """The SKIP that goes where a whole MEDIA *frame* would have gone."""
+    end = ROUTED_HEAD_BYTES + STREAM_BYTES + frame[BITS_LENGTH_OFFSET]
+    length = end - 3 + _SKIP.size
+    return FRAME.pack(SKIP, length) + frame[3:end] + _SKIP.pack(first, packets, pictures)

@@ -1,8 +1,8 @@
-"""The routed header: what a transit node reads of a frame, and rewrites.
+"""The routed header, which a transit node reads and rewrites, and detours.
 
-In: the body of a routed frame, or what its header says. Out: the header, the frame as it goes on, a
-frame on an explicit detour. What stands behind the header is not looked at, so that types
-nobody here knows are forwarded too. Decoders raise :class:`ProtocolError` and nothing else.
+In: the body of a frame of type 0x10-0x1f; out: where it goes (:func:`read_route`), and the
+frame to send on (:func:`reroute`, :func:`readdress`, :func:`detour`, :func:`follow_detour`). All that
+stands after the header is carried as it came, also in types that are not known here.
 """
 
 from __future__ import annotations
@@ -12,71 +12,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from relaymesh.protocol.bitstring import encode_set
-from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
 from relaymesh.protocol.errors import ProtocolError
-
-PROBE = 0x01
-ECHO = 0x02
-ACK = 0x04
-REPAIR = 0x05
-RETRANSMISSION = 0x06
-CONTROL = 0x08
-CONTROL_ACK = 0x09
-CONTROL_RESET = 0x0A
-MEDIA = 0x10
-CLOCK = 0x11
-KEYFRAME_REQUEST = 0x12
-DETOUR = 0x13
-SKIP = 0x14
-DEMAND = 0x15
-LAYERS = 0x16
-ROUTED_FIRST, ROUTED_LAST = 0x10, 0x1F
+from relaymesh.protocol.frames.kinds import DETOUR, FRAME, MAX_FRAME_BYTES, ROUTED_FIRST, ROUTED_LAST
 
 HOP_LIMIT = 16  # stamped at the ingress; no sane path is longer
-MAX_FRAME_BYTES = MAX_PLAINTEXT_BYTES  # with type and length
 
-FRAME = struct.Struct("!BH")  # type, length of the body
 _ROUTE = struct.Struct("!BBI")  # hop limit, bytes of bit string, generation
-FRAME_ROUTE = struct.Struct("!BHBBI")  # both in one
+_FRAME_ROUTE = struct.Struct("!BHBBI")  # both in one
+BITS_LENGTH_OFFSET = 4  # of the count of bytes of bit string, in a whole frame
+ROUTED_HEAD_BYTES = _FRAME_ROUTE.size  # of a whole frame, before its bit string
 _HOP = struct.Struct("!H")  # node index, of a detour
 
 
 class Route(NamedTuple):
-    """What a transit node needs of a routed frame."""
+    """The fields of the routed header, for a transit node."""
 
     hop_limit: int
     generation: int
     destinations: int  # set of nodes, never empty
     rest_offset: int  # bytes of the body before the stream header
-
-
-# --- the sequence of frames ----------------------------------------------------------------------
-
-
-def split_frames(plaintext: bytes) -> list[tuple[int, bytes]]:
-    """The frames of a plaintext as (type, body), in order; at least one.
-
-    Raises:
-        ProtocolError: malformed (empty) or truncated (shorter than its lengths say).
-    """
-    end = len(plaintext)
-    if not end:
-        raise ProtocolError("malformed", "no frame")
-    frames = []
-    offset = 0
-    while offset < end:
-        if end - offset < 3:
-            raise ProtocolError("truncated", "frame header")
-        kind, length = FRAME.unpack_from(plaintext, offset)
-        start = offset + 3
-        offset = start + length
-        if offset > end:
-            raise ProtocolError("truncated", f"frame of type {kind:#04x}")
-        frames.append((kind, plaintext[start:offset]))
-    return frames
-
-
-# --- routed frames -------------------------------------------------------------------------------
 
 
 def read_route(body: bytes) -> Route:
@@ -98,6 +52,25 @@ def read_route(body: bytes) -> Route:
     return Route(hop_limit, generation, destinations, end)
 
 
+def encode_routed(kind: int, hop_limit: int, generation: int, destinations: int, rest: bytes) -> bytes:
+    """The whole frame of type *kind*: the routed header, then *rest*.
+
+    Raises:
+        ValueError: a field is out of its range, or no destination is given.
+        ProtocolError: oversized.
+    """
+    bits = encode_set(destinations)
+    length = 6 + len(bits) + len(rest)
+    if length + 3 > MAX_FRAME_BYTES:
+        raise ProtocolError("oversized", f"frame of {length + 3} bytes")
+    if not bits:
+        raise ValueError("a routed frame needs a destination")
+    try:
+        return _FRAME_ROUTE.pack(kind, length, hop_limit, len(bits), generation) + bits + rest
+    except struct.error as error:
+        raise ValueError(f"routed header: {error}") from None
+
+
 def reroute(frame_type: int, body: bytes, route: Route, destinations: int) -> bytes:
     """The frame to send on: one hop fewer, *destinations* (not empty) in the header, the rest as it came.
 
@@ -108,7 +81,7 @@ def reroute(frame_type: int, body: bytes, route: Route, destinations: int) -> by
     if route.hop_limit <= 1:
         raise ProtocolError("invalid", "hop limit is spent")
     rest = body[route.rest_offset :]
-    return routed_frame(frame_type, route.hop_limit - 1, route.generation, destinations, rest)
+    return encode_routed(frame_type, route.hop_limit - 1, route.generation, destinations, rest)
 
 
 def readdress(frame_type: int, body: bytes, route: Route, destinations: int) -> bytes:
@@ -117,7 +90,7 @@ def readdress(frame_type: int, body: bytes, route: Route, destinations: int) -> 
     Raises:
         ValueError: *destinations* is empty or no node set.
     """
-    return routed_frame(
+    return encode_routed(
         frame_type, route.hop_limit, route.generation, destinations, body[route.rest_offset :]
     )
 
@@ -134,7 +107,7 @@ def detour(frame: bytes, hops: Sequence[int]) -> bytes:
     """
     if not hops:
         return frame
-    offset = 9 + frame[4]
+    offset = ROUTED_HEAD_BYTES + frame[BITS_LENGTH_OFFSET]
     try:
         segments = bytes((len(hops),)) + b"".join(map(_HOP.pack, hops)) + frame[:1]
     except struct.error as error:
@@ -166,22 +139,3 @@ def follow_detour(body: bytes, route: Route) -> tuple[int, bytes]:
     else:
         kind, rest = DETOUR, bytes((count - 1,)) + body[offset + 3 :]
     return hop, FRAME.pack(kind, len(header) + len(rest)) + header + rest
-
-
-def routed_frame(kind: int, hop_limit: int, generation: int, destinations: int, rest: bytes) -> bytes:
-    """The whole frame, with type and length; *rest* stands behind the routed header.
-
-    Raises:
-        ProtocolError: oversized.
-        ValueError: no destination, or a field out of its range.
-    """
-    bits = encode_set(destinations)
-    length = 6 + len(bits) + len(rest)
-    if length + 3 > MAX_FRAME_BYTES:
-        raise ProtocolError("oversized", f"frame of {length + 3} bytes")
-    if not bits:
-        raise ValueError("a routed frame needs a destination")
-    try:
-        return FRAME_ROUTE.pack(kind, length, hop_limit, len(bits), generation) + bits + rest
-    except struct.error as error:
-        raise ValueError(f"routed header: {error}") from None

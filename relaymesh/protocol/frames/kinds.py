@@ -1,0 +1,56 @@
+"""The sequence of frames in a plaintext: each ``u8 type, u16 length of the body, body``, all big-endian.
+
+In: the plaintext of a datagram; out: (type, body) of each frame. The registry of
+types stands here; what a body means, the module of its type knows.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
+from relaymesh.protocol.errors import ProtocolError
+
+PROBE = 0x01
+ECHO = 0x02
+ACK = 0x04
+REPAIR = 0x05
+RETRANSMISSION = 0x06
+CONTROL = 0x08
+CONTROL_ACK = 0x09
+CONTROL_RESET = 0x0A
+MEDIA = 0x10
+CLOCK = 0x11
+KEYFRAME_REQUEST = 0x12
+DETOUR = 0x13
+SKIP = 0x14
+DEMAND = 0x15
+LAYERS = 0x16
+ROUTED_FIRST, ROUTED_LAST = 0x10, 0x1F
+
+MAX_FRAME_BYTES = MAX_PLAINTEXT_BYTES  # with type and length
+
+FRAME = struct.Struct("!BH")  # type, length of the body
+
+
+def split_frames(plaintext: bytes) -> list[tuple[int, bytes]]:
+    """The frames of a plaintext as (type, body), in order; at least one.
+
+    Raises:
+        ProtocolError: malformed (empty) or truncated (shorter than its lengths say).
+    """
+    end = len(plaintext)
+    if not end:
+        raise ProtocolError("malformed", "no frame")
+    frames = []
+    offset = 0
+    while offset < end:
+        if end - offset < 3:
+            raise ProtocolError("truncated", "frame header")
+        kind, length = FRAME.unpack_from(plaintext, offset)
+        start = offset + 3
+        offset = start + length
+        if offset > end:
+            raise ProtocolError("truncated", f"frame of type {kind:#04x}")
+        frames.append((kind, plaintext[start:offset]))
+    return frames
