@@ -184,9 +184,12 @@ class Forwarder:
             return
         generation = self._tables.active
         told = tuple(track.layers.values())
-        for hop, part, hops in self._split(edges, generation):
-            frame = LayersFrame(track.id, serial, track.muted, told, HOP_LIMIT, generation, part)
-            self._send(hop, frames.detour(frames.encode_layers(frame), hops), now)
+        try:
+            for hop, part, hops in self._split(edges, generation):
+                frame = LayersFrame(track.id, serial, track.muted, told, HOP_LIMIT, generation, part)
+                self._send(hop, frames.detour(frames.encode_layers(frame), hops), now)
+        except ProtocolError as error:
+            self.dropped[error.reason] += 1
 
     # --- towards a publisher elsewhere ---------------------------------------------------------
 

@@ -30,6 +30,7 @@ NACK_TRIES = 8
 NACK_GIVE_UP = 1.0  # s; by then every player has frozen and a keyframe is the better answer
 MAX_MISSING = 500  # more than this at once is an outage (or a hostile publisher), not loss
 MAX_PADDING_HOLES = 256
+MAX_DESCRIPTOR = 200  # bytes; one with a structure of nine layers has about 90
 
 PRIORITY_AUDIO, PRIORITY_KEYFRAME, PRIORITY_VIDEO, PRIORITY_ENHANCEMENT = 0, 1, 2, 3
 _UNREADABLE = PacketInfo(layer_start=False, layer_end=False)  # forwarded as it came; the decoder judges it
@@ -251,7 +252,7 @@ class IngressEncoding:
             (kind, value)
             for number, kind in self._kinds.items()
             if (value := extensions.get(number)) is not None
-            and (len(value) == 1 or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) < 256))
+            and (len(value) == 1 or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) <= MAX_DESCRIPTOR))
         )
 
     def _take_out(self, sequence: int) -> None:

@@ -13,9 +13,9 @@ def test_what_is_no_name(name: str) -> None:
     assert not is_name(name)
 
 
-def test_a_stream_is_the_hash_of_its_names() -> None:
+def test_a_participant_is_the_hash_of_its_names() -> None:
     # printf demo | b2sum -l 64
     assert name_hash("demo") == 0x8CF40C6846431C20
     assert participant_id("demo", "alice") == ParticipantId(name_hash("demo"), name_hash("alice"))
     assert name_hash("demo") != name_hash("Demo")
-    assert TrackId(1, 2, 3).stream == ParticipantId(1, 2)
+    assert TrackId(1, 2, 3).owner == ParticipantId(1, 2)

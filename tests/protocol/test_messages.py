@@ -51,7 +51,7 @@ def strategy(info: Any) -> st.SearchStrategy[Any]:
     if kind == "UnionType":
         return st.one_of([strategy(member) for member in info.types])
     if kind == "VarTupleType":
-        return st.lists(strategy(info.item_type), max_size=3).map(tuple)
+        return st.lists(strategy(info.item_type), min_size=info.min_length or 0, max_size=3).map(tuple)
     assert kind == "StructType", kind
     return structs(info.cls)
 
