@@ -267,7 +267,12 @@ class Directory:
             return "two tracks have the same number"
         entry = self._entries.get(_key(info))
         if entry is None or entry.ingress != index:
-            if entry is not None and entry.ingress is not None and self._is_alive(entry.ingress):
+            if (
+                entry is not None
+                and entry.ingress is not None
+                and self._is_alive(entry.ingress)
+                and not _takes_over(info, entry.info)
+            ):
                 return f"it is published at {self._name_of(entry.ingress)}"
             if len(self._published.get(index, ())) >= self._max_per_node:
                 return "this node publishes as many publications as it may"
@@ -278,14 +283,17 @@ class Directory:
     def _enter(self, index: int, info: PublicationInfo, now: float) -> Told:
         key = _key(info)
         entry = self._entries.get(key) or self._add(key)
+        told: Told = []
         if entry.ingress is not None and entry.ingress != index:
             self._published[entry.ingress].discard(key)
+            if self._is_alive(entry.ingress):
+                told.append((entry.ingress, Close(_name(key), "its publisher came again elsewhere")))
         entry.info, entry.ingress = info, index
         entry.changed_at, entry.waits_until = now, None
         self._waiting.discard(key)
         self._published.setdefault(index, set()).add(key)
         moved = PublicationMoved(info, index)
-        return [(edge, moved) for edge in members(entry.edges) if edge != index]
+        return told + [(edge, moved) for edge in members(entry.edges) if edge != index]
 
     def _forward(self, key: Key) -> Told:
         """Tell the ingress which edges want the publication, as a whole set."""
@@ -377,6 +385,11 @@ class Directory:
         if not in_room:
             del self._by_room[key[0]]
         self._waiting.discard(key)
+
+
+def _takes_over(info: PublicationInfo, before: PublicationInfo | None) -> bool:
+    """Whether the same publisher came again, by the credential it has: an encoder that restarted, elsewhere."""
+    return before is not None and bool(info.credential) and info.credential == before.credential
 
 
 def _is_hitless(info: PublicationInfo | None) -> bool:

@@ -15,6 +15,7 @@ from relaymesh.node.session import Session
 from relaymesh.webrtc import stun
 from relaymesh.webrtc.errors import StunError
 from relaymesh.webrtc.rtp import classify
+from relaymesh.webrtc.transport import IceCredentials
 
 MAX_DATAGRAM_BYTES = 1500
 TICK = 0.01  # s; sessions are looked after this often while there are any
@@ -45,6 +46,11 @@ class Edge:
         self._sessions[session.id] = session
         self._by_ufrag[session.transport.credentials.ufrag] = session
 
+    def restart_ice(self, session: Session, credentials: IceCredentials, now: float) -> None:
+        """Know *session* under new credentials too; the old ones stay until the client uses the new."""
+        session.transport.restart_ice(credentials, now)
+        self._by_ufrag[credentials.ufrag] = session
+
     def get(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
 
@@ -64,7 +70,8 @@ class Edge:
         session.close(reason, now)
         self._farewells += session.transport.poll_datagrams()
         self._sessions.pop(session.id, None)
-        self._by_ufrag.pop(session.transport.credentials.ufrag, None)
+        for ufrag in [ufrag for ufrag, known in self._by_ufrag.items() if known is session]:
+            del self._by_ufrag[ufrag]
         for address in [a for a, s in self._by_address.items() if s is session]:
             del self._by_address[address]
 
@@ -94,7 +101,7 @@ class Edge:
             session.transport.handle_dtls(data, address, now)
             session.drain_events(now)
         else:
-            session.handle_packet(data, kind == "rtcp", now)
+            session.handle_packet(data, kind == "rtcp", address, now)
 
     def _handle_stun(self, data: bytes, address: Address, now: float) -> None:
         try:

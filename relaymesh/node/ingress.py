@@ -9,9 +9,9 @@ goes on where the old one ended. Decodes nothing.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.layer_rates import LayerRates
@@ -20,6 +20,7 @@ from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, HOP_LIMIT
 from relaymesh.protocol.seqnum import Extender
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
+from relaymesh.webrtc.parameter_sets import ParameterSets
 from relaymesh.webrtc.payload import PacketInfo, make_payload_reader
 from relaymesh.webrtc.rtcp import ReportBlock, SenderReport
 from relaymesh.webrtc.rtp import RtpPacket
@@ -30,6 +31,7 @@ NACK_TRIES = 8
 NACK_GIVE_UP = 1.0  # s; by then every player has frozen and a keyframe is the better answer
 MAX_MISSING = 500  # more than this at once is an outage (or a hostile publisher), not loss
 MAX_PADDING_HOLES = 256
+MAX_INSERTED = 256
 MAX_DESCRIPTOR = 200  # bytes; one with a structure of nine layers has about 90
 
 PRIORITY_AUDIO, PRIORITY_KEYFRAME, PRIORITY_VIDEO, PRIORITY_ENHANCEMENT = 0, 1, 2, 3
@@ -121,6 +123,10 @@ class IngressEncoding:
         self._missing: dict[int, Missing] = {}
         self._padding: list[int] = []  # sequence numbers taken out, ascending
         self._padding_before = 0  # how many more were taken out before those still listed
+        has_sets = codec.name.lower() in ("h264", "h265")
+        self._parameter_sets = ParameterSets(codec.name, codec.fmtp) if has_sets else None
+        self._inserted: list[int] = []  # before which numbers parameter sets were put, one entry for each
+        self._inserted_before = 0  # how many more were put before those still listed
         self._jitter = 0.0  # RTP units, RFC 3550 §6.4.1
         self._transit: float | None = None
         self._reported = (0, 0)  # expected, received at the last report
@@ -150,8 +156,12 @@ class IngressEncoding:
 
     # --- media ---------------------------------------------------------------------------------
 
-    def handle_rtp(self, packet: RtpPacket, now: float, *, retransmission: bool = False) -> MediaFrame | None:
-        """The frame to forward, or ``None`` for a duplicate or padding.
+    def handle_rtp(
+        self, packet: RtpPacket, now: float, *, retransmission: bool = False
+    ) -> tuple[MediaFrame, ...]:
+        """The frames to forward: none for a duplicate or padding, else one.
+
+        Before a keyframe that comes without its parameter sets go those that are known, as frames of their own.
 
         A retransmission (RFC 4588) comes unwrapped: with its original
         sequence number and payload.
@@ -160,13 +170,46 @@ class IngressEncoding:
             self._continue(packet, now)
         sequence = self._extender.extend(packet.sequence) + self._offset
         if not self._note_arrival(sequence, now):
-            return None
+            return ()
         if not retransmission:
             self._note_jitter(packet.timestamp, now)
         if not packet.payload:
             self._take_out(sequence)
-            return None
-        return self._frame(packet, sequence, now)
+            return ()
+        return self._frames(packet, sequence, now)
+
+    def _frames(self, packet: RtpPacket, sequence: int, now: float) -> tuple[MediaFrame, ...]:
+        if self._parameter_sets is not None:
+            self._parameter_sets.learn(packet.payload, sequence)
+        frame = self._frame(packet, sequence, now)
+        if self._parameter_sets is None or not frame.keyframe or sequence != self._highest:
+            return (frame,)
+        payloads = self._parameter_sets.before(packet.payload)
+        if not payloads:
+            return (frame,)
+        self._insert(sequence, len(payloads))
+        first = frame.sequence
+        frame.sequence = self._renumber(sequence)
+        sets = tuple(
+            replace(
+                frame,
+                payload=payload,
+                sequence=first + place,
+                marker=False,
+                keyframe=place == 0,
+                layer_end=False,
+            )
+            for place, payload in enumerate(payloads)
+        )
+        frame.keyframe = frame.layer_start = False
+        return (*sets, frame)
+
+    def _insert(self, sequence: int, count: int) -> None:
+        """Open room for *count* packets before the newest one."""
+        self._inserted += [sequence] * count
+        while len(self._inserted) > MAX_INSERTED:
+            del self._inserted[0]
+            self._inserted_before += 1
 
     def _continue(self, packet: RtpPacket, now: float) -> None:
         """The first packet of another SSRC: number it, and time it, after what the last one sent."""
@@ -252,7 +295,10 @@ class IngressEncoding:
             (kind, value)
             for number, kind in self._kinds.items()
             if (value := extensions.get(number)) is not None
-            and (len(value) == 1 or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) <= MAX_DESCRIPTOR))
+            and (
+                len(value) == 1
+                or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) <= MAX_DESCRIPTOR)
+            )
         )
 
     def _take_out(self, sequence: int) -> None:
@@ -264,9 +310,10 @@ class IngressEncoding:
         # A padding packet that comes late leaves its hole: what follows it was already numbered.
 
     def _renumber(self, sequence: int) -> int:
-        if not self._padding:
-            return sequence - self._padding_before
-        return sequence - self._padding_before - bisect_left(self._padding, sequence)
+        number = sequence - self._padding_before + self._inserted_before
+        if self._inserted:
+            number += bisect_right(self._inserted, sequence)
+        return number - bisect_left(self._padding, sequence) if self._padding else number
 
     def _note_jitter(self, timestamp: int, now: float) -> None:
         transit = now * self.codec.clock_rate - timestamp

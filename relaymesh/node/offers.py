@@ -8,7 +8,7 @@ fit raises :class:`SignallingError` with an HTTP status and a reason to read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -28,7 +28,9 @@ from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import rtp
 from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.codecs import Codec, choose_codec, match_codec
+from relaymesh.webrtc import opus
+from relaymesh.webrtc.codecs import Codec, choose_codec, explain_choice, explain_mismatch, match_codec
+from relaymesh.webrtc.dtls import Role
 from relaymesh.webrtc.errors import NegotiationError
 from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.sdp import MediaSection, SessionDescription
@@ -112,6 +114,7 @@ class TransportFactory(Protocol):
         credentials: IceCredentials,
         fingerprints: Sequence[tuple[str, str]],
         now: float,
+        role: Role = "server",
     ) -> Transport: ...
 
 
@@ -171,12 +174,12 @@ class Negotiator:
                 _track_info(number, section.kind, codec, twice, rids), codec, rids
             )
         if not chosen:
-            offered = sorted({c.name for s in incoming.offer.media if _sends(s) for c in s.codecs})
-            raise SignallingError(
-                422,
-                "no usable codec: a publisher sends opus audio and VP8, VP9, AV1, H264 or H265 video; "
-                f"this offer sends {', '.join(offered) or 'nothing'}",
+            sent = [section for section in incoming.offer.media if _sends(section)]
+            why = (
+                "; ".join(explain_choice(s.kind, s.codecs, prefer) for s in sent)
+                or "this offer sends nothing"
             )
+            raise SignallingError(422, f"no usable codec: {why}")
         return chosen
 
     def publisher(
@@ -211,7 +214,7 @@ class Negotiator:
                 AnswerSection(
                     offered=section,
                     direction="recvonly",
-                    codec=receiving.codec,
+                    codec=_answered(receiving.codec, receives=True),
                     extensions=extensions,
                     feedback=PUBLISHER_FEEDBACK,
                     rids=tuple(receiving.rids),
@@ -253,10 +256,7 @@ class Negotiator:
             left.remove(track)
             sections.append(self._play(session, section, track, codec))
         if not session.senders:
-            needed = ", ".join(sorted({t.info.codec for t in publication.tracks.values()})) or "nothing yet"
-            raise SignallingError(
-                422, f"no usable codec: the publisher sends {needed}, and this offer can receive none of it"
-            )
+            raise SignallingError(422, f"no usable codec: {_why_unplayable(incoming.offer, publication)}")
         return Answered(session, self._answer(sections, session))
 
     def _play(self, session: Session, section: MediaSection, track: Track, codec: Codec) -> AnswerSection:
@@ -279,7 +279,7 @@ class Negotiator:
         return AnswerSection(
             offered=section,
             direction="sendonly",
-            codec=codec,
+            codec=_answered(codec, receives=False, sends_stereo=opus.offers_stereo(track.info.fmtp)),
             extensions=extensions,
             feedback=PLAYER_FEEDBACK,
             ssrc=numbers.ssrc,
@@ -306,6 +306,7 @@ class Negotiator:
             credentials=credentials,
             fingerprints=incoming.offer.fingerprints,
             now=now,
+            role=incoming.offer.dtls_role,
         )
         return Session(
             incoming.session_id,
@@ -337,6 +338,16 @@ class Negotiator:
         )
 
 
+def _answered(codec: Codec, *, receives: bool, sends_stereo: bool = False) -> Codec:
+    """*codec* as an answer names it: what opus says of one direction is not repeated."""
+    if codec.name.lower() != "opus":
+        return codec
+    stereo = receives and opus.offers_stereo(codec.fmtp)
+    return replace(
+        codec, fmtp=opus.answer_fmtp(codec.fmtp, receives_stereo=stereo, sends_stereo=sends_stereo)
+    )
+
+
 def _extensions(usual: tuple[str, ...], codec: Codec) -> tuple[str, ...]:
     return (*usual, rtp.DEPENDENCY_DESCRIPTOR) if codec.name.lower() in DESCRIBED else usual
 
@@ -360,6 +371,21 @@ def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[
         hitless=hitless,
         encodings=tuple(EncodingInfo(n, rid[:32]) for rid, n in rids.items()) or (EncodingInfo(),),
     )
+
+
+def _why_unplayable(offer: SessionDescription, publication: AnyPublication) -> str:
+    """The reason why an offer can receive none of *publication*'s tracks."""
+    sections = [s for s in offer.media if not s.rejected and s.direction in ("recvonly", "sendrecv")]
+    reasons = [
+        explain_mismatch(section.kind, section.codecs, track.info.codec, track.info.fmtp)
+        for track in publication.tracks.values()
+        for section in sections
+        if section.kind == track.info.kind
+    ]
+    if reasons:
+        return "; ".join(dict.fromkeys(reasons))
+    kinds = ", ".join(sorted({track.info.kind for track in publication.tracks.values()})) or "nothing yet"
+    return f"the publisher sends {kinds}, and this offer receives none of it"
 
 
 def _match(section: MediaSection, tracks: list[Track]) -> tuple[Track | None, Codec | None]:

@@ -73,6 +73,7 @@ class Session:
         self.senders: dict[int, Sender] = {}  # by media SSRC
         self.send_side = SendSide(transport.send_rtp, now)
         self._layers_changed = False
+        self._goodbyes: set[int] = set()
         self._originate = originate
         self._clock_changed = clock_changed
         self._binder = SsrcBinder()
@@ -112,14 +113,15 @@ class Session:
 
     # --- datagrams -------------------------------------------------------------------------------
 
-    def handle_packet(self, data: bytes, is_rtcp: bool, now: float) -> None:
+    def handle_packet(self, data: bytes, is_rtcp: bool, address: Address, now: float) -> None:
         """One SRTP or SRTCP datagram of this session; a bad one is counted, never more."""
+        transport = self.transport
         try:
             if is_rtcp:
-                for packet in rtcp.parse_rtcp(self.transport.unprotect_rtcp(data)):
+                for packet in rtcp.parse_rtcp(transport.unprotect_rtcp(data, address, now)):
                     self._handle_rtcp(packet, now)
             else:
-                self._handle_rtp(parse_rtp(self.transport.unprotect_rtp(data)), now)
+                self._handle_rtp(parse_rtp(transport.unprotect_rtp(data, address, now)), now)
         except (SrtpError, RtpError):
             self.undecodable += 1
 
@@ -157,8 +159,7 @@ class Session:
             if not packet.payload:
                 return  # a bandwidth probe
             packet.sequence, packet.payload = rtx_unwrap(packet.payload)
-        frame = ingress.handle_rtp(packet, now, retransmission=is_rtx)
-        if frame is not None:
+        for frame in ingress.handle_rtp(packet, now, retransmission=is_rtx):
             self._originate(ingress.track, frame, now)
 
     def _handle_rtcp(self, packet: rtcp.RtcpPacket, now: float) -> None:
@@ -186,8 +187,18 @@ class Session:
                     self.senders[ssrc].handle_keyframe_request(now)
         elif isinstance(packet, rtcp.TransportFeedback):
             self.send_side.handle_feedback(packet, now)
+        elif isinstance(packet, rtcp.Bye):
+            self._handle_bye(packet.ssrcs)
         elif isinstance(packet, rtcp.Remb):
             self.send_side.handle_remb(packet, now)
+
+    def _handle_bye(self, ssrcs: tuple[int, ...]) -> None:
+        """A publisher all of whose sources said goodbye (RFC 3550 §6.6) is gone; it need not be waited for."""
+        self._goodbyes.update(ssrcs)
+        sources = {ingress.ssrc for ingress in self._encodings() if ingress.ssrc is not None}
+        self._goodbyes &= sources
+        if sources and sources == self._goodbyes and self.closed is None:
+            self.closed = "the publisher said goodbye"
 
     # --- what is played --------------------------------------------------------------------------
 

@@ -139,11 +139,11 @@ def explain_mismatch(kind: str, codecs: Sequence[Codec], name: str, fmtp: str) -
         return f"{kind} is not forwarded, only audio and video"
     offered = [c for c in codecs if _is_called(c, name)]
     if not offered:
-        return f"the stream is {name}, and the player offers {_names(codecs)}"
+        return f"the publisher sends {name}, and the player offers {_names(codecs)}"
     reason = why_undecodable(parameters(fmtp)) if name.lower() == "h264" else None
     if reason is not None:
-        return f"the stream is {name} {reason}, and the player does not offer that"
-    return f"the stream is {name} ({fmtp or 'no parameters'}), beyond the profiles that the player offers"
+        return f"the publisher sends {name} {reason}, and the player does not offer that"
+    return f"the publisher sends {name} ({fmtp or 'no parameters'}), beyond the profiles that the player offers"
 
 
 def redundant_audio(codecs: Sequence[Codec], opus: Codec | None) -> Codec | None:

@@ -263,7 +263,7 @@ def test_sessions_that_never_connect_or_fall_silent_go(stage):
         (
             re.sub(r"(VP8|H264|opus)/", r"XX\1/", offer_text("chromium-whip")),
             422,
-            "no usable codec.*VP8, VP9, AV1, H264 or H265",
+            "no usable codec.*none of",
         ),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_player_without_the_codec_gets_a_reason(stage):
     stage.publish()
     publication = stage.core.directory.find(ALICE)
     text = re.sub(r"(VP8|opus)/", r"XX\1/", offer_text("chromium-whep"))
-    with pytest.raises(SignallingError, match="the publisher sends") as refused:
+    with pytest.raises(SignallingError, match="the stream is opus") as refused:
         stage.core.play(publication, text, stage.now)
     assert refused.value.status == 422
     assert len(stage.core.edge) == 1

@@ -31,6 +31,13 @@ def make_ingress(codec: Codec = VP8) -> IngressEncoding:
     return ingress
 
 
+def one(ingress: IngressEncoding, *arguments, **options) -> MediaFrame | None:
+    """The frame that a packet becomes, where it becomes one at most."""
+    frames = ingress.handle_rtp(*arguments, **options)
+    assert len(frames) <= 1
+    return frames[0] if frames else None
+
+
 def packet(sequence: int, payload: bytes = DELTA, extensions: dict[int, bytes] | None = None) -> RtpPacket:
     return RtpPacket(
         payload_type=96,
@@ -59,7 +66,7 @@ def test_losses_are_asked_for_again_until_everything_is_there(loss, first):
     while now < 12.0:
         while arrivals and arrivals[0][0] <= now:
             at, sequence, again = heapq.heappop(arrivals)
-            frame = ingress.handle_rtp(packet(sequence), at, retransmission=again)
+            frame = one(ingress, packet(sequence), at, retransmission=again)
             if frame is not None:
                 frames.append(frame)
         for asked in ingress.nacks_due(now):
@@ -80,8 +87,8 @@ def test_losses_are_asked_for_again_until_everything_is_there(loss, first):
 
 def test_duplicates_are_dropped_and_counted():
     ingress = make_ingress()
-    assert ingress.handle_rtp(packet(5), 0.0) is not None
-    assert ingress.handle_rtp(packet(5), 0.0, retransmission=True) is None
+    assert one(ingress, packet(5), 0.0) is not None
+    assert one(ingress, packet(5), 0.0, retransmission=True) is None
     assert ingress.duplicates == 1
 
 
@@ -89,7 +96,7 @@ def test_padding_leaves_no_hole_downstream():
     ingress = make_ingress()
     out = []
     for sequence in range(10, 30):
-        frame = ingress.handle_rtp(packet(sequence, b"" if sequence % 4 == 0 else DELTA), sequence * 0.01)
+        frame = one(ingress, packet(sequence, b"" if sequence % 4 == 0 else DELTA), sequence * 0.01)
         if frame is not None:
             out.append(frame.sequence)
     assert out == list(range(out[0], out[0] + len(out)))
@@ -99,15 +106,15 @@ def test_padding_leaves_no_hole_downstream():
 def test_a_packet_from_before_a_padding_packet_keeps_its_place():
     ingress = make_ingress()
     order = [10, 11, 14, 13, 12, 15]  # 13 is padding, 12 and 13 come late
-    out = {s: ingress.handle_rtp(packet(s, b"" if s == 11 else DELTA), 0.0) for s in order}
+    out = {s: one(ingress, packet(s, b"" if s == 11 else DELTA), 0.0) for s in order}
     numbers = [frame.sequence for s in sorted(order) if (frame := out[s]) is not None]
     assert numbers == list(range(numbers[0], numbers[0] + 5))
 
 
 def test_what_is_lost_for_good_becomes_a_wish_for_a_keyframe():
     ingress = make_ingress()
-    ingress.handle_rtp(packet(1), 0.0)
-    ingress.handle_rtp(packet(3), 0.01)
+    one(ingress, packet(1), 0.0)
+    one(ingress, packet(3), 0.01)
     asked = [seq for step in range(200) for seq in ingress.nacks_due(0.01 * step)]
     assert asked
     assert set(asked) == {2}
@@ -118,29 +125,29 @@ def test_what_is_lost_for_good_becomes_a_wish_for_a_keyframe():
 
 def test_a_publisher_that_cannot_resend_is_asked_for_a_keyframe_at_once():
     ingress = make_ingress(VP8_WITHOUT_NACK)
-    ingress.handle_rtp(packet(1), 0.0)
-    ingress.handle_rtp(packet(3), 0.01)
+    one(ingress, packet(1), 0.0)
+    one(ingress, packet(3), 0.01)
     assert ingress.nacks_due(0.1) == []
     assert ingress.encoding.keyframe_wish.due(0.01)
-    assert ingress.handle_rtp(packet(2), 0.02) is not None, "late, not lost"
+    assert one(ingress, packet(2), 0.02) is not None, "late, not lost"
 
 
 def test_keyframes_and_priorities_are_marked():
     ingress = make_ingress()
-    key, delta = ingress.handle_rtp(packet(1, KEY), 0.0), ingress.handle_rtp(packet(2), 0.0)
+    key, delta = one(ingress, packet(1, KEY), 0.0), one(ingress, packet(2), 0.0)
     assert key is not None
     assert delta is not None
     assert (key.keyframe, key.audio) == (True, False)
     assert not delta.keyframe
     assert key.priority < delta.priority
-    audio = make_ingress(OPUS).handle_rtp(packet(1, b"opus", {3: b"\x90", 4: b"x"}), 0.0)
+    audio = one(make_ingress(OPUS), packet(1, b"opus", {3: b"\x90", 4: b"x"}), 0.0)
     assert audio is not None
     assert audio.audio
     assert audio.extensions == ((EXTENSION_AUDIO_LEVEL, b"\x90"),)
 
 
 def test_an_extension_of_an_odd_length_does_not_travel():
-    frame = make_ingress(OPUS).handle_rtp(packet(1, b"opus", {3: b"\x90\x00\x00"}), 0.0)
+    frame = one(make_ingress(OPUS), packet(1, b"opus", {3: b"\x90\x00\x00"}), 0.0)
     assert frame is not None
     assert frame.extensions == ()
 
@@ -148,7 +155,7 @@ def test_an_extension_of_an_odd_length_does_not_travel():
 def test_the_receiver_report_counts_as_rfc_3550_says():
     ingress = make_ingress()
     for sequence in (65_534, 65_535, 1, 2):  # 0 is lost, over the wrap
-        ingress.handle_rtp(packet(sequence), 0.0)
+        one(ingress, packet(sequence), 0.0)
     ingress.handle_sender_report(SenderReport(1234, 0x1122334455667788, 9, 0, 0, ()), 1.0)
     block = ingress.report_block(1.5)
     assert block is not None
@@ -167,7 +174,7 @@ def test_no_sequence_of_packets_breaks_it_or_makes_it_grow(packets):
     ingress = make_ingress()
     seen = set()
     for step, (sequence, payload) in enumerate(packets):
-        frame = ingress.handle_rtp(packet(sequence, payload), step * 0.01)
+        frame = one(ingress, packet(sequence, payload), step * 0.01)
         if frame is not None and frame.payload:
             assert frame.sequence >= 0
             seen.add(frame.sequence)
@@ -186,6 +193,6 @@ def test_no_sequence_of_packets_breaks_it_or_makes_it_grow(packets):
     ],
 )
 def test_temporal_layers_above_the_base_may_be_left_out(descriptor, temporal, priority, entry):
-    frame = make_ingress().handle_rtp(packet(1, descriptor), 0.0)
+    frame = one(make_ingress(), packet(1, descriptor), 0.0)
     assert frame is not None
     assert (frame.temporal, frame.priority, frame.entry) == (temporal, priority, entry)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from relaymesh.node.rewrite import DESCRIPTOR, Rewriter
+from relaymesh.node.rewrite import Rewriter
+from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR as DESCRIPTOR
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.ids import TrackId
 from relaymesh.webrtc.picture_ids import PictureNumbers, make_renumberer, offsets_after

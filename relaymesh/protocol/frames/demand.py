@@ -32,8 +32,8 @@ class Wish:
 
     track: int  # u16
     encoding: int  # u8
-    spatial: int  # 0..7
-    temporal: int  # 0..7
+    spatial: int = 7  # 0..7, the highest wanted
+    temporal: int = 7  # 0..7, the highest wanted
 
 
 @dataclass(slots=True)
