@@ -234,6 +234,8 @@ class Sender:
 
     def _leave_current(self) -> None:
         if self.current is not None:
+            if self._dropped is not None:  # the era ends with what was sent
+                self._rewriter.skip(*self._dropped)
             self._rewriter.close_era()
             self.current.remove_taker(self)
             self.current = None

@@ -76,7 +76,7 @@ def relay_address(index: int) -> tuple[str, int]:
 
 
 def count_frames(core: NodeCore, by: Any, sent: Counter[tuple[Any, int, int]]) -> None:
-    """Count in *sent* what *core* sends to its neighbours, as (by, to, type); a detour as what is inside it."""
+    """Count in *sent* what *core* sends its neighbours, as (by, to, type); a detour as what is inside it."""
     send = core.relay.send
 
     def counted(peer: int, frame: bytes, now: float) -> bool:

@@ -150,7 +150,7 @@ def test_whatever_is_said_sets_are_those_of_the_newest_demand_of_admitted_edges(
         else:
             serial += 1
             _, edge, wishes = step
-            taken = {(t, e): (s, l) for t, e, s, l in wishes if e in TRACKS.get(t, ())}
+            taken = {(k, e): (s, t) for k, e, s, t in wishes if e in TRACKS.get(k, ())}
             found = book.handle(said(edge, serial, *wishes), TRACKS, now)
             assert found is not None
             new, newest[edge] = found, (now + DEMAND_KEPT, taken)
@@ -165,7 +165,7 @@ def test_whatever_is_said_sets_are_those_of_the_newest_demand_of_admitted_edges(
                 }
                 assert set(members(book.audience(track, encoding))) == wanting.keys()
                 for spatial, temporal in ((0, 0), (1, 0), (0, 2), (3, 3)):
-                    expected = {e for e, (s, l) in wanting.items() if spatial <= s and temporal <= l}
+                    expected = {e for e, (s, t) in wanting.items() if spatial <= s and temporal <= t}
                     assert set(members(book.edges(track, encoding, spatial, temporal))) == expected
 
 
