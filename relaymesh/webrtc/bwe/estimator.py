@@ -45,6 +45,7 @@ RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
 START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
 DROP_WITHIN = 3.0  # seconds
+FILLED = 0.8  # × the estimate: so much media fills it
 BLIND_MOST = 0.3  # seconds after a probe, at most, that the delays are not looked at
 
 
@@ -217,21 +218,24 @@ class BandwidthEstimator:
         reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
         if reduced:
             self._delay.on_reduced()
+        filled = acked is not None and acked > FILLED * self.estimate_bps
         if usage is Usage.OVER:
-            self._probes.on_overuse(self.rtt, now)
+            self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._proven or reduced
         lost = sum(-1 if r.was_lost else r.arrived_at is None for r in batch.results)
         packets = sum(not r.was_lost for r in batch.results)
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
-            self._probes.on_overuse(self.rtt, now)
+            self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = True
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
-        result = self._probes.poll_result(now)
+        result = self._probes.poll_result(self.estimate_bps, now)
         if result is None or self.is_overused:
             return
-        if result.rate_bps > self._aimd.rate_bps or not self._proven:
+        # A cluster that was stretched may have taken its share from other flows' in the same queue: it
+        # says how much there is only while nothing better is known.
+        if not self._proven or (result.came_through and result.rate_bps > self._aimd.rate_bps):
             self._aimd.set_rate(result.rate_bps, now)
         if result.came_through:
             self._loss.raise_to(result.rate_bps)
@@ -329,7 +333,7 @@ class BandwidthEstimator:
         self.timeouts += 1
         before = self.estimate_bps
         self._aimd.set_rate(before * SILENT_FACTOR, now)
-        self._probes.on_overuse(self.rtt, now)
+        self._probes.on_overuse(self.rtt, now, filled=False)
         self._proven = True
         self._unanswered = self._heard_at = now  # and once more in as long
         self._note_drop(before, now)
