@@ -23,7 +23,7 @@ from relaymesh.webrtc.twcc import TwccReceiver
 
 FPS = 30
 PACKET_BYTES = 1200  # of video, at most, on the wire
-AUDIO_BYTES = 140  # on the wire: 45 kbit/s with its headers
+AUDIO_BYTES = 80  # on the wire: 32 kbit/s with its headers
 AUDIO_EVERY = 0.02  # seconds
 AUDIO_BPS = AUDIO_BYTES * 8 / AUDIO_EVERY
 PADDING_BYTES = 300  # one padding packet on the wire: RTP padding is at most 255 bytes
@@ -152,7 +152,9 @@ class Flow:
         if size > 0:
             count = -(-size // PACKET_BYTES)
             for _ in range(count):
-                self.pacer.enqueue(Packet(0, size // count, Kind.VIDEO, made_at=now), size // count, Kind.VIDEO, now)
+                self.pacer.enqueue(
+                    Packet(0, size // count, Kind.VIDEO, made_at=now), size // count, Kind.VIDEO, now
+                )
         self.path.at(now + 1 / FPS, self._video)
         self._drive()
 

@@ -52,11 +52,10 @@ class AckedRate:
             window = newest - started
             if window < SHORT_WINDOW * 0.9:
                 return None
-        size = packets = 0
-        for at, size_bytes in reversed(self._arrivals):
+        size = 0
+        for packets, (at, size_bytes) in enumerate(reversed(self._arrivals)):
             if at <= newest - window and packets >= MIN_PACKETS:
                 window = max(window, newest - at)
                 break
             size += size_bytes
-            packets += 1
         return size * 8 / window

@@ -74,7 +74,9 @@ class DelayDetector:
         self._previous: _Group | None = None
         self._reordered = 0
         self._delay_ms = self._smoothed_ms = 0.0  # accumulated since the beginning
-        self._points: deque[tuple[float, float]] = deque(maxlen=TREND_WINDOW)  # (arrival in ms, smoothed delay)
+        self._points: deque[tuple[float, float]] = deque(
+            maxlen=TREND_WINDOW
+        )  # (arrival in ms, smoothed delay)
         self._groups = 0
         self._over_ms: float | None = None
         self._over_count = 0
@@ -116,7 +118,11 @@ class DelayDetector:
         if sent - group.first_sent <= GROUP_MS:
             return True
         gap = arrived - group.arrived
-        return 0.0 <= gap <= GROUP_MS and gap - (sent - group.last_sent) < 0.0 and arrived - group.arrived < 100.0
+        return (
+            0.0 <= gap <= GROUP_MS
+            and gap - (sent - group.last_sent) < 0.0
+            and arrived - group.arrived < 100.0
+        )
 
     def _compare(self, previous: _Group, group: _Group) -> None:
         sent = group.last_sent - previous.last_sent

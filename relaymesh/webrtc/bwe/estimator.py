@@ -14,7 +14,8 @@ neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is b
 those sent while a probe's queue empties, are kept from the delay detector: a probe that was too much
 must not cost a layer.
 
-Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were sent count.
+Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were
+sent count.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from relaymesh.webrtc.twcc import parse_transport_feedback
 START_BPS = 300_000.0  # libwebrtc's default
 MIN_BPS = 30_000.0  # audio goes on
 MAX_BPS = 20_000_000.0  # of one subscriber; no peer can claim more
-FEEDBACK_TIMEOUT = 1.0  # seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms
+# Seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms.
+FEEDBACK_TIMEOUT = 1.0
 SILENT_FACTOR = 0.5  # × the estimate, for each such second
-REPORT_TIMEOUT = 15.0  # seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc)
-UNSEEN_AFTER = 3.0  # seconds of sending after which a peer that reported, but no arrivals, is taken for one without
+# Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc).
+REPORT_TIMEOUT = 15.0
+# Seconds of sending after which a peer that reported, but no arrivals, is taken for one without.
+UNSEEN_AFTER = 3.0
 REMB_KEPT = 10.0  # seconds; it is sent each second
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
@@ -287,7 +291,7 @@ class BandwidthEstimator:
     # --- probing
 
     def set_wanted(self, bps: float, now: float) -> None:
-        """*bps* in all could be used, if the path carried them; at most the estimate: nothing is probed for."""
+        """*bps* in all could be used, if the path carried them; no more than the estimate: nothing is probed."""
         self._probes.set_wanted(bps, now)
 
     def poll_probe(self, now: float) -> ProbeCluster | None:

@@ -17,7 +17,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-DURATION = 0.04  # seconds: longer than the time between frames (33 ms), in whose gaps others' traffic does not show
+DURATION = (
+    0.04  # seconds: longer than the time between frames (33 ms), in whose gaps others' traffic does not show
+)
 DURATION_UNSEEN = 0.4  # seconds where only REMB tells: its rate is that of a second
 MIN_PACKETS = 5  # libwebrtc
 MIN_PACKET_BYTES, MAX_PACKET_BYTES = 150, 1200
@@ -32,9 +34,14 @@ WORTH = 1.1  # × the estimate, at least, for that
 MIN_SHARE = 0.75  # of the cluster's packets must have arrived (libwebrtc: 0.8, with larger clusters)
 MAX_RATIO = 2.0  # received per sent: more is a burst that some queue made (libwebrtc's kMaxValidRatio)
 RESULT_WAIT = 1.0  # seconds after the cluster, and a round trip
-FIRST_PAUSE, MAX_PAUSE = 1.5, 5.0  # seconds after a failed step; the longest bounds how late a free path is seen
+FIRST_PAUSE, MAX_PAUSE = (
+    1.5,
+    5.0,
+)  # seconds after a failed step; the longest bounds how late a free path is seen
 DROP_PAUSE = 1.0  # seconds after an overuse: its queue has to go first
-FILLED_PAUSE = 5.0  # … where the media fills the estimate: then it grows by itself (libwebrtc probes only where not)
+FILLED_PAUSE = (
+    5.0  # … where the media fills the estimate: then it grows by itself (libwebrtc probes only where not)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class _Run:
         return all_sent and len(self.arrived) + self.lost >= len(self.sent)
 
     def measure(self) -> tuple[float, bool] | None:
-        """The rate in bit/s that the path carried, and whether all of it came through; None: too little known."""
+        """The bit/s that the path carried, and whether all came through; None: too little is known."""
         if len(self.sent) < MIN_PACKETS - 1 or len(self.arrived) < max(3, MIN_SHARE * len(self.sent)):
             return None
         sent_rate = _rate([(at, size) for at, size in self.sent], first=False)
@@ -120,7 +127,9 @@ class ProbeController:
             return self._run.expires
         return self._next_at
 
-    def poll(self, estimate_bps: float, *, may_probe: bool, seen: bool, rtt: float, now: float) -> ProbeCluster | None:
+    def poll(
+        self, estimate_bps: float, *, may_probe: bool, seen: bool, rtt: float, now: float
+    ) -> ProbeCluster | None:
         """The cluster to send now, if any. *seen*: feedback tells each packet's arrival."""
         run = self._run
         if run is not None:
@@ -148,7 +157,7 @@ class ProbeController:
         return min(FACTOR * estimate_bps, self._max, MARGIN * wanted)
 
     def on_sent(self, probe: int, size_bytes: int, now: float) -> bool:
-        """A packet left while cluster *probe* was sent; whether it is part of it, which is over when complete."""
+        """A packet left while *probe* was sent; whether it is part of it, which is over when complete."""
         run = self._run
         if run is None or run.cluster.id != probe or run.sent_bytes >= run.cluster.size_bytes:
             return False
@@ -196,7 +205,7 @@ class ProbeController:
         self._pause = min(MAX_PAUSE, 2.0 * self._pause)
 
     def on_overuse(self, rtt: float, now: float, *, filled: bool) -> None:
-        """The path is full: a running cluster measures nothing, and the next waits. *filled*: by media alone."""
+        """The path is full, *filled* by media alone: a running cluster measures nothing, the next waits."""
         if self._run is not None:
             self._fail(now)
         self._is_first = False
