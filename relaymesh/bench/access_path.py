@@ -23,7 +23,7 @@ from relaymesh.webrtc.twcc import TwccReceiver
 
 FPS = 30
 PACKET_BYTES = 1200  # of video, at most, on the wire
-AUDIO_BYTES = 140  # on the wire: 45 kbit/s with its headers
+AUDIO_BYTES = 80  # on the wire: 32 kbit/s with its headers
 AUDIO_EVERY = 0.02  # seconds
 AUDIO_BPS = AUDIO_BYTES * 8 / AUDIO_EVERY
 PADDING_BYTES = 300  # one padding packet on the wire: RTP padding is at most 255 bytes

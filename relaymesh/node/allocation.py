@@ -1,151 +1,158 @@
-"""Layers for every track that one subscriber plays, within what its path carries.
+"""One subscriber's bandwidth, shared out among what it subscribes to. PURE: no clock, no sockets.
 
-In: the budget, and for each track its options, cheapest first. Out: one option for
-each, or a pause, and the rate at which more would be sent. Audio goes first and is never
-left out; then every video gets its cheapest option, those of higher priority first; then
-they are raised in turns. A step up must fit with :data:`UP_MARGIN`, one that is taken is
-left only when it does not fit any more: noise in the estimate moves nothing. Pure: no time.
+In: a budget in bit/s (the estimate), and for each subscription what its track sends now: layers with
+their rates, the most that is wanted (viewport), priority, what is forwarded at present. Out: for each
+subscription the layer to forward, or none, and the rate that would be used next
+(:attr:`Allocation.wanted_bps`), for the estimator to probe for.
+
+Audio is granted first, and always. Then every video gets its lowest layer, by priority; then layers rise one
+step at a time, round-robin within a priority, higher priorities first. A video whose lowest layer does not
+fit is paused. Hysteresis: a layer above the present one needs :data:`UPGRADE_MARGIN` × the
+whole rate it would lead to; falling back needs no margin and happens at once. So noise of the
+estimate smaller than the margin moves nothing but down, and what went down returns only with the margin.
+
+Rates of layers must be counted as the budget is: on the wire (see ``relaymesh.webrtc.bwe``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
-from relaymesh.node.publications import Track
-from relaymesh.node.selector import TOP, LayerChoice
+from relaymesh.node.selector import LayerChoice
 
-UP_MARGIN = 1.15  # × what a step up costs must fit; rates of layers vary by so much within seconds
-WANTED_MARGIN = 1.25  # × what the next step needs is probed for, so that it is found with its margin
+UPGRADE_MARGIN = 1.12  # more than the factor of 1.105 that noise of ±5 % of the estimate spans
 
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One way to send a track."""
-
-    choice: LayerChoice
-    rate_bps: float  # on the wire
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
-    """One track that is played."""
+class Layer:
+    """Something that can be forwarded of a track, live now."""
 
-    key: Hashable
-    audio: bool
-    options: tuple[Option, ...]  # by rate, the cheapest first; empty: nothing to send
-    current: LayerChoice | None = None  # as allocated before
-    priority: int = 0  # the higher goes first
+    encoding: int
+    spatial: int
+    temporal: int
+    rate_bps: float  # in all, with the layers it needs
 
-
-@dataclass(slots=True)
-class Allocation:
-    """The outcome."""
-
-    choices: dict[Hashable, LayerChoice | None] = field(default_factory=dict)
-    rate_bps: float = 0.0  # of all that is chosen
-    wanted_bps: float = 0.0  # in all, to take the next step; 0: nothing more is wanted
+    @property
+    def choice(self) -> LayerChoice:
+        """The layer without its rate, which changes."""
+        return LayerChoice(self.encoding, self.spatial, self.temporal)
 
 
-def allocate(budget_bps: float, subscriptions: Sequence[Subscription]) -> Allocation:
-    """Choose for all *subscriptions*; infinite budget: the most of each."""
-    found = Allocation()
-    for audio in (s for s in subscriptions if s.audio):
-        found.choices[audio.key] = audio.options[-1].choice if audio.options else None
-        found.rate_bps += audio.options[-1].rate_bps if audio.options else 0.0
-    videos = sorted((s for s in subscriptions if not s.audio), key=lambda s: -s.priority)
-    steps = _cheapest(budget_bps, videos, found)
-    _raise(budget_bps, videos, steps, found)
-    for video, step in zip(videos, steps, strict=True):
-        found.choices[video.key] = video.options[step].choice if step >= 0 else None
-    return found
+@dataclass(frozen=True, slots=True)
+class Subscription(Generic[Key]):
+    """One track that a subscriber takes."""
+
+    key: Key
+    kind: Literal["audio", "video"]
+    layers: Sequence[Layer]  # live now, from the least rate to the most
+    priority: int = 0  # higher first
+    max_layer: int | None = None  # the highest index in `layers` that is wanted; None: all
+    muted: bool = False
+    current: LayerChoice | None = None  # forwarded now
 
 
-def layer_options(track: Track) -> tuple[Option, ...]:
-    """The ways to send *track*, cheapest first, by what its ingress said of its layers.
+@dataclass(frozen=True, slots=True)
+class Allocation(Generic[Key]):
+    """Who gets what."""
 
-    Of the cheapest encoding its temporal layers one by one, then its spatial layers with all of their
-    pictures, then each dearer encoding whole. Without word of the ingress it is the lowest number.
-    """
-    if track.muted:
-        return ()
-    live = [e for e in track.ranked() if track.live(e.number)] or track.ranked()
-    if not track.layers:
-        return tuple(Option(LayerChoice(encoding.number), 0.0) for encoding in live[:1])
-    found: list[Option] = []
-    for encoding in live:
-        layers = track.layers.get(encoding.number)
-        if layers is None:
+    choices: dict[Key, LayerChoice | None]  # None: paused, or there is nothing
+    used_bps: float
+    wanted_bps: (
+        float  # the estimate at which one more step would be taken; used_bps when nothing more is wanted
+    )
+
+
+class _Video(Generic[Key]):
+    """A video while it is shared out."""
+
+    __slots__ = ("index", "layers", "present", "subscription")
+
+    def __init__(self, subscription: Subscription[Key]) -> None:
+        self.subscription = subscription
+        count = len(subscription.layers)
+        most = count if subscription.max_layer is None else min(count, max(0, subscription.max_layer) + 1)
+        self.layers = subscription.layers[:most]
+        self.index = -1  # granted; −1: paused
+        # Up to here no margin is needed. A layer that ended counts as the lowest: something was seen.
+        self.present = -1
+        if subscription.current is not None:
+            self.present = 0
+            for index, layer in enumerate(self.layers):
+                if layer.choice == subscription.current:
+                    self.present = index
+            if subscription.max_layer is not None and any(
+                layer.choice == subscription.current for layer in subscription.layers[most:]
+            ):
+                self.present = most - 1  # less is wanted than is forwarded
+
+    @property
+    def step_bps(self) -> float | None:
+        """What the next layer costs beyond this one; None where there is none."""
+        if self.index + 1 >= len(self.layers):
+            return None
+        rate = self.layers[self.index].rate_bps if self.index >= 0 else 0.0
+        return max(0.0, self.layers[self.index + 1].rate_bps - rate)
+
+    def needed_bps(self, used_bps: float) -> float | None:
+        """The budget that the next step needs, when *used_bps* are granted; None where there is no step."""
+        step = self.step_bps
+        if step is None:
+            return None
+        return (used_bps + step) * (1.0 if self.index < self.present else UPGRADE_MARGIN)
+
+
+def allocate(budget_bps: float, subscriptions: Sequence[Subscription[Key]]) -> Allocation[Key]:
+    """Share *budget_bps* out among *subscriptions*; keys are distinct."""
+    choices: dict[Key, LayerChoice | None] = {}
+    used = 0.0
+    videos: list[_Video[Key]] = []
+    for subscription in subscriptions:
+        choices[subscription.key] = None
+        if subscription.muted or not subscription.layers:
             continue
-        top_spatial, top_temporal = layers.spatial - 1, layers.temporal - 1
-        steps = [(spatial, top_temporal) for spatial in range(layers.spatial)] if not found else []
-        if not found:
-            steps = [(0, temporal) for temporal in range(top_temporal)] + steps
-        for spatial, temporal in steps or [(top_spatial, top_temporal)]:
-            rate = layers.rates_bps[spatial * layers.temporal + temporal]
-            # The highest layer is not named: it may get another one above it.
-            choice = LayerChoice(
-                encoding.number,
-                TOP if spatial == top_spatial else spatial,
-                TOP if temporal == top_temporal else temporal,
-            )
-            if not found or rate > found[-1].rate_bps:
-                found.append(Option(choice, float(rate)))
-    return tuple(found)
-
-
-def rate_of(options: Sequence[Option], choice: LayerChoice | None) -> float:
-    """What *choice* costs by these options, bit/s; 0 for one that is not among them."""
-    return next((option.rate_bps for option in options if option.choice == choice), 0.0)
-
-
-def _cheapest(budget_bps: float, videos: Sequence[Subscription], found: Allocation) -> list[int]:
-    """Give each its cheapest option; −1 for one that does not fit."""
-    steps = []
+        if subscription.kind == "audio":
+            layer = subscription.layers[-1]
+            choices[subscription.key] = layer.choice
+            used += layer.rate_bps
+        else:
+            videos.append(_Video(subscription))
+    videos.sort(key=lambda video: -video.subscription.priority)  # stable: else in the order given
+    used, refused = _grant(videos, used, budget_bps)
     for video in videos:
-        fits = bool(video.options) and (
-            found.rate_bps + _cost(video, -1, 0) <= budget_bps or not video.options[0].rate_bps
-        )
-        if fits:
-            found.rate_bps += video.options[0].rate_bps
-        elif video.options:
-            _want(found, found.rate_bps + video.options[0].rate_bps)
-        steps.append(0 if fits else -1)
-    return steps
+        if video.index >= 0:
+            choices[video.subscription.key] = video.layers[video.index].choice
+    return Allocation(choices, used, used if refused is None else refused)
 
 
-def _raise(budget_bps: float, videos: Sequence[Subscription], steps: list[int], found: Allocation) -> None:
-    """Raise each by one step in turns, as long as that fits."""
-    open_ones = [place for place, step in enumerate(steps) if step >= 0]
-    while open_ones:
-        still = []
-        for place in open_ones:
-            video, step = videos[place], steps[place]
-            if step + 1 >= len(video.options):
-                continue
-            extra = video.options[step + 1].rate_bps - video.options[step].rate_bps
-            if found.rate_bps + _cost(video, step, step + 1) <= budget_bps:
-                steps[place] += 1
-                found.rate_bps += extra
-                still.append(place)
-            else:
-                _want(found, found.rate_bps + extra)
-        open_ones = still
+def _grant(videos: Sequence[_Video[Key]], used: float, budget_bps: float) -> tuple[float, float | None]:
+    """Raise each of *videos* as far as the budget goes; the bit/s used, and the budget the next needs.
 
-
-def _cost(video: Subscription, step: int, to: int) -> float:
-    """What going from one step to another must leave room for: more, where it was not taken before."""
-    rate = video.options[to].rate_bps
-    before = video.options[step].rate_bps if step >= 0 else 0.0
-    taken = _taken_rate(video)
-    return rate - before if taken is not None and rate <= taken else rate * UP_MARGIN - before
-
-
-def _taken_rate(video: Subscription) -> float | None:
-    return next((option.rate_bps for option in video.options if option.choice == video.current), None)
-
-
-def _want(found: Allocation, rate_bps: float) -> None:
-    """The least that changes anything is probed for."""
-    wanted = rate_bps * WANTED_MARGIN
-    found.wanted_bps = wanted if not found.wanted_bps else min(found.wanted_bps, wanted)
+    The first step that does not fit ends the sharing: a cheaper one of lower priority does not overtake it,
+    because it would have to give way as soon as the budget grew.
+    """
+    for video in videos:  # everybody's lowest first
+        need = video.needed_bps(used)
+        if need is None:
+            continue
+        if need > budget_bps:
+            return used, need
+        used += video.step_bps or 0.0
+        video.index = 0
+    priorities = sorted({video.subscription.priority for video in videos}, reverse=True)
+    for priority in priorities:
+        rising = [video for video in videos if video.subscription.priority == priority]
+        while rising:
+            for video in list(rising):
+                need = video.needed_bps(used)
+                if need is None:
+                    rising.remove(video)
+                elif need > budget_bps:
+                    return used, need
+                else:
+                    used += video.step_bps or 0.0
+                    video.index += 1
+    return used, None

@@ -261,6 +261,11 @@ class Sender:
         if frames:
             self._replay(frames, now)
 
+    def collected(self, encoding: Encoding, now: float) -> None:
+        """The ingress sent what it kept: begin with it, if that is waited for."""
+        if encoding is self.pending and self.current is None and not self._replay_to_begin(now):
+            encoding.keyframe_wish.ask(now)  # more than this player's path takes at once
+
     def _replay_to_begin(self, now: float) -> bool:
         assert self.pending is not None, "an encoding is about to begin"
         kept = self.pending.since_keyframe

@@ -38,6 +38,9 @@ class Taker(Protocol):
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """Packets, from an extended sequence number on, left out upstream by intent; so many pictures."""
 
+    def collected(self, encoding: Encoding, now: float) -> None:
+        """What was kept upstream since the last keyframe is here now, to begin with."""
+
     @property
     def wanted_layers(self) -> tuple[int, int]:
         """The highest (spatial, temporal) layer it wants."""
@@ -116,7 +119,7 @@ class SinceKeyframe:
         ):
             self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
             self._frames, self._bytes, self._skipped, self._highest = {}, 0, 0, sequence
-        elif self._start is None or sequence < self._start:
+        elif self._start is None or sequence < self._start or sequence in self._frames:
             return
         self._frames[sequence] = frame
         self._highest = max(self._highest, sequence)
@@ -255,6 +258,24 @@ class Encoding:
         for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
             taker.take(frame, now)
         return True
+
+    def collect(self, frame: MediaFrame, last: bool, now: float) -> None:
+        """Keep a packet that the ingress sent again so that somebody here can begin; with the *last* they do."""
+        sequence = frame.sequence
+        slot = sequence & (CACHE_PACKETS - 1)
+        kept = self.cache[slot]
+        if kept is None or kept.sequence < sequence:
+            self.cache[slot] = frame
+        if self.highest is None or sequence > self.highest:
+            self.highest = sequence
+            self.first = sequence if self.first is None else self.first
+        self.received += 1
+        self.last_arrival = now
+        self.since_keyframe.add(frame, now)
+        if last:
+            self.keyframe_wish.seen()
+            for taker in tuple(self.takers):
+                taker.collected(self, now)
 
     def skip(self, first: int, packets: int, pictures: int) -> None:
         """*packets* from number *first* on were left out upstream, with them so many *pictures*."""

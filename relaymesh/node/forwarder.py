@@ -24,6 +24,7 @@ from relaymesh.node.tables import ForwardingTables
 from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import (
+    EXTENSION_REPLAY,
     HOP_LIMIT,
     ClockFrame,
     DemandFrame,
@@ -158,8 +159,10 @@ class Forwarder:
         generation = self._tables.active
         try:
             for frame in kept:
-                # A copy: the edge may have had demand before, and some of these.
-                again = replace(frame, generation=generation, copy=True)
+                # A copy: the edge may have had demand before, and some of these. Marked as kept ones,
+                # so that the edge collects them and begins with all of them at once.
+                mark = (EXTENSION_REPLAY, b"\x01" if frame is kept[-1] else b"\x00")
+                again = replace(frame, generation=generation, copy=True, extensions=(*frame.extensions, mark))
                 self._send_media(again, self._split(1 << edge, generation), now)
         except ProtocolError as error:
             self.dropped[error.reason] += 1
@@ -297,7 +300,11 @@ class Forwarder:
             return False
         frame.sequence = encoding.extender.extend(frame.sequence)
         merged = encoding.merged
-        if encoding.deliver(frame, now):
+        if frame.extensions and frame.extensions[-1][0] == EXTENSION_REPLAY:
+            last = frame.extensions[-1][1] == b"\x01"
+            frame.extensions = frame.extensions[:-1]
+            encoding.collect(frame, last, now)
+        elif encoding.deliver(frame, now):
             self.delivered += 1
         self.merged += encoding.merged - merged
         return True
@@ -368,12 +375,21 @@ class Forwarder:
     def serve(
         self, publication: LocalPublication, wanted: Iterable[tuple[int, EncodingKey]], now: float
     ) -> None:
-        """Give edges what they want as of now: the clock, and a picture to begin with."""
+        """Give edges what they want as of now: the clock, and a picture to begin with.
+
+        An edge that has a picture of the track already switches with a keyframe of its own; what is kept
+        would show it the past once more.
+        """
+        demand = publication.demand
         for edge, (number, encoding_number) in wanted:
-            track = publication.tracks[number]
-            encoding = track.encodings[encoding_number]
+            track = publication.tracks.get(number)
+            encoding = track.encodings.get(encoding_number) if track is not None else None
+            if track is None or encoding is None:
+                continue
             self.originate_clock(encoding, 1 << edge, now)
-            if track.is_video and not self.replay(edge, encoding, now):
+            others = [n for n in track.encodings if n != encoding_number]
+            switches = any(demand.audience(number, other) >> edge & 1 for other in others)
+            if track.is_video and (switches or not self.replay(edge, encoding, now)):
                 encoding.keyframe_wish.ask(now)
 
     def take_changed_tracks(self) -> list[Track]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from relaymesh.node.allocation import Subscription, allocate, layer_options, rate_of
+from relaymesh.node.allocation import Subscription, allocate
 from relaymesh.node.binding import SsrcBinder
 from relaymesh.node.egress import Sender
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
+from relaymesh.node.layer_options import layer_options, rate_of
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
 from relaymesh.node.send_side import SendSide
 from relaymesh.protocol.frames import MediaFrame
@@ -33,7 +34,7 @@ MEASURE_INTERVAL = 0.2  # s; of what comes: which encodings are live, at what ra
 CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate
 # What a player begins with at once may take so long; more than that, and a keyframe is asked for first.
 BURST_S = 0.4
-MIN_BURST_BYTES = 60_000
+MIN_BURST_BYTES = 12_000
 MAX_BURST_BYTES = 1_500_000
 
 Address = tuple[str, int]
@@ -230,7 +231,7 @@ class Session:
         allocation = allocate(
             self.send_side.budget_bps,
             [
-                Subscription(sender, not sender.is_video, offered, sender.choice)
+                Subscription(sender, "video" if sender.is_video else "audio", offered, current=sender.choice)
                 for sender, offered in options.items()
             ],
         )

@@ -143,7 +143,9 @@ def explain_mismatch(kind: str, codecs: Sequence[Codec], name: str, fmtp: str) -
     reason = why_undecodable(parameters(fmtp)) if name.lower() == "h264" else None
     if reason is not None:
         return f"the publisher sends {name} {reason}, and the player does not offer that"
-    return f"the publisher sends {name} ({fmtp or 'no parameters'}), beyond the profiles that the player offers"
+    return (
+        f"the publisher sends {name} ({fmtp or 'no parameters'}), beyond the profiles that the player offers"
+    )
 
 
 def redundant_audio(codecs: Sequence[Codec], opus: Codec | None) -> Codec | None:

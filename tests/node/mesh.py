@@ -243,6 +243,9 @@ class Recorder:
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         self.skips.append((first, packets, pictures))
 
+    def collected(self, encoding: Encoding, now: float) -> None:
+        self.frames += encoding.since_keyframe.frames()
+
 
 def video_frame(
     publication: Publication,

@@ -52,6 +52,7 @@ from relaymesh.protocol.frames.kinds import (
 from relaymesh.protocol.frames.media import (
     EXTENSION_AUDIO_LEVEL,
     EXTENSION_DEPENDENCY_DESCRIPTOR,
+    EXTENSION_REPLAY,
     EXTENSION_VIDEO_ORIENTATION,
     MAX_EXTENSIONS_BYTES,
     MEDIA_HEAD_BYTES,
@@ -107,6 +108,7 @@ __all__ = [
     "ECHO",
     "EXTENSION_AUDIO_LEVEL",
     "EXTENSION_DEPENDENCY_DESCRIPTOR",
+    "EXTENSION_REPLAY",
     "EXTENSION_VIDEO_ORIENTATION",
     "HOP_LIMIT",
     "KEYFRAME_REQUEST",

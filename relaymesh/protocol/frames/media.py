@@ -18,11 +18,15 @@ from relaymesh.protocol.ids import TrackId
 
 EXTENSION_AUDIO_LEVEL = 1  # 1 byte, as RFC 6464
 EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
+EXTENSION_REPLAY = (
+    4  # 1 byte: kept since the last keyframe, sent again for an edge that begins; 1 = the last one
+)
 EXTENSION_DEPENDENCY_DESCRIPTOR = 3  # as published (AV1 RTP payload format, appendix A)
 MAX_EXTENSIONS_BYTES = 255  # of all together, each with kind and length
 _EXTENSION_LENGTHS = {  # of those known
     EXTENSION_AUDIO_LEVEL: range(1, 2),
     EXTENSION_VIDEO_ORIENTATION: range(1, 2),
+    EXTENSION_REPLAY: range(1, 2),
     EXTENSION_DEPENDENCY_DESCRIPTOR: range(1, MAX_EXTENSIONS_BYTES - 1),
 }
 _ANY_LENGTH = range(256)

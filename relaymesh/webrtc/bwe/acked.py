@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW = 0.5  # seconds: fifteen frames of video; libwebrtc's first window
-SHORT_WINDOW = 0.15  # seconds; libwebrtc's later one. While a queue stands, arrivals are evenly spaced
+SHORT_WINDOW = 0.25  # seconds: a fall shows sooner; libwebrtc's later one (0.15) is of four frames, and jumpy
 MIN_PACKETS = 5  # fewer make no rate
 MAX_PACKETS = 4096  # in the window; beyond 80 Mbit/s it just gets shorter
 CLOCK_JUMP = 2.0  # seconds an arrival may be before the newest; beyond, the peer's clock was set
@@ -52,11 +52,10 @@ class AckedRate:
             window = newest - started
             if window < SHORT_WINDOW * 0.9:
                 return None
-        size = packets = 0
-        for at, size_bytes in reversed(self._arrivals):
+        size = 0
+        for packets, (at, size_bytes) in enumerate(reversed(self._arrivals)):
             if at <= newest - window and packets >= MIN_PACKETS:
                 window = max(window, newest - at)
                 break
             size += size_bytes
-            packets += 1
         return size * 8 / window

@@ -22,7 +22,10 @@ MIN_STEP_BPS = 4000.0  # per second (libwebrtc)
 STEP_SHARE = 0.02  # of the rate per second, at least: many Mbit/s are not climbed by single packets
 CAPACITY_ALPHA = 0.05  # of its running mean and deviation (libwebrtc)
 DEVIATION_RANGE = (0.4, 2.5)  # normalised, kbit/s (libwebrtc)
-MIN_REDUCE_S, MAX_REDUCE_S = 0.01, 0.2  # between two reductions lies a round trip, within these (libwebrtc)
+# Between two reductions lie a round trip and the time in which a queue is seen to go; libwebrtc waits for
+# 10 … 200 ms of round trip alone, and reduces twice for one queue.
+SETTLE_S = 0.2
+MAX_RTT_S = 0.5
 
 
 class LinkCapacity:
@@ -89,7 +92,7 @@ class AimdRate:
         self._changed_at = now
         since = now - self._reduced_at
         # What is seen now was sent before the last reduction, unless a round trip has passed.
-        if since < min(MAX_REDUCE_S, max(MIN_REDUCE_S, rtt)) and not (
+        if since < min(MAX_RTT_S, rtt) + SETTLE_S and not (
             acked_bps is not None and acked_bps < 0.5 * self.rate_bps
         ):
             return False

@@ -32,6 +32,7 @@ K_UP, K_DOWN = 0.0087, 0.039  # gains of the threshold per ms (libwebrtc; MMSys 
 OVERUSE_MS = 10.0  # for which the trend must be above the threshold (draft §5.4: overuse_time_th)
 STANDING = 0.25  # seconds
 MAX_STANDING_MS = 35.0  # half of what is to be kept at p95 (60 ms), and above the jitter of most radio paths
+SOON = 0.08  # seconds for which twice as long a queue is overuse already, without a trend
 MIN_QUEUE_MS = 5.0  # without so much above the recent minimum a trend is jitter
 BASE_SPAN, BASE_BUCKETS = 2.0, 10  # the minimum is that of the last 20 s: 100 ppm of drift are 2 ms
 FUTILE = 3  # reductions that did not shrink a standing queue: it is the path's own delay now
@@ -205,8 +206,13 @@ class DelayDetector:
     def _stands(self) -> bool:
         """A queue too long that does not get shorter."""
         recent = self._recent
-        full = recent[-1][0] - recent[0][0] >= STANDING * 0.6
-        return full and self.queue_ms > MAX_STANDING_MS and recent[-1][1] >= recent[0][1] - 1.0
+        newest, span = recent[-1][0], recent[-1][0] - recent[0][0]
+        if recent[-1][1] < recent[0][1] - 1.0:
+            return False
+        if span >= STANDING * 0.6 and self.queue_ms > MAX_STANDING_MS:
+            return True
+        soon = min(delay for at, delay in recent if at >= newest - SOON) - min(d for _, d in self._base)
+        return span >= SOON and soon > 2.0 * MAX_STANDING_MS
 
     def on_reduced(self) -> None:
         """The rate was reduced for overuse; a standing queue that this never shrinks is none."""

@@ -14,7 +14,8 @@ neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is b
 those sent while a probe's queue empties, are kept from the delay detector: a probe that was too much
 must not cost a layer.
 
-Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were sent count.
+Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were
+sent count.
 """
 
 from __future__ import annotations
@@ -35,22 +36,20 @@ from relaymesh.webrtc.twcc import parse_transport_feedback
 START_BPS = 300_000.0  # libwebrtc's default
 MIN_BPS = 30_000.0  # audio goes on
 MAX_BPS = 20_000_000.0  # of one subscriber; no peer can claim more
-FEEDBACK_TIMEOUT = (
-    1.0  # seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms
-)
+# Seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms.
+FEEDBACK_TIMEOUT = 1.0
 SILENT_FACTOR = 0.5  # × the estimate, for each such second
-REPORT_TIMEOUT = (
-    15.0  # seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc)
-)
-UNSEEN_AFTER = (
-    3.0  # seconds of sending after which a peer that reported, but no arrivals, is taken for one without
-)
+# Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc).
+REPORT_TIMEOUT = 15.0
+# Seconds of sending after which a peer that reported, but no arrivals, is taken for one without.
+UNSEEN_AFTER = 3.0
 REMB_KEPT = 10.0  # seconds; it is sent each second
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
 START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
 DROP_WITHIN = 3.0  # seconds
+FILLED = 0.8  # × the estimate: so much media fills it
 BLIND_MOST = 0.3  # seconds after a probe, at most, that the delays are not looked at
 
 
@@ -223,21 +222,24 @@ class BandwidthEstimator:
         reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
         if reduced:
             self._delay.on_reduced()
+        filled = acked is not None and acked > FILLED * self.estimate_bps
         if usage is Usage.OVER:
-            self._probes.on_overuse(self.rtt, now)
+            self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._proven or reduced
         lost = sum(-1 if r.was_lost else r.arrived_at is None for r in batch.results)
         packets = sum(not r.was_lost for r in batch.results)
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
-            self._probes.on_overuse(self.rtt, now)
+            self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = True
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
-        result = self._probes.poll_result(now)
+        result = self._probes.poll_result(self.estimate_bps, now)
         if result is None or self.is_overused:
             return
-        if result.rate_bps > self._aimd.rate_bps or not self._proven:
+        # A cluster that was stretched may have taken its share from other flows' in the same queue: it
+        # says how much there is only while nothing better is known.
+        if not self._proven or (result.came_through and result.rate_bps > self._aimd.rate_bps):
             self._aimd.set_rate(result.rate_bps, now)
         if result.came_through:
             self._loss.raise_to(result.rate_bps)
@@ -289,7 +291,7 @@ class BandwidthEstimator:
     # --- probing
 
     def set_wanted(self, bps: float, now: float) -> None:
-        """*bps* in all could be used, if the path carried them; at most the estimate: nothing is probed for."""
+        """*bps* in all could be used, if the path carried them; no more than the estimate: nothing is probed."""
         self._probes.set_wanted(bps, now)
 
     def poll_probe(self, now: float) -> ProbeCluster | None:
@@ -335,7 +337,7 @@ class BandwidthEstimator:
         self.timeouts += 1
         before = self.estimate_bps
         self._aimd.set_rate(before * SILENT_FACTOR, now)
-        self._probes.on_overuse(self.rtt, now)
+        self._probes.on_overuse(self.rtt, now, filled=False)
         self._proven = True
         self._unanswered = self._heard_at = now  # and once more in as long
         self._note_drop(before, now)

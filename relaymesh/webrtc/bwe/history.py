@@ -16,7 +16,7 @@ from relaymesh.webrtc.twcc import ArrivalReport
 
 MAX_PACKETS = 8192  # kept at most: 6 s of 15 Mbit/s
 MAX_AGE = 10.0  # seconds; feedback about older ones would say nothing of the path now
-# The reference time of feedback has 24 bits of 64 ms (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
+# The reference time has 24 bits of 64 ms (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
 _CLOCK_TURN_US = (1 << 24) * 64_000
 
 

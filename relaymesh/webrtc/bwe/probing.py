@@ -17,7 +17,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-DURATION = 0.025  # seconds: measured against 250 µs of clock, 1 %
+DURATION = (
+    0.04  # seconds: longer than the time between frames (33 ms), in whose gaps others' traffic does not show
+)
 DURATION_UNSEEN = 0.4  # seconds where only REMB tells: its rate is that of a second
 MIN_PACKETS = 5  # libwebrtc
 MIN_PACKET_BYTES, MAX_PACKET_BYTES = 150, 1200
@@ -26,6 +28,9 @@ FACTOR = 2.0  # × the estimate (libwebrtc)
 MARGIN = 1.1  # × what is wanted: a measured rate is a little below the one sent
 CAME_THROUGH = 0.9  # received per sent rate (libwebrtc's kMinRatioForUnsaturatedLink)
 UTILISATION = 0.95  # of a rate that was measured with the path full (libwebrtc's kTargetUtilizationFraction)
+CONFIRM = 0.85  # × what a failed step measured: sent next, to see whether it is ours or taken from others
+CONFIRM_PAUSE = 0.3  # seconds for the failed step's queue to go
+WORTH = 1.1  # × the estimate, at least, for that
 MIN_SHARE = 0.75  # of the cluster's packets must have arrived (libwebrtc: 0.8, with larger clusters)
 MAX_RATIO = 2.0  # received per sent: more is a burst that some queue made (libwebrtc's kMaxValidRatio)
 RESULT_WAIT = 1.0  # seconds after the cluster, and a round trip
@@ -34,7 +39,9 @@ FIRST_PAUSE, MAX_PAUSE = (
     5.0,
 )  # seconds after a failed step; the longest bounds how late a free path is seen
 DROP_PAUSE = 1.0  # seconds after an overuse: its queue has to go first
-MAX_CLUSTERS = 16  # remembered
+FILLED_PAUSE = (
+    5.0  # … where the media fills the estimate: then it grows by itself (libwebrtc probes only where not)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class _Run:
         return all_sent and len(self.arrived) + self.lost >= len(self.sent)
 
     def measure(self) -> tuple[float, bool] | None:
-        """The rate in bit/s that the path carried, and whether all of it came through; None: too little known."""
+        """The bit/s that the path carried, and whether all came through; None: too little is known."""
         if len(self.sent) < MIN_PACKETS - 1 or len(self.arrived) < max(3, MIN_SHARE * len(self.sent)):
             return None
         sent_rate = _rate([(at, size) for at, size in self.sent], first=False)
@@ -112,6 +119,7 @@ class ProbeController:
         self._next_at = -math.inf
         self._pause = FIRST_PAUSE
         self._is_first = True  # nothing was measured yet
+        self._confirm_bps: float | None = None  # the next target, after a failed step
 
     def next_timeout(self) -> float:
         """When :meth:`poll` may have something; infinite while nothing is wanted."""
@@ -131,10 +139,7 @@ class ProbeController:
         wanted = self._max if self.wanted_bps is None else min(self.wanted_bps, self._max)
         if not may_probe or now < self._next_at or (wanted <= estimate_bps and not self._is_first):
             return None
-        factor = FIRST_FACTOR if self._is_first else FACTOR
-        target = min(factor * estimate_bps, self._max)
-        if not self._is_first:
-            target = min(target, MARGIN * wanted)
+        target = self._target(estimate_bps, wanted)
         duration = DURATION if seen else DURATION_UNSEEN
         size = max(int(target * duration / 8), MIN_PACKETS * MIN_PACKET_BYTES)
         packet = min(MAX_PACKET_BYTES, max(MIN_PACKET_BYTES, size // MIN_PACKETS))
@@ -144,8 +149,15 @@ class ProbeController:
         self._run = _Run(cluster, now + cluster.duration + RESULT_WAIT + rtt)
         return cluster
 
+    def _target(self, estimate_bps: float, wanted: float) -> float:
+        if self._is_first:
+            return min(FIRST_FACTOR * estimate_bps, self._max)
+        if self._confirm_bps is not None:
+            return min(self._confirm_bps, MARGIN * wanted)
+        return min(FACTOR * estimate_bps, self._max, MARGIN * wanted)
+
     def on_sent(self, probe: int, size_bytes: int, now: float) -> bool:
-        """A packet left while cluster *probe* was sent; whether it is part of it, which is over when complete."""
+        """A packet left while *probe* was sent; whether it is part of it, which is over when complete."""
         run = self._run
         if run is None or run.cluster.id != probe or run.sent_bytes >= run.cluster.size_bytes:
             return False
@@ -163,7 +175,7 @@ class ProbeController:
         else:
             run.arrived.append((sent_at, arrived_at, size_bytes))
 
-    def poll_result(self, now: float) -> ProbeResult | None:
+    def poll_result(self, estimate_bps: float, now: float) -> ProbeResult | None:
         """What the cluster measured, once all of it is known."""
         run = self._run
         if run is None or not run.is_complete:
@@ -173,27 +185,31 @@ class ProbeController:
             self._fail(now)
             return None
         rate, came_through = measured
-        self._is_first = False
         if came_through:
-            self._run = None
+            self._run, self._is_first, self._confirm_bps = None, False, None
             self._pause, self._next_at = FIRST_PAUSE, now
         else:
+            was_confirming = self._confirm_bps is not None
             self._fail(now)
+            confirm = CONFIRM / UTILISATION * rate
+            if not was_confirming and confirm >= WORTH * estimate_bps:
+                self._confirm_bps, self._next_at = confirm, now + CONFIRM_PAUSE
+        rate = min(rate, run.cluster.target_bps)  # a burst of media among them proves no more
         return ProbeResult(rate, came_through, run.cluster.target_bps)
 
     def _fail(self, now: float) -> None:
-        self._run = None
+        self._run = self._confirm_bps = None
         self._is_first = False
         self.failed_clusters += 1
         self._next_at = now + self._pause
         self._pause = min(MAX_PAUSE, 2.0 * self._pause)
 
-    def on_overuse(self, rtt: float, now: float) -> None:
-        """The path is full: a running cluster measures nothing, and the next waits."""
+    def on_overuse(self, rtt: float, now: float, *, filled: bool) -> None:
+        """The path is full, *filled* by media alone: a running cluster measures nothing, the next waits."""
         if self._run is not None:
             self._fail(now)
         self._is_first = False
-        self._next_at = max(self._next_at, now + DROP_PAUSE + rtt)
+        self._next_at = max(self._next_at, now + (FILLED_PAUSE if filled else DROP_PAUSE) + rtt)
 
     def on_drop(self, now: float) -> None:
         """The estimate fell far: look soon whether it was for long."""
