@@ -64,7 +64,7 @@ class LayerFilter:
         if frame.entry and frame.layer_start:
             # Entry speaks of the temporal layer above the base, and of the spatial layer in it; a decoder
             # that takes one up has all below it, so they are climbed one at a time.
-            if frame.temporal == self._temporal + 1 <= self.temporal and frame.spatial <= self._spatial:
+            if frame.temporal == self._temporal + 1 <= self.temporal and frame.spatial == 0:
                 self._temporal += 1
             elif frame.temporal == 0 and frame.spatial == self._spatial + 1 <= self.spatial:
                 self._spatial += 1

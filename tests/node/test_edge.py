@@ -279,7 +279,7 @@ def test_a_player_without_the_codec_gets_a_reason(stage):
     stage.publish()
     publication = stage.core.directory.find(ALICE)
     text = re.sub(r"(VP8|opus)/", r"XX\1/", offer_text("chromium-whep"))
-    with pytest.raises(SignallingError, match="the stream is opus") as refused:
+    with pytest.raises(SignallingError, match="the publisher sends opus") as refused:
         stage.core.play(publication, text, stage.now)
     assert refused.value.status == 422
     assert len(stage.core.edge) == 1

@@ -52,7 +52,8 @@ node_sets = st.sets(st.integers(0, MAX_INDEX), min_size=1, max_size=8).map(lambd
 extension = st.one_of(
     st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=1)),
     st.tuples(st.just(3), st.binary(min_size=1, max_size=40)),
-    st.tuples(st.integers(4, 255), st.binary(max_size=40)),
+    st.tuples(st.just(4), st.binary(min_size=1, max_size=1)),
+    st.tuples(st.integers(5, 255), st.binary(max_size=40)),
 )
 media_frames = st.builds(
     MediaFrame,
