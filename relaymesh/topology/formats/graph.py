@@ -26,6 +26,14 @@ _ROLES = ("edge", "relay")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a caller says of how a file is to be read."""
+
+    graph: str | None = None  # which of a collection's graphs: its label, or its number from 0
+    environment: Mapping[str, str] = field(default_factory=dict)  # for variables in the file
+
+
 @dataclass(slots=True)
 class Vertex:
     """A vertex as it was found."""
