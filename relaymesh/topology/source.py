@@ -72,6 +72,17 @@ class SourceNode:
             return [child.plain() for child in self.value]
         return self.value
 
+    def empty_values(self, path: Path = ()) -> Iterator[Path]:
+        """Paths of null values below this one, top down. Recursion is bounded by ``MAX_DEPTH``."""
+        if self.value is None and path:
+            yield path
+        elif isinstance(self.value, dict):
+            for key, child in self.value.items():
+                yield from child.empty_values((*path, key))
+        elif isinstance(self.value, list):
+            for index, child in enumerate(self.value):
+                yield from child.empty_values((*path, index))
+
     def locate(self, path: Path, *, key: bool = False) -> Place:
         """Where *path* stands, or the nearest thing around it that exists.
 
