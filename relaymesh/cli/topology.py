@@ -407,7 +407,7 @@ def _link(topology: Topology, source: str, target: str) -> Link:
 
 
 def _cost_terms(link: Link) -> str:
-    """Where a link's cost comes from: `private: delay 38`."""
+    """Terms of a link's cost: `private: delay 38`."""
     repair = link.cost_ms - link.delay_ms - link.jitter_ms - link.extra_cost_ms
     terms = (("jitter", link.jitter_ms), ("repair", repair), ("extra", link.extra_cost_ms))
     return f"{link.peering}: delay {link.delay_ms:g}" + "".join(

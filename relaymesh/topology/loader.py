@@ -198,7 +198,7 @@ def _pair(entry: LinkEntry, defaults: LinkDefaults) -> Pair:
 
 
 def _directions(entry: LinkDefaults, defaults: LinkDefaults) -> tuple[Direction, Direction]:
-    """What *entry* says, filled up by *defaults*, for its two directions."""
+    """Fill up *entry* by *defaults*, for each of its two directions."""
     forward: dict[str, Any] = {"delay_ms": 0.0}  # missing only where nothing may flow
     backward = dict(forward)
     for name in LinkDefaults.model_fields:

@@ -1,4 +1,4 @@
-"""What is wrong with a topology file, and where.
+"""Problems of a topology file, each with its place.
 
 A file is judged whole: every problem is found before any is reported, each
 with its place, so that one reading repairs the file.

@@ -93,7 +93,7 @@ PriceMeasure = Annotated[Annotated[Price, Tag(BOTH_WAYS)] | Annotated[PriceEachW
 
 
 class LinkDefaults(_Strict):
-    """What holds for every link that does not say otherwise."""
+    """Default properties of links."""
 
     peering: Peering | None = Field(
         default=None,

@@ -84,7 +84,7 @@ class SourceNode:
                 yield from child.empty_values((*path, index))
 
     def locate(self, path: Path, *, key: bool = False) -> Place:
-        """Where *path* stands, or the nearest thing around it that exists.
+        """Find the place of *path*, or of the nearest thing around it that exists.
 
         With *key*, the place of the last step's key and not of its value.
         """

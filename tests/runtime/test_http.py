@@ -152,7 +152,7 @@ async def test_nonsense_ends_its_own_connection_only(data: bytes) -> None:
             assert (await get(address)).endswith(b"hello")
 
 
-async def test_tls_and_what_is_none(tmp_path) -> None:
+async def test_tls_and_files_that_are_missing(tmp_path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"

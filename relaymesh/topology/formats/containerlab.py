@@ -118,7 +118,7 @@ def _add_nodes(graph: Graph, topology: SourceNode, nodes: SourceNode) -> tuple[l
 
 
 def _levels(topology: SourceNode, node: SourceNode) -> list[SourceNode]:
-    """What holds for a node, the nearest first: itself, its group, its kind, the defaults."""
+    """Levels that a node inherits from, the nearest first: itself, its group, its kind, the defaults."""
     defaults = _child(topology, "defaults")
     kinds, groups = _child(topology, "kinds"), _child(topology, "groups")
     own_kind = _child(kinds, _word(node, "kind"))

@@ -113,7 +113,7 @@ class _Reader:
         return self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
 
     def default(self, kind: str) -> dict[str, object]:
-        """What an element of *kind* has that does not say otherwise."""
+        """Default attributes of an element of *kind*."""
         return {name: text for (owner, name), text in self._defaults.items() if owner in (kind, "all")}
 
     def _refuse(self, *_: Any) -> None:
@@ -255,7 +255,7 @@ def write_graphml(topology: Topology) -> str:
 
 
 def node_attributes(topology: Topology, name: str) -> dict[str, object]:
-    """What is written of a node."""
+    """Attributes of a node."""
     node = topology.node(name)
     region = topology.region(node.region)
     return {
@@ -270,7 +270,7 @@ def node_attributes(topology: Topology, name: str) -> dict[str, object]:
 
 
 def edge_attributes(link: Any) -> dict[str, object]:
-    """What is written of one direction of a link; `LinkSpeedRaw` is for readers of TopologyZoo's files."""
+    """Attributes of one direction of a link; `LinkSpeedRaw` is for readers of TopologyZoo's files."""
     speed = None if link.capacity_mbps is None else link.capacity_mbps * 1e6
     return {
         "peering": link.peering,

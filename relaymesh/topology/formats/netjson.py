@@ -93,7 +93,7 @@ def _network_graph(document: object, source: str, wanted: str | None) -> dict[st
 
 
 def _members(collection: dict[str, Any], depth: int) -> list[object]:
-    """What a collection holds, collections in it opened (as deep as anybody would write them)."""
+    """Members of a collection, nested collections opened (as deep as anybody would write them)."""
     members = collection.get("collection")
     found: list[object] = []
     for member in members if isinstance(members, list) else []:
