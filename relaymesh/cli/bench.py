@@ -62,7 +62,7 @@ def link(
     as_json: bool,
     page_path: Path | None,
 ) -> None:
-    """How the relay link repairs loss: RTT × loss × bursts × policy.
+    """Measure how the relay link repairs loss: RTT × loss × bursts × policy.
 
     Residual loss, added delay, overhead and CPU of each cell. The whole grid takes
     about ten minutes of CPU. What the adaptive policy is to hold is checked.
@@ -233,7 +233,7 @@ def srt(
 @click.option("--quick", is_flag=True, help="100 nodes, 800 links and a small directory.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
 def routing(nodes: int, links: int, seed: int, quick: bool, as_json: bool) -> None:
-    """How fast the controller plans for a big mesh, and for how long its loop is held up.
+    """Measure how fast the controller plans for a big mesh, and for how long its loop is held up.
 
     CPU time of a real controller without its sockets: a full plan, links that die one
     after the other, and joins to rooms among many. Measure on a quiet machine. And how much longer paths

@@ -44,7 +44,7 @@ def command(config: Path | None, **flags: Any) -> None:
 
 
 def _explained(group: ExceptionGroup[Exception]) -> Exception:
-    """What stopped the start, in words; anything else as it is, with its traceback."""
+    """Turn what stopped the start into words; anything else passes, with its traceback."""
     error: Exception = group
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

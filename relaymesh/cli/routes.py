@@ -34,7 +34,7 @@ def command() -> None:
 
 
 def _controller_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Where the controller's API is, and how to be let in."""
+    """Options for the controller's API: its address and the token."""
     options = [
         click.option(
             "--controller-url",

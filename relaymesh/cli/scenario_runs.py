@@ -1,4 +1,4 @@
-"""What the commands that run scenarios share: reading their options, and telling what came of the runs."""
+"""Shared parts of the commands that run scenarios: their options, and the report of the runs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def which_runs(function: Command) -> Command:
 
 
 def what_is_told(function: Command) -> Command:
-    """What is told of the runs, and what counts as failed: *as_json, report, summary, strict*."""
+    """Options for the report of the runs, and what counts as failed: *as_json, report, summary, strict*."""
     return _with(
         function,
         click.option(
@@ -150,7 +150,7 @@ def _number(value: float | None) -> str:
 
 
 def is_good(one: Done, strict: bool) -> bool:
-    """Whether the run is no reason to fail; with *strict* only one that passed is."""
+    """Check that the run is no reason to fail; with *strict* it must have passed."""
     if one.result is None:
         return False
     return one.result.outcome == "passed" if strict else one.result.outcome in GOOD

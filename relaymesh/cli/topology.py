@@ -7,6 +7,7 @@ command was not understood or a file cannot be opened.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from relaymesh.topology import (
 )
 from relaymesh.topology.describe import describe, describe_link, describe_problem
 from relaymesh.topology.diff import describe_change, diff
-from relaymesh.topology.formats import READERS, WRITERS, Assumptions, Imported, topology_text
+from relaymesh.topology.formats import READERS, WRITERS, Assumptions, Imported, Reading, topology_text
 from relaymesh.topology.paths import best_paths_from
 
 # Above this many nodes a table of all pairs is wider than a screen.
@@ -37,6 +38,13 @@ MAX_MATRIX_NODES = 16
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+_GRAPH = click.option(
+    "--graph",
+    metavar="LABEL|NUMBER",
+    help="Which graph of a NetJSON collection: its label, or its number from 0.",
+)
 
 
 def _assumptions(function: Callable[..., None]) -> Callable[..., None]:
@@ -158,17 +166,25 @@ def diff_(old: Path, new: Path, as_json: bool) -> None:
 @click.option("--format", "kind", type=click.Choice(sorted(READERS)), help="Default: guessed from the file.")
 @click.option("-o", "--output", type=_OUTPUT, help="Write to this file instead of the terminal.")
 @click.option("--name", help="What to call the topology. Default: what the file calls itself, or its name.")
+@_GRAPH
 @_assumptions
 def import_(
-    file: Path, kind: str | None, output: Path | None, name: str | None, stretch: float, delay_ms: float
+    file: Path,
+    kind: str | None,
+    output: Path | None,
+    name: str | None,
+    graph: str | None,
+    stretch: float,
+    delay_ms: float,
 ) -> None:
     """Make a topology file of a graph of another tool.
 
-    Reads GraphML (as the Internet Topology Zoo and networkx write it), containerlab YAML and NetJSON
-    NetworkGraph. Delays that are not in the file come from coordinates: the great circle times the
-    stretch factor, at 5 microseconds a kilometre. What had to be assumed is told on standard error.
+    Reads GraphML (as the Internet Topology Zoo, networkx and yEd write it), containerlab YAML (its variables
+    taken from the environment) and NetJSON NetworkGraph. Delays that are not in the file come from
+    coordinates: the great circle times the stretch factor, at 5 microseconds a kilometre. What had to be
+    assumed is told on standard error.
     """
-    imported = _loaded_graph(file, kind, (stretch, delay_ms), name)
+    imported = _loaded_graph(file, kind, (stretch, delay_ms), name, graph)
     _written(imported.text, output)
 
 
@@ -187,12 +203,14 @@ def export(file: Path, kind: str, output: Path | None) -> None:
 @click.argument("places", nargs=-1, required=True, metavar="REGION[=NODE]...")
 @click.option("-o", "--output", type=_OUTPUT, help="Write to this file instead of the terminal.")
 @click.option("--name", help="What to call the topology. Default: as the underlay.")
+@_GRAPH
 @_assumptions
 def collapse(
     file: Path,
     places: tuple[str, ...],
     output: Path | None,
     name: str | None,
+    graph: str | None,
     stretch: float,
     delay_ms: float,
 ) -> None:
@@ -201,7 +219,7 @@ def collapse(
     FILE is the network below the mesh, in any format that can be imported, or a topology file. Each
     REGION of the mesh stands at a NODE of it, by default the one of its name.
     """
-    imported = _loaded_graph(file, None, (stretch, delay_ms), None)
+    imported = _loaded_graph(file, None, (stretch, delay_ms), None, graph)
     where = {region: node or region for region, _, node in (place.partition("=") for place in places)}
     try:
         mesh = underlay.collapse(imported.topology, where, name=name)
@@ -225,9 +243,12 @@ def _loaded(file: Path) -> Topology:
     return topology
 
 
-def _loaded_graph(file: Path, kind: str | None, assumed: tuple[float, float], name: str | None) -> Imported:
+def _loaded_graph(
+    file: Path, kind: str | None, assumed: tuple[float, float], name: str | None, graph: str | None
+) -> Imported:
+    reading = Reading(graph, os.environ)
     try:
-        imported = underlay.load_underlay(file, Assumptions(*assumed), kind, name=name)
+        imported = underlay.load_underlay(file, Assumptions(*assumed), kind, name=name, reading=reading)
     except ValueError as error:  # "nan" is a number to click
         raise click.UsageError(str(error)) from None
     except TopologyError as error:
@@ -386,7 +407,7 @@ def _link(topology: Topology, source: str, target: str) -> Link:
 
 
 def _cost_terms(link: Link) -> str:
-    """Where a link's cost comes from: `private: delay 38`."""
+    """Terms of a link's cost: `private: delay 38`."""
     repair = link.cost_ms - link.delay_ms - link.jitter_ms - link.extra_cost_ms
     terms = (("jitter", link.jitter_ms), ("repair", repair), ("extra", link.extra_cost_ms))
     return f"{link.peering}: delay {link.delay_ms:g}" + "".join(

@@ -27,7 +27,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _controller_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Where the controller's API is, and how to be let in."""
+    """Options for the controller's API: its address and the token."""
     url = click.option(
         "--controller-url",
         envvar="RELAYMESH_CONTROLLER_URL",

@@ -1,4 +1,4 @@
-"""What a player saw: counts frames, lost and repeated ones, gaps, and how long each took.
+"""Measurements of a player: frames, lost and repeated ones, gaps, latency.
 
 In: stamps of decoded pictures with the time they were decoded. Out: one :class:`Seen`. A pure
 accumulator of bounded size: it fetches no clock and knows no codec.
@@ -29,7 +29,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What arrived so far."""
+    """Counts of what arrived so far."""
 
     frames_decoded: int
     frames_unreadable: int  # decoded, but without a stamp that its checksum confirms

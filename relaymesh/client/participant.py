@@ -34,7 +34,7 @@ CONNECT_WITHIN = 10.0  # seconds
 
 
 class _Participant:
-    """What a publisher and a player share: the connection, the offer, the end."""
+    """Shared base of publisher and player: the connection, the offer, the end."""
 
     kind = ""
 
@@ -154,7 +154,7 @@ class Player(_Participant):
         self._pc.on("track", self._take)
 
     def seen(self) -> Seen:
-        """What arrived so far."""
+        """Counts of what arrived so far."""
         return self._watch.seen()
 
     async def close(self) -> None:

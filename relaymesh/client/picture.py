@@ -41,7 +41,7 @@ _BOTTOM = np.array([38, 92, 124], dtype=np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What is written in one picture."""
+    """Contents of the stamp in one picture."""
 
     frame_number: int  # 0 … 2³² - 1, one more with each picture
     clock_ms: int  # wall clock when it was drawn, milliseconds since 1970
@@ -49,7 +49,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Where the blocks of a picture are, in pixels."""
+    """Positions of a picture's blocks, in pixels."""
 
     left: int
     top: int
@@ -157,7 +157,7 @@ def _draw_ball(picture: Picture, top: int, frame_number: int) -> None:
 
 
 def _bounce(distance: int, room: int) -> int:
-    """Where something is that went *distance* to and fro between 0 and *room*."""
+    """Fold *distance* into 0 … *room* (triangle wave)."""
     if room <= 0:
         return 0
     offset = distance % (2 * room)

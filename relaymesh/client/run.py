@@ -28,7 +28,7 @@ RETRY_AFTER = 0.5  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do, and for how long."""
+    """Parameters of a run, and its length."""
 
     url: str
     seconds: float | None = None  # None = until told to stop

@@ -1,4 +1,4 @@
-"""What a headless participant publishes: the picture with the clock, and a tone that beeps each second.
+"""Sources of a headless participant: the picture with the clock, and a tone that beeps each second.
 
 In: a size and a rate. Out: media tracks for an ``RTCPeerConnection``. Both are paced by absolute deadlines,
 so that a late frame does not delay the ones after it. They know nothing of who takes the frames.

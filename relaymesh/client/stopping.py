@@ -11,8 +11,9 @@ T = TypeVar("T")
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[T]]) -> T:
-    """What *main* returns; it is given an event that the first SIGINT or SIGTERM sets. A second one ends
-    at once.
+    """Run *main* with an event that the first SIGINT or SIGTERM sets, and return its result.
+
+    A second one ends it at once.
     """
 
     async def run() -> T:

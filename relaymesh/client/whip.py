@@ -31,7 +31,7 @@ class SignallingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server answered."""
+    """Answer of the server."""
 
     sdp: str
     session_url: str | None  # DELETE it to leave; None when the server named none

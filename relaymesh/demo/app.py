@@ -55,7 +55,7 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for."""
+    """Options of the command."""
 
     seconds: float | None = None  # None: until stopped
     as_json: bool = False

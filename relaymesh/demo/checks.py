@@ -1,4 +1,4 @@
-"""Whether media really crossed the mesh: from what was seen to a list of checks with bounds.
+"""Checks that media really crossed the mesh: from observations to verdicts with bounds.
 
 In: an :class:`Evidence`: the reports of publisher and player, and the state of the mesh, collected while it
 ran. Out: checks and metrics of plain values. A pure function of its input.
@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(slots=True)
 class Evidence:
-    """What was seen while the demo ran."""
+    """Observations made while the demo ran."""
 
     ingress: str  # titles of the regions, for the checks' names
     edge: str
@@ -106,7 +106,7 @@ def _decoded(evidence: Evidence, window: tuple[Report, Report] | None) -> Check:
 
 
 def _frames_at(reports: list[Report], at_ms: float) -> float:
-    """How many frames were published at *at_ms*, between two reports by their mean rate."""
+    """Estimate the frames published by *at_ms*, between two reports by their mean rate."""
     times = [report["at_ms"] for report in reports]
     right = min(max(1, bisect_left(times, at_ms)), len(reports) - 1)
     before, after = reports[right - 1], reports[right]

@@ -28,10 +28,10 @@ class LinkError(Exception):
 
 
 class MeshSource(Protocol):
-    """What the page needs to know of the mesh."""
+    """Interface through which the page sees the mesh."""
 
     def state(self) -> dict[str, object]:
-        """What ``/api/state`` answers: ``demo``, ``controller``, ``nodes`` and ``links``."""
+        """Answer of ``/api/state``: ``demo``, ``controller``, ``nodes`` and ``links``."""
 
     async def set_link(self, a: str, b: str, down: bool) -> None:
         """Cut or restore the link between two nodes, in both directions.

@@ -1,4 +1,4 @@
-"""What the demo starts: one controller, one node for each region, a publisher and a player far from it.
+"""Processes that the demo starts: a controller, a node for each region, a publisher and a player far from it.
 
 In: a topology and free ports. Out: a :class:`Plan`, with the command line, the environment and the files of
 every process. A pure description: it starts nothing, and knows no process.
@@ -84,7 +84,7 @@ class Plan:
         raise KeyError(name)
 
     def title(self, name: str) -> str:
-        """What people call the region of the node *name*."""
+        """Title of the region of the node *name*."""
         return self.topology.region(self.node(name).region).title
 
     @property
@@ -131,7 +131,7 @@ def make_plan(topology: Topology, free_ports: Iterator[int]) -> Plan:
 
 
 def emulation_file(plan: Plan, node: NodePlan) -> dict[str, object]:
-    """What ``relaymesh node --emulate-links`` reads, for *node*."""
+    """Input of ``relaymesh node --emulate-links`` for *node*."""
     return {
         "links": {
             peer: {"address": f"{HOST}:{plan.node(peer).relay_port}", "delay_ms": delay_ms}

@@ -26,7 +26,7 @@ Listener = Callable[[str], None]
 
 
 class ChildDied(Exception):
-    """A child ended before it was told to. The text says which, how, and its last words."""
+    """A child ended before it was stopped. The text says which, how, and its last words."""
 
 
 class Child:
@@ -44,7 +44,7 @@ class Child:
         return self.command.name
 
     def epitaph(self) -> str:
-        """How it ended, and what it said last."""
+        """Exit code or signal, and the last lines of output."""
         code = self.process.returncode
         how = (
             f"was killed by {signal.Signals(-code).name}"

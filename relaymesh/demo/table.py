@@ -65,7 +65,7 @@ def tracks_table(state: State) -> Table:
 
 
 def player_line(player: dict[str, Any] | None) -> Text:
-    """What the headless player decoded."""
+    """Counts of the headless player."""
     if not player or not player.get("frames_decoded"):
         return Text("player   waiting for the first picture", style="dim")
     latency = player["latency"]

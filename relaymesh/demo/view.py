@@ -1,4 +1,4 @@
-"""What the mesh says of itself: asks the controller and the nodes, merges it, and cuts links.
+"""State of the mesh, by its own word: asks the controller and the nodes, merges it, and cuts links.
 
 In: a :class:`Plan` and an HTTP client. Out: the state the page and the table draw, and evidence for the
 verdict. A part that does not answer is left out, and asked again: the demo watches, it does not judge.
@@ -46,7 +46,7 @@ class MeshView:
         self._note()
 
     def state(self) -> dict[str, object]:
-        """What ``/api/state`` answers."""
+        """Answer of ``/api/state``."""
         return {
             "demo": {
                 "room": ROOM,
@@ -81,7 +81,7 @@ class MeshView:
         (self._down.add if down else self._down.discard)(frozenset((a, b)))
 
     def ready(self) -> bool:
-        """Whether all nodes are in, and all their links are up."""
+        """Check that all nodes have joined, and all their links are up."""
         if self.controller is None:
             return False
         joined = {node["name"] for node in self.controller["nodes"] if node["connected"]}

@@ -23,7 +23,7 @@ from typing import Any
 import networkx as nx
 
 from relaymesh.topology import Link, Problem, Region, Topology, TopologyError
-from relaymesh.topology.formats import Assumptions, Imported, import_topology
+from relaymesh.topology.formats import Assumptions, Imported, Reading, import_topology
 from relaymesh.topology.loader import MAX_FILE_BYTES
 from relaymesh.topology.model import LOCAL_DELAY_MS, Direction, Node, Pair
 
@@ -42,6 +42,7 @@ def load_underlay(
     kind: str | None = None,
     *,
     name: str | None = None,
+    reading: Reading | None = None,
 ) -> Imported:
     """The graph in the file at *path*, in any format topologies can be imported from.
 
@@ -53,7 +54,7 @@ def load_underlay(
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         raise TopologyError((Problem(str(path), 1, 1, "", f"cannot be read: {error}"),)) from None
-    return import_topology(data, str(path), kind, assumptions, name=name)
+    return import_topology(data, str(path), kind, assumptions, name=name, reading=reading)
 
 
 def collapse(underlay: Topology, places: Mapping[str, str], *, name: str | None = None) -> Topology:

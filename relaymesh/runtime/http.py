@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 
+from relaymesh.runtime.hypercorn_parts import (
+    ASGIWrapper,
+    Config,
+    ConnectionState,
+    TCPServer,
+    WorkerContext,
+    check_hypercorn,
+)
 from relaymesh.runtime.log import get_logger
 
 MAX_INCOMPLETE_BYTES = 64 << 10  # of one request's head
@@ -66,9 +69,11 @@ async def serve_http(
 
     Raises:
         OSError: a TLS file cannot be read (``ssl.SSLError``: or used).
+        HypercornMoved: the installed hypercorn is not one that is known here.
     """
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     async with listener:
+        check_hypercorn()
         config = _config(tls_cert, tls_key)
         connections = _Connections(app, config)
         async with trio.open_nursery() as handlers:

@@ -1,4 +1,4 @@
-"""What every long-running process does about signals and garbage."""
+"""Signals and garbage collection, as every long-running process handles them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settle_heap() -> None:
     which a packet would wait for. So does one over what a controller learns
     of a thousand nodes: from here on there is one for every 700,000 new objects
     that stay, instead of whenever their number has grown by a quarter. Young
-    cycles are found as soon as ever.
+    cycles are found as soon as before.
     """
     gc.collect()
     gc.freeze()

@@ -121,7 +121,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 
 def is_host(text: str) -> bool:
-    """Whether *text* may be looked up as a host: the resolver raises what is no OSError for others."""
+    """Check that *text* can be looked up as a host: for others the resolver raises errors beside OSError."""
     try:
         text.encode("idna")
     except UnicodeError:
@@ -136,10 +136,10 @@ def format_endpoint(address: tuple[str, int]) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine only, so that a plain connection leaves nothing in the open."""
+    """Check that *host* is this machine only, so that a plain connection leaves nothing in the open."""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def is_wildcard(host: str) -> bool:
-    """Whether *host* means "every address", which no peer can be told to send to."""
+    """Check for a *host* that means "every address", which no peer can be told to send to."""
     return host in ("0.0.0.0", "::", "")

@@ -23,7 +23,7 @@ BUFFER_BYTES = 4 << 20  # a keyframe burst to fifty subscribers is about 1 MB
 
 
 class DatagramPort(Protocol):
-    """What a node needs of a UDP port; the emulated network offers the same face."""
+    """Interface of a UDP port that a node needs; the emulated network offers the same."""
 
     address: Address
 

@@ -1,4 +1,4 @@
-"""What one part of a topology file says about another.
+"""Cross-checks of a topology file: what one part of it says about another.
 
 In: the file's values as plain data, as they were written, perhaps wrong in
 other ways. Out: problems by path. These checks look only at what is well

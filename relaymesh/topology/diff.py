@@ -1,4 +1,4 @@
-"""What differs between two topologies, entry by entry.
+"""Differences between two topologies, entry by entry.
 
 In: two :class:`~relaymesh.topology.model.Topology`. Out: a list of
 :class:`Change`, in the order regions, nodes, pairs, pins, whole file; empty
@@ -108,7 +108,7 @@ def _nodes(topology: Topology) -> dict[str, _Fields]:
 
 
 def _pairs(old: Topology, new: Topology) -> tuple[dict[str, _Fields], dict[str, _Fields]]:
-    """What holds for every pair that either file lists."""
+    """Compare the properties of every pair that either file lists."""
     ends: dict[frozenset[str], tuple[str, str]] = {}
     for pair in (*old.pairs, *new.pairs):
         ends.setdefault(frozenset(pair.ends), pair.ends)
@@ -138,7 +138,7 @@ def _link(topology: Topology, source: str, target: str) -> Link | None:
 
 
 def _pair(there: Link, back: Link, split: Collection[str]) -> _Fields:
-    """What holds for a pair; the values in *split* by direction."""
+    """Properties of a pair; the values in *split* by direction."""
     fields: _Fields = {"peering": there.peering}
     for name in _MEASURES:
         if name in split:

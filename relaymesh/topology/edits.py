@@ -45,7 +45,7 @@ def with_edits(
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether both name the same two ends."""
+    """Compare two pairs of ends, in either order."""
     return (
         isinstance(one, list) and isinstance(other, list) and sorted(map(str, one)) == sorted(map(str, other))
     )

@@ -54,7 +54,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What is expected of one direction of a pair."""
+    """Expected properties of one direction of a pair."""
 
     delay_ms: float  # of a packet that waits in no queue
     jitter_ms: float = 0.0  # 90th percentile of the delay minus its median
@@ -157,7 +157,7 @@ class Topology:
         return self.nodes
 
     def may_peer(self, a: str, b: str) -> bool:
-        """Whether two regions (or two nodes) may be neighbours. Nodes of one region always may,
+        """Check that two regions (or two nodes) may be neighbours. Nodes of one region always may,
         unless the file lists that pair of nodes as ``never``."""
         return self._between(a, b)[0] != "never"
 

@@ -1,4 +1,4 @@
-"""What is wrong with the pins of a topology file: names, repetitions, and pins that contradict each other.
+"""Checks of the pins of a topology file: names, repetitions, and pins that contradict each other.
 
 In: the file's values as plain data, perhaps wrong in other ways, and the names
 it defines. Out: problems by path. A node forwards by destination alone, so all

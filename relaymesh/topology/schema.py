@@ -8,7 +8,7 @@ Nothing here computes; :mod:`relaymesh.topology.model` is what the mesh uses.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -93,7 +93,7 @@ PriceMeasure = Annotated[Annotated[Price, Tag(BOTH_WAYS)] | Annotated[PriceEachW
 
 
 class LinkDefaults(_Strict):
-    """What holds for every link that does not say otherwise."""
+    """Default properties of links."""
 
     peering: Peering | None = Field(
         default=None,
@@ -188,15 +188,16 @@ class TopologyFile(_Strict):
     )
 
 
-def json_schema() -> dict[str, object]:
+def json_schema() -> dict[str, Any]:
     """The published JSON schema (draft 2020-12) of format version 1."""
-    schema = _tidied(TopologyFile.model_json_schema())
+    return published_schema(TopologyFile, "RelayMesh topology")
+
+
+def published_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a file that *model* describes, as editors want it."""
+    schema = _tidied(model.model_json_schema())
     assert isinstance(schema, dict), "a schema is a mapping"
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "RelayMesh topology",
-        **schema,
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}
 
 
 def _tidied(schema: object) -> object:
@@ -216,6 +217,7 @@ def _tidied(schema: object) -> object:
         if len(choices) == 1 and isinstance(choices[0], dict):
             del kept["anyOf"]
             return {**choices[0], **kept}
+        kept["anyOf"] = choices
     return kept
 
 

@@ -8,7 +8,10 @@ Scalars are read by the core schema of YAML 1.2 (YAML 1.2.2 § 10.3), not by
 PyYAML's rules of YAML 1.1, which take `no` for false and `22:22` for 1342.
 Files come from strangers: the tree is built from parser events in a loop, its
 depth is bounded, and aliases (the way ten lines become a billion values) and
-tags are refused. This module does not know what a topology is.
+tags are refused. For other tools' files aliases are read where the caller says
+so, and merge keys (`<<`, yaml.org/type/merge.html) with them: an aliased value
+stands in the tree several times as one object, and what all aliases stand for
+is bounded. This module does not know what a topology is.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 16  # a topology needs five
+MAX_ALIASED = 100_000  # values that all aliases of a file stand for
 MAX_NUMBER_LENGTH = 64  # characters; enough for any number meant as one
 
 Scalar = str | int | float | bool | None
@@ -68,8 +72,19 @@ class SourceNode:
             return [child.plain() for child in self.value]
         return self.value
 
+    def empty_values(self, path: Path = ()) -> Iterator[Path]:
+        """Paths of null values below this one, top down. Recursion is bounded by ``MAX_DEPTH``."""
+        if self.value is None and path:
+            yield path
+        elif isinstance(self.value, dict):
+            for key, child in self.value.items():
+                yield from child.empty_values((*path, key))
+        elif isinstance(self.value, list):
+            for index, child in enumerate(self.value):
+                yield from child.empty_values((*path, index))
+
     def locate(self, path: Path, *, key: bool = False) -> Place:
-        """Where *path* stands, or the nearest thing around it that exists.
+        """Find the place of *path*, or of the nearest thing around it that exists.
 
         With *key*, the place of the last step's key and not of its value.
         """
@@ -87,8 +102,12 @@ class SourceNode:
         return node.place
 
 
-def read_source(text: str, parser: Parser = PARSER) -> tuple[SourceNode, list[tuple[Path, Place, str]]]:
+def read_source(
+    text: str, parser: Parser = PARSER, *, aliases: bool = False
+) -> tuple[SourceNode, list[tuple[Path, Place, str]]]:
     """The tree of *text*, and what is wrong with it that did not stop the reading.
+
+    With *aliases*, anchors, aliases and merge keys are read.
 
     Raises:
         SourceError: the text is not one YAML document, or one that this reader refuses.
@@ -98,7 +117,7 @@ def read_source(text: str, parser: Parser = PARSER) -> tuple[SourceNode, list[tu
         place = _place_of(text, unprintable.start())
         raise SourceError(place, f"the character U+{ord(unprintable[0]):04X} may not stand in a text file")
     try:
-        return _TreeBuilder().build(_events(text, parser))
+        return _TreeBuilder(aliases).build(_events(text, parser))
     except yaml.MarkedYAMLError as error:
         message = ", ".join(part for part in (error.context, error.problem) if part)
         mark = error.problem_mark or error.context_mark
@@ -140,10 +159,11 @@ class _Open:
 class _TreeBuilder:
     """Parser events to a tree, without recursion."""
 
-    def __init__(self) -> None:
+    def __init__(self, aliases: bool) -> None:
         self._root: SourceNode | None = None
         self._stack: list[_Open] = []
         self._problems: list[tuple[Path, Place, str]] = []
+        self._aliases = _Aliases() if aliases else None
 
     def build(self, events: Iterator[yaml.Event]) -> tuple[SourceNode, list[tuple[Path, Place, str]]]:
         place = (1, 1)
@@ -152,11 +172,13 @@ class _TreeBuilder:
             if isinstance(event, yaml.DocumentStartEvent) and self._root is not None:
                 raise SourceError(place, "a second document begins here; a topology file holds one")
             if isinstance(event, yaml.AliasEvent):
-                raise SourceError(place, f"aliases (*{event.anchor}) are not allowed; use 'defaults'")
-            if isinstance(event, yaml.NodeEvent):
+                self._alias(event.anchor, place)
+            elif isinstance(event, yaml.NodeEvent):
                 self._node(event, place)
             elif isinstance(event, yaml.CollectionEndEvent):
-                self._stack.pop()
+                closed = self._stack.pop()
+                if self._aliases is not None:
+                    self._aliases.close(closed.node)
         if self._root is None:
             raise SourceError((1, 1), "the file is empty")
         return self._root, self._problems
@@ -179,12 +201,26 @@ class _TreeBuilder:
                 )
             return
         if isinstance(event, yaml.ScalarEvent):
-            self._attach(parent, SourceNode(place, _scalar(event, place)))
-            return
-        if len(self._stack) >= MAX_DEPTH:
+            node = SourceNode(place, _scalar(event, place))
+            self._attach(parent, node)
+        else:
+            if len(self._stack) >= MAX_DEPTH:
+                raise SourceError(place, f"nested more than {MAX_DEPTH} deep")
+            node = SourceNode(place, {} if isinstance(event, yaml.MappingStartEvent) else [])
+            self._stack.append(_Open(node, self._attach(parent, node)))
+        if self._aliases is not None and event.anchor is not None:
+            self._aliases.anchors[event.anchor] = node
+
+    def _alias(self, name: str | None, place: Place) -> None:
+        if self._aliases is None:
+            raise SourceError(place, f"aliases (*{name}) are not allowed; use 'defaults'")
+        parent = self._stack[-1] if self._stack else None
+        if parent is not None and isinstance(parent.node.value, dict) and parent.key is None:
+            raise SourceError(place, f"a key must be a word, not an alias (*{name})")
+        node, depth = self._aliases.resolve(name, place)
+        if len(self._stack) + depth > MAX_DEPTH:
             raise SourceError(place, f"nested more than {MAX_DEPTH} deep")
-        node = SourceNode(place, {} if isinstance(event, yaml.MappingStartEvent) else [])
-        self._stack.append(_Open(node, self._attach(parent, node)))
+        self._attach(parent, node)
 
     def _attach(self, parent: _Open | None, node: SourceNode) -> Path:
         """Hang *node* where it belongs; returns its path."""
@@ -200,6 +236,58 @@ class _TreeBuilder:
         key, parent.key = parent.key, None
         children.setdefault(key, node)  # of a key given twice, the first value is judged further
         return (*parent.path, key)
+
+
+class _Aliases:
+    """The anchors of a document, and how much their aliases stand for."""
+
+    def __init__(self) -> None:
+        self.anchors: dict[str, SourceNode] = {}
+        # By the identity of a list or mapping that has ended: the values in it, and how deep they go.
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._ended: list[SourceNode] = []  # kept, so that no later value has the identity of one of them
+        self._aliased = 0
+
+    def resolve(self, name: str | None, place: Place) -> tuple[SourceNode, int]:
+        """The value of the anchor *name* and its depth; raises ``SourceError`` where it has none."""
+        node = self.anchors.get(name or "")
+        if node is None:
+            raise SourceError(place, f"no anchor &{name} stands before its alias")
+        size = self._size(node)
+        if size is None:
+            raise SourceError(place, f"the alias *{name} stands inside what it names")
+        self._aliased += size[0]
+        if self._aliased > MAX_ALIASED:
+            raise SourceError(place, f"aliases stand for more than {MAX_ALIASED} values")
+        return node, size[1]
+
+    def close(self, node: SourceNode) -> None:
+        """Note the size of a list or mapping that ends, once its merge key is replaced."""
+        if isinstance(node.value, dict) and "<<" in node.value:
+            _merge(node, node.value)
+        assert isinstance(node.value, list | dict), "scalars do not end"
+        children = node.value.values() if isinstance(node.value, dict) else node.value
+        sizes = [size for child in children if (size := self._size(child))]
+        deepest = max((deep for _, deep in sizes), default=0)
+        self._sizes[id(node)] = 1 + sum(count for count, _ in sizes), 1 + deepest
+        self._ended.append(node)
+
+    def _size(self, node: SourceNode) -> tuple[int, int] | None:
+        """Values in *node* and their depth; ``None`` of one that has not ended."""
+        return self._sizes.get(id(node)) if isinstance(node.value, list | dict) else (1, 0)
+
+
+def _merge(node: SourceNode, entries: dict[str, SourceNode]) -> None:
+    """Replace the merge key of a mapping by what it stands for: own keys go first, then the earlier ones."""
+    merged = entries.pop("<<")
+    del node.key_places["<<"]
+    for source in merged.value if isinstance(merged.value, list) else [merged]:
+        if not isinstance(source.value, dict):
+            raise SourceError(merged.place, "<< must name a mapping, or a list of mappings")
+        for key, child in source.value.items():
+            if key not in entries:
+                entries[key] = child
+                node.key_places[key] = source.key_places[key]
 
 
 def _scalar(event: yaml.ScalarEvent, place: Place) -> Scalar:

@@ -37,12 +37,12 @@ def says(result: Result, text: str) -> None:
         "wss://[::1:7",
     ],
 )
-def test_a_url_that_is_none(url: str) -> None:
+def test_an_invalid_url(url: str) -> None:
     says(run("--controller", url), "settings do not fit")
 
 
 @pytest.mark.parametrize("endpoint", ["a..b:22", "\N{SNOWMAN}" * 64 + ":22", "host:port"])
-def test_an_endpoint_that_is_none(endpoint: str) -> None:
+def test_an_invalid_endpoint(endpoint: str) -> None:
     says(run(*CONTROLLER, "--relay", endpoint), "is not HOST:PORT")
 
 
@@ -55,13 +55,13 @@ def test_an_endpoint_that_is_none(endpoint: str) -> None:
         (b'{"links": {"x": {"address": "127.0.0.1:1"}}}', "delay_ms"),
     ],
 )
-def test_a_file_of_emulated_links_that_is_none(tmp_path: Path, content: bytes, text: str) -> None:
+def test_an_invalid_file_of_emulated_links(tmp_path: Path, content: bytes, text: str) -> None:
     file = tmp_path / "links.json"
     file.write_bytes(content)
     says(run(*CONTROLLER, "--emulate-links", str(file)), text)
 
 
-def test_tls_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_tls_files(tmp_path: Path) -> None:
     file = tmp_path / "nonsense.pem"
     file.write_text("nonsense")
     for path in (str(file), str(tmp_path / "missing.pem")):

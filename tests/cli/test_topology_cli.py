@@ -219,3 +219,27 @@ def test_collapse_makes_a_mesh_of_places(graph: str) -> None:
     assert missing.exit_code == 1
     assert missing.stderr == "error: 'paris' stands at 'paris', which is no node of three-regions\n"
     assert run("collapse", THREE, "not a name=dallas").exit_code == 1
+
+
+def test_import_chooses_one_graph_of_a_collection(tmp_path: Path) -> None:
+    graphs = [
+        {"type": "NetworkGraph", "label": label, "nodes": [{"id": "a"}, {"id": end}], "links": []}
+        for label, end in (("IPv4", "b"), ("IPv6", "c"))
+    ]
+    file = tmp_path / "both.json"
+    file.write_text(json.dumps({"type": "NetworkCollection", "collection": graphs}))
+    asked = run("import", str(file))
+    assert asked.exit_code == 1 and "0 'IPv4' (2 nodes), 1 'IPv6' (2 nodes)" in asked.stderr
+    chosen = run("import", str(file), "--graph", "IPv6")
+    assert chosen.exit_code == 0 and "name: c" in chosen.stdout
+    assert run("collapse", str(file), "a", "c", "--graph", "1").exit_code == 0
+
+
+def test_import_takes_variables_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lab.clab.yml"
+    file.write_text("name: ${LAB_NAME:=plain}\ntopology: {nodes: {a: {}}}\n")
+    monkeypatch.delenv("LAB_NAME", raising=False)
+    assert "name: plain" in run("import", str(file)).stdout
+    monkeypatch.setenv("LAB_NAME", "mine")
+    result = run("import", str(file))
+    assert "name: mine" in result.stdout and "the value of 'LAB_NAME' is the environment's" in result.stderr

@@ -1,4 +1,4 @@
-"""The control channel against a small controller on loopback: join, refusal, reconnection, bad messages."""
+"""The control channel against a small controller: on loopback, or emulated where time matters."""
 
 import random
 import ssl
@@ -9,7 +9,18 @@ import trio
 import trustme
 from trio_websocket import ConnectionClosed, WebSocketConnection, serve_websocket
 
-from relaymesh.node.agent import Agent, JoinRefused, client_tls
+from relaymesh.netsim.clock import run_virtual
+from relaymesh.netsim.net import Network
+from relaymesh.node.agent import (
+    CLOSE_TIMEOUT,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    Agent,
+    JoinRefused,
+    client_tls,
+)
 from relaymesh.node.fence import Fence
 from relaymesh.protocol.messages import (
     Address,
@@ -21,6 +32,7 @@ from relaymesh.protocol.messages import (
     decode_node_message,
     encode_message,
 )
+from tests.netsim.links import FixedLink
 
 JOIN = Join(1, "n", "r", "token", "boot-id-1", Address("127.0.0.1", 1), "http://127.0.0.1:1")
 WELCOME = Welcome(3, 100.0, 600.0, 1000.0)
@@ -36,9 +48,9 @@ class FakeController:
         self.sockets = []
         self.url = ""
 
-    async def run(self, tls=None, *, task_status=trio.TASK_STATUS_IGNORED):
+    async def run(self, tls=None, host="127.0.0.1", port=0, *, task_status=trio.TASK_STATUS_IGNORED):
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(serve_websocket, self._handle, "127.0.0.1", 0, tls)
+            server = await nursery.start(serve_websocket, self._handle, host, port, tls)
             self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}"
             task_status.started()
 
@@ -106,9 +118,31 @@ async def test_it_joins_again_when_the_channel_breaks(nursery):
     nursery.cancel_scope.cancel()
 
 
-async def test_a_controller_that_falls_silent_is_left(nursery, monkeypatch):
-    monkeypatch.setattr("relaymesh.node.agent.PING_INTERVAL", 0.05)
-    monkeypatch.setattr("relaymesh.node.agent.PING_TIMEOUT", 0.2)
+CONTROLLER, NODE, PORT = "10.0.0.1", "10.0.0.2", 7400
+URL = f"ws://controller.test:{PORT}"
+
+
+def in_virtual_time(main) -> None:
+    """Run *main* (nursery, network) on an emulated network, whose time nobody waits for."""
+    network = Network(1, lambda source, target: FixedLink(0.01), {"controller.test": CONTROLLER})
+
+    async def top(network):
+        async with trio.open_nursery() as nursery:
+            await main(nursery, network)
+            nursery.cancel_scope.cancel()
+
+    run_virtual(top, seed=1, network=network)
+
+
+async def seen(condition, within: float) -> float:
+    """Let virtual time pass until *condition* holds; returns when that was."""
+    with trio.fail_after(within):
+        while not condition():
+            await trio.sleep(0.005)
+    return trio.current_time()
+
+
+def test_a_controller_that_falls_silent_is_left():
     joins = []
 
     async def hangs(request):
@@ -118,48 +152,61 @@ async def test_a_controller_that_falls_silent_is_left(nursery, monkeypatch):
         await socket.send_message(encode_message(WELCOME))
         await trio.sleep_forever()
 
-    server = await nursery.start(serve_websocket, hangs, "127.0.0.1", 0, None)
-    agent, _, broken = make_agent(f"ws://127.0.0.1:{server.port}")
-    nursery.start_soon(agent.run)
-    await until(lambda: agent.connected)
-    agent.offer([TablesHeld(k) for k in range(5)])
-    await until(lambda: agent.joins == 2)
-    assert broken == [True]
-    assert len(joins) == 2
-    nursery.cancel_scope.cancel()
+    async def main(nursery, network):
+        with network.on_host(CONTROLLER):
+            await nursery.start(serve_websocket, hangs, None, PORT, None)
+        agent, _, broken = make_agent(URL)
+        with network.on_host(NODE):
+            nursery.start_soon(agent.run)
+        joined_at = await seen(lambda: agent.connected, 1)
+        agent.offer([TablesHeld(k) for k in range(5)])
+        left_at = await seen(lambda: broken, 60)
+        assert PING_TIMEOUT < left_at - joined_at < PING_INTERVAL + PING_TIMEOUT + 0.1
+        again_at = await seen(lambda: agent.joins == 2, 60)
+        assert again_at - left_at < 2 * FIRST_PAUSE + CLOSE_TIMEOUT
+        assert broken == [True]
+        assert len(joins) == 2
+
+    in_virtual_time(main)
 
 
-async def test_a_controller_that_answers_pings_is_kept(nursery, monkeypatch):
-    monkeypatch.setattr("relaymesh.node.agent.PING_INTERVAL", 0.01)
+def test_a_controller_that_answers_pings_is_kept(monkeypatch):
     pings = []
     ping = WebSocketConnection.ping
 
     async def counted(self, payload=None):
         await ping(self, payload)
-        pings.append(self)
+        pings.append(trio.current_time())
 
     monkeypatch.setattr(WebSocketConnection, "ping", counted)
-    controller = FakeController()
-    await nursery.start(controller.run)
-    agent, _, broken = make_agent(controller.url)
-    nursery.start_soon(agent.run)
-    await until(lambda: len(pings) == 5)
-    assert agent.joins == 1
-    assert broken == []
-    nursery.cancel_scope.cancel()
+
+    async def main(nursery, network):
+        with network.on_host(CONTROLLER):
+            await nursery.start(FakeController().run, None, None, PORT)
+        agent, _, broken = make_agent(URL)
+        with network.on_host(NODE):
+            nursery.start_soon(agent.run)
+        await trio.sleep(3600)
+        assert len(pings) == pytest.approx(3600 / PING_INTERVAL, rel=0.01)
+        assert agent.joins == 1 and agent.connected
+        assert broken == []
+
+    in_virtual_time(main)
 
 
-async def test_a_controller_that_comes_late_is_found(nursery):
-    probe = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = probe[0].socket.getsockname()[1]
-    await probe[0].aclose()
-    agent, _, _ = make_agent(f"ws://127.0.0.1:{port}")
-    nursery.start_soon(agent.run)
-    await trio.sleep(0.02)
-    controller = FakeController()
-    nursery.start_soon(serve_websocket, controller._handle, "127.0.0.1", port, None)
-    await until(lambda: agent.connected)
-    nursery.cancel_scope.cancel()
+@pytest.mark.parametrize("late", [0.1, 3.0, 600.0])
+def test_a_controller_that_comes_late_is_found(late):
+    async def main(nursery, network):
+        agent, _, _ = make_agent(URL)
+        with network.on_host(NODE):
+            nursery.start_soon(agent.run)
+        await trio.sleep(late)
+        assert not agent.connected
+        with network.on_host(CONTROLLER):
+            await nursery.start(FakeController().run, None, None, PORT)
+        await seen(lambda: agent.connected, 1.5 * LONGEST_PAUSE + 0.1)
+
+    in_virtual_time(main)
 
 
 async def test_the_first_refusal_ends_it_with_the_reason(nursery):

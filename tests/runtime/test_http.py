@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
+import trio.testing
 import trustme
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -93,12 +94,15 @@ async def test_cancelling_does_not_wait_for_it_either() -> None:
             await stream.aclose()
 
 
-async def test_a_client_that_never_reads_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr(http, "SEND_TIMEOUT", 0.1)
-    with trio.fail_after(20):
+async def test_a_client_that_never_reads_is_given_up(mock_clock) -> None:
+    mock_clock.rate = 1  # real sockets; but nobody waits for the patience to end
+    with trio.fail_after(20 + http.SEND_TIMEOUT):
         async with server() as (address, _), await trio.open_tcp_stream(*address) as stream:
             await stream.send_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
-            await trio.sleep(0.3)
+            await stream.receive_some(10)
+            await trio.testing.wait_all_tasks_blocked(0.001)  # the response is stuck
+            mock_clock.jump(http.SEND_TIMEOUT)
+            await trio.testing.wait_all_tasks_blocked(0.001)  # it is given up before anything is read
             received = 0
             with pytest.raises(trio.BrokenResourceError):  # noqa: PT012
                 while data := await stream.receive_some(1 << 16):
@@ -120,7 +124,6 @@ async def test_there_are_only_so_many_connections(monkeypatch) -> None:
                 with suppress(trio.BrokenResourceError):
                     if (await get(address)).endswith(b"hello"):
                         break
-                await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ async def test_nonsense_ends_its_own_connection_only(data: bytes) -> None:
             assert (await get(address)).endswith(b"hello")
 
 
-async def test_tls_and_what_is_none(tmp_path) -> None:
+async def test_tls_and_files_that_are_missing(tmp_path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"

@@ -61,7 +61,7 @@ async def test_a_port_in_use_is_an_os_error():
 
 
 @pytest.mark.parametrize("host", ["fe80::1%\0", "fe80::1%é" + "x" * 80, "nowhere.invalid", "::1"])
-async def test_a_host_that_is_none_costs_its_own_datagram_only(host):
+async def test_an_invalid_host_costs_its_own_datagram_only(host):
     port, sender = UdpPort.open("127.0.0.1", 0), UdpPort.open("127.0.0.1", 0)
     sender.send_batch([(b"x", (host, 9)), (b"y", port.address)])
     assert sender.send_failures == 1

@@ -16,7 +16,7 @@ from typing import Literal
 
 from relaymesh.topology.formats.build import Assumptions, Imported, to_topology
 from relaymesh.topology.formats.containerlab import read_containerlab
-from relaymesh.topology.formats.graph import Graph
+from relaymesh.topology.formats.graph import Graph, Reading
 from relaymesh.topology.formats.graphml import read_graphml, write_graphml
 from relaymesh.topology.formats.native import topology_text
 from relaymesh.topology.formats.netjson import read_netjson, write_netjson
@@ -26,7 +26,7 @@ from relaymesh.topology.problems import Problem, TopologyError
 
 Format = Literal["relaymesh", "graphml", "containerlab", "netjson"]
 
-READERS: dict[str, Callable[[bytes, str], Graph]] = {
+READERS: dict[str, Callable[[bytes, str, Reading], Graph]] = {
     "graphml": read_graphml,
     "containerlab": read_containerlab,
     "netjson": read_netjson,
@@ -44,27 +44,31 @@ def import_topology(
     assumptions: Assumptions | None = None,
     *,
     name: str | None = None,
+    reading: Reading | None = None,
 ) -> Imported:
     """The topology in *data*, a file called *source*, of the format *kind* (guessed where it is not given).
 
     A topology file of our own format is read too. *name* names the topology
-    instead of the file.
+    instead of the file. *reading* chooses one of several graphs and gives values to variables.
 
     Raises:
         TopologyError: with every problem found.
     """
-    kind = kind or guess_format(data, source)
+    kind, reading = kind or guess_format(data, source), reading or Reading()
+    if reading.graph is not None and kind != "netjson":
+        message = "only a NetJSON NetworkCollection has graphs to choose from"
+        raise TopologyError((Problem(source, 1, 1, "", message),))
     if kind == "relaymesh":
         topology = parse_topology(data, source)
         return Imported(topology, topology_text(topology), topology.warnings)
     reader = READERS.get(kind)
     if reader is None:
         raise TopologyError((Problem(source, 1, 1, "", f"no format named {kind!a}"),))
-    return to_topology(reader(data, source), source, assumptions or Assumptions(), name)
+    return to_topology(reader(data, source, reading), source, assumptions or Assumptions(), name)
 
 
 def guess_format(data: bytes, source: str) -> Format:
-    """What a file seems to be: by its name where that says it, else by what it holds."""
+    """Guess a file's format by its name where that says it, else by its content."""
     lower = source.lower()
     if lower.endswith((".graphml", ".xml")) or data.lstrip()[:1] == b"<":
         return "graphml"
@@ -86,6 +90,7 @@ __all__ = [
     "Assumptions",
     "Format",
     "Imported",
+    "Reading",
     "guess_format",
     "import_topology",
     "topology_text",

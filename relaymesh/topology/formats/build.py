@@ -32,7 +32,7 @@ EARTH_RADIUS_KM = 6371.0088  # mean radius (IUGG)
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What to take for true where a file does not say. Impossible values raise ``ValueError``."""
+    """Values to assume where a file gives none. Impossible values raise ``ValueError``."""
 
     # Fibre is longer than the way on the globe. Over the 45 pairs of regions in
     # topologies/ibm-cloud.yaml, half the measured round trip is 1.28 to 3.47 times what light in
@@ -216,7 +216,7 @@ def _bundle(
     vertices: Mapping[str, Vertex],
     assumptions: Assumptions,
 ) -> tuple[dict[str, float], bool]:
-    """What parallel *edges* are together, and whether their delay had to be assumed."""
+    """Combine parallel *edges*; returns their measures, and whether the delay had to be assumed."""
     a, b = (vertices[end] for end in ends)
     guess, guessed = assumptions.delay_ms, True
     if None not in (a.latitude, a.longitude, b.latitude, b.longitude):

@@ -26,6 +26,14 @@ _ROLES = ("edge", "relay")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Options of a caller for reading a file."""
+
+    graph: str | None = None  # which of a collection's graphs: its label, or its number from 0
+    environment: Mapping[str, str] = field(default_factory=dict)  # for variables in the file
+
+
 @dataclass(slots=True)
 class Vertex:
     """A vertex as it was found."""
@@ -55,7 +63,7 @@ class Edge:
 
 @dataclass(slots=True)
 class Graph:
-    """What a reader found, right or wrong."""
+    """Vertices, edges and problems that a reader found."""
 
     source: str
     name: str | None = None
@@ -171,5 +179,5 @@ def short(value: object) -> str:
 
 
 def usable_name(text: str) -> bool:
-    """Whether *text* may stand as a name as it is."""
+    """Check that *text* may stand as a name unchanged."""
     return is_name(text) and not text.endswith("\n")

@@ -1,10 +1,14 @@
-"""GraphML, as the Internet Topology Zoo and networkx write it, to a graph, and a topology to GraphML.
+"""GraphML, as the Internet Topology Zoo, networkx and yEd write it, to a graph, and a topology to GraphML.
 
 Understood of a node: `name`, `label`, `Latitude`, `Longitude`, `Country`, and
 what an export of ours adds (`region`, `roles`); of an edge: `LinkSpeedRaw` (bit/s)
 and the measures of our own format by their names. Parallel edges and nested
 graphs are read, hyperedges and ports are not. Source: GraphML primer
 (graphml.graphdrawing.org); the attributes are those found in TopologyZoo's files.
+
+yEd and other programs on yFiles keep what is drawn in elements of their own inside of `data`: the label of
+a node in `y:NodeLabel` (yEd for desktops) or `y:Label.Text` (yFiles for HTML, yEd Live), arrows in
+`y:Arrows`. Their groups (`yfiles.foldertype`) are frames around nodes: a node only where an edge ends at one.
 
 Files come from strangers: no document type, so no entities; bounded depth and size.
 """
@@ -16,7 +20,7 @@ from typing import Any
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-from relaymesh.topology.formats.graph import Edge, Graph, Vertex, line, short
+from relaymesh.topology.formats.graph import Edge, Graph, Reading, Vertex, line, short
 from relaymesh.topology.formats.native import MEASURES, number_text
 from relaymesh.topology.loader import MAX_FILE_BYTES
 from relaymesh.topology.model import Topology
@@ -26,6 +30,8 @@ from relaymesh.topology.source import Place
 MAX_DEPTH = 32
 MAX_TEXT = 4096  # characters kept of one value
 NAMESPACE = "http://graphml.graphdrawing.org/xmlns"
+YFILES = "http://www.yworks.com/xml/"  # begins the namespaces of yFiles: graphml, yfiles-common/3.0 …
+FOLDER = "yfiles.foldertype"
 _ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")  # those expat knows itself
 
 _NODE_KEYS = (
@@ -52,9 +58,11 @@ class _Element:
     place: Place
     attributes: dict[str, str]
     data: dict[str, object] = field(default_factory=dict)  # attribute name in lower case → text
+    drawn: str = ""  # the first label of what is drawn
+    directed: bool | None = None  # by the arrows that are drawn
 
 
-def read_graphml(data: bytes, source: str) -> Graph:
+def read_graphml(data: bytes, source: str, _reading: Reading | None = None) -> Graph:
     """The graph in *data*; raises ``TopologyError`` where it is no GraphML."""
     graph = Graph(source)
     if len(data) > MAX_FILE_BYTES:
@@ -90,6 +98,8 @@ class _Reader:
         self._key: tuple[str, str] | None = None  # `for` and attribute name of the key that is open
         self._text: list[str] | None = None
         self._name = ""  # of the data that is open
+        self._label: list[str] | None = None  # text of the drawn label that is open
+        self._label_depth = 0  # how deep that stands
         self.parser = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.parser.StartDoctypeDeclHandler = self._refuse
@@ -103,7 +113,7 @@ class _Reader:
         return self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
 
     def default(self, kind: str) -> dict[str, object]:
-        """What an element of *kind* has that does not say otherwise."""
+        """Default attributes of an element of *kind*."""
         return {name: text for (owner, name), text in self._defaults.items() if owner in (kind, "all")}
 
     def _refuse(self, *_: Any) -> None:
@@ -136,13 +146,32 @@ class _Reader:
         elif kind in ("data", "default"):
             self._text = []
             self._name = self._keys.get(attributes.get("key", ""), attributes.get("key", "").lower())
+        elif tag.startswith(YFILES) and owner is not None:
+            self._start_drawn(kind, owner, attributes)
         self._open.append((kind, owner))
 
+    def _start_drawn(self, kind: str, owner: _Element, attributes: dict[str, str]) -> None:
+        """An element of what yFiles draws of *owner*."""
+        if kind in ("NodeLabel", "Label.Text") and attributes.get("hasText") != "false":
+            self._label, self._label_depth = [], len(self._open) + 1
+        elif kind == "Label" and not owner.drawn:
+            owner.drawn = attributes.get("Text", "")[:MAX_TEXT].strip()
+        elif kind == "Arrows":
+            heads = [attributes.get(end, "none") != "none" for end in ("source", "target")]
+            owner.directed = heads[0] != heads[1]
+
     def _characters(self, text: str) -> None:
-        if self._text is not None:
+        if self._label is not None and len(self._open) == self._label_depth:
+            self._label.append(text)
+        elif self._text is not None:
             self._text.append(text)
 
     def _end(self, _tag: str) -> None:
+        if self._label is not None and len(self._open) == self._label_depth:
+            owner = self._open[-1][1]
+            if owner is not None:
+                owner.drawn = owner.drawn or "".join(self._label)[:MAX_TEXT].strip()
+            self._label = None
         kind, owner = self._open.pop()
         if kind == "key":
             self._key = None
@@ -159,6 +188,7 @@ def _fill(graph: Graph, reader: _Reader) -> None:
     for place, kind in reader.skipped:
         graph.warn(place, f"a {kind} is left out")
     nodes, edges = reader.default("node"), reader.default("edge")
+    ends = {element.attributes.get(end) for element in reader.elements for end in ("source", "target")}
     for element in reader.elements:
         own, data = element.attributes, element.data
         if element.kind == "graph":
@@ -166,13 +196,19 @@ def _fill(graph: Graph, reader: _Reader) -> None:
             graph.description = graph.description or _text(data, "description")
         elif element.kind == "node":
             data = {**nodes, **data}
-            vertex = Vertex(own.get("id", ""), element.place, _text(data, "name"), _text(data, "label"))
+            label = _text(data, "label") or element.drawn or None
+            vertex = Vertex(own.get("id", ""), element.place, _text(data, "name"), label)
             if "id" not in own:
                 graph.error(element.place, "a node has no id")
+            elif own.get(FOLDER) in ("group", "folder") and own["id"] not in ends:
+                graph.warn(
+                    element.place, f"the group {short(label or own['id'])} is left out, its nodes are not"
+                )
             else:
                 graph.add_vertex(vertex, data)
         else:
-            directed = {"true": True, "false": False}.get(own.get("directed", ""), reader.directed)
+            drawn = reader.directed if element.directed is None else element.directed
+            directed = {"true": True, "false": False}.get(own.get("directed", ""), drawn)
             edge = Edge(own.get("source", ""), own.get("target", ""), element.place, directed)
             graph.add_edge(edge, {**edges, **data})
 
@@ -219,7 +255,7 @@ def write_graphml(topology: Topology) -> str:
 
 
 def node_attributes(topology: Topology, name: str) -> dict[str, object]:
-    """What is written of a node."""
+    """Attributes of a node."""
     node = topology.node(name)
     region = topology.region(node.region)
     return {
@@ -234,7 +270,7 @@ def node_attributes(topology: Topology, name: str) -> dict[str, object]:
 
 
 def edge_attributes(link: Any) -> dict[str, object]:
-    """What is written of one direction of a link; `LinkSpeedRaw` is for readers of TopologyZoo's files."""
+    """Attributes of one direction of a link; `LinkSpeedRaw` is for readers of TopologyZoo's files."""
     speed = None if link.capacity_mbps is None else link.capacity_mbps * 1e6
     return {
         "peering": link.peering,

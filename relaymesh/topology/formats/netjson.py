@@ -4,7 +4,8 @@ Understood of a node: `id`, `label`, and in its `properties` coordinates
 (`latitude`/`longitude`, or `location: {lat, lng}` as netjsongraph.js has it),
 `name`, `region`, `roles`, `country`; of a link: `source`, `target` and in its `properties`
 the measures of our own format by their names. A `cost` has no unit and is not
-read. A link that stands there in one direction only holds for both.
+read. A link that stands there in one direction only holds for both. Of a
+NetworkCollection one graph is read, which the caller names where there are several.
 Source: NetJSON (netjson.org/rfc.html, NetworkGraph).
 """
 
@@ -13,19 +14,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from relaymesh.topology.formats.graph import Edge, Graph, Vertex, line, slug, usable_name
+from relaymesh.topology.formats.graph import Edge, Graph, Reading, Vertex, line, short, slug, usable_name
 from relaymesh.topology.formats.graphml import edge_attributes, node_attributes
 from relaymesh.topology.loader import MAX_FILE_BYTES
 from relaymesh.topology.model import Topology
 from relaymesh.topology.problems import Problem, TopologyError
 
+MAX_CHOICES = 16  # graphs of a collection that a message lists
+MAX_NESTED = 4  # collections in collections
 _TOP = (1, 1)  # JSON is read without places; problems have paths
 
 
-def read_netjson(data: bytes, source: str) -> Graph:
+def read_netjson(data: bytes, source: str, reading: Reading | None = None) -> Graph:
     """The graph in *data*; raises ``TopologyError`` where it is no NetworkGraph."""
     graph = Graph(source)
-    document = _network_graph(_loaded(data, source), source)
+    document = _network_graph(_loaded(data, source), source, (reading or Reading()).graph)
     graph.name = _text(document.get("topology_id")) or _text(document.get("label"))
     graph.description = _text(document.get("description"))
     for path, node in _entries(graph, document, "nodes"):
@@ -62,23 +65,62 @@ def _loaded(data: bytes, source: str) -> object:
     raise TopologyError((problem,))
 
 
-def _network_graph(document: object, source: str) -> dict[str, Any]:
-    """The NetworkGraph that *document* is, or is a collection with one of."""
+def _network_graph(document: object, source: str, wanted: str | None) -> dict[str, Any]:
+    """The NetworkGraph that *document* is, or the *wanted* one of the collection that it is."""
     found = [document]
     if isinstance(document, dict) and document.get("type") == "NetworkCollection":
-        collection = document.get("collection")
-        found = [
-            entry
-            for entry in (collection if isinstance(collection, list) else [])
-            if isinstance(entry, dict) and entry.get("type") == "NetworkGraph"
-        ]
-        if len(found) != 1:
-            message = f"a collection must hold one NetworkGraph, not {len(found)}"
-            raise TopologyError((Problem(source, *_TOP, "collection", message),))
-    graph = found[0]
-    if not isinstance(graph, dict) or graph.get("type") != "NetworkGraph":
-        raise TopologyError((Problem(source, *_TOP, "type", "not a NetJSON NetworkGraph"),))
-    return graph
+        found = _members(document, 0)
+    graphs = [one for one in found if isinstance(one, dict) and one.get("type") == "NetworkGraph"]
+    if not graphs:
+        message = (
+            "not a NetJSON NetworkGraph" if found == [document] else "the collection holds no NetworkGraph"
+        )
+        raise TopologyError(
+            (Problem(source, *_TOP, "type" if found == [document] else "collection", message),)
+        )
+    chosen = graphs if wanted is None else _called(graphs, wanted)
+    if len(chosen) == 1:
+        return chosen[0]
+    choices = ", ".join(_choice(number, graph) for number, graph in enumerate(graphs[:MAX_CHOICES]))
+    choices += f" and {len(graphs) - MAX_CHOICES} more" if len(graphs) > MAX_CHOICES else ""
+    if wanted is None:
+        message = f"there are {len(graphs)} graphs, choose one by its label or number: {choices}"
+    elif chosen:
+        message = f"{len(chosen)} graphs are called {short(wanted)}, choose by number: {choices}"
+    else:
+        message = f"no graph is called {short(wanted)}; there are: {choices}"
+    raise TopologyError((Problem(source, *_TOP, "collection", message),))
+
+
+def _members(collection: dict[str, Any], depth: int) -> list[object]:
+    """Members of a collection, nested collections opened (as deep as anybody would write them)."""
+    members = collection.get("collection")
+    found: list[object] = []
+    for member in members if isinstance(members, list) else []:
+        if depth < MAX_NESTED and isinstance(member, dict) and member.get("type") == "NetworkCollection":
+            found += _members(member, depth + 1)
+        else:
+            found.append(member)
+    return found
+
+
+def _called(graphs: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
+    """The graphs whose label or topology_id is *wanted*, else the one of that number."""
+    found = [
+        graph for graph in graphs if wanted in (_text(graph.get("label")), _text(graph.get("topology_id")))
+    ]
+    if found or not (wanted.isascii() and wanted.isdigit() and len(wanted) < 9):
+        return found
+    return graphs[int(wanted) : int(wanted) + 1]
+
+
+def _choice(number: int, graph: dict[str, Any]) -> str:
+    """A graph as a choice: `1 'IPv6' (olsr, 12 nodes)`."""
+    label = _text(graph.get("label")) or _text(graph.get("topology_id"))
+    nodes = graph.get("nodes")
+    count = f"{len(nodes)} nodes" if isinstance(nodes, list) else "no nodes"
+    protocol = line(graph.get("protocol"), 32)
+    return f"{number}{f' {short(label)}' if label else ''} ({f'{protocol}, ' if protocol else ''}{count})"
 
 
 def _entries(graph: Graph, document: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:

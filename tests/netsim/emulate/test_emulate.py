@@ -18,6 +18,7 @@ from relaymesh.netsim.emulate.cleanup import ENVIRONMENT, RunState, clean_up, ru
 from relaymesh.netsim.scenario.loader import load_scenario
 from relaymesh.netsim.simulate import simulate
 from tests.netsim.emulate.kernel import needs_kernel
+from tests.skips import too_busy
 
 SCENARIO = Path(__file__).parents[3] / "simulations" / "two-hops.yaml"
 RELAYMESH = [sys.executable, "-m", "relaymesh"]
@@ -46,7 +47,20 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def emulated_metrics(folder: Path) -> dict[str, Any]:
-    """Of one run; skips where this machine cannot carry it."""
+    """Metrics of one run that this machine could carry; skips, and is counted, where none is."""
+    for _ in range(RUNS_MOST):
+        result = emulated(folder)
+        if result["valid"]:
+            break
+    else:
+        too_busy(f"not one of {RUNS_MOST} emulations is valid: {result['invalid_reason']}")
+    if not result["metrics"]["emulator"]["fifo"]:
+        pytest.skip("without real-time scheduling this says how busy the machine is, not how exact we are")
+    metrics: dict[str, Any] = result["metrics"]
+    return metrics
+
+
+def emulated(folder: Path) -> dict[str, Any]:
     done = subprocess.run(
         emulate_command(**QUIET),
         env=environment(folder),
@@ -56,13 +70,8 @@ def emulated_metrics(folder: Path) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr
-    result = json.loads(done.stdout)
-    if not result["valid"]:
-        pytest.skip(f"this machine is too busy to emulate: {result['invalid_reason']}")
-    if not result["metrics"]["emulator"]["fifo"]:
-        pytest.skip("without real-time scheduling this says how busy the machine is, not how exact we are")
-    metrics: dict[str, Any] = result["metrics"]
-    return metrics
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def differences(real: dict[str, Any], simulated: dict[str, Any]) -> dict[str, str]:

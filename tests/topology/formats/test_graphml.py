@@ -101,6 +101,81 @@ def test_a_file_of_the_topology_zoo_is_read() -> None:
     ]
 
 
+# The shape of a file as yEd 3 saves it: names, groups and arrows stand in elements of its own.
+YED = """<?xml version="1.0" encoding="UTF-8" standalone="no"?>
+<graphml xmlns="http://graphml.graphdrawing.org/xmlns" xmlns:y="http://www.yworks.com/xml/graphml"
+         xmlns:yed="http://www.yworks.com/xml/yed/3">
+  <key attr.name="Description" attr.type="string" for="graph" id="d0"/>
+  <key for="node" id="d6" yfiles.type="nodegraphics"/>
+  <key attr.name="description" attr.type="string" for="node" id="d5"/>
+  <key for="edge" id="d10" yfiles.type="edgegraphics"/>
+  <graph edgedefault="directed" id="G">
+    <node id="n0"><data key="d5"/><data key="d6"><y:ShapeNode>
+      <y:NodeLabel hasText="false" height="4.0"/>
+      <y:NodeLabel alignment="center">Zürich
+ West<y:LabelModel><y:SmartNodeLabelModel distance="4.0"/>junk</y:LabelModel></y:NodeLabel>
+      <y:NodeLabel>10.0.0.1</y:NodeLabel><y:Shape type="rectangle"/></y:ShapeNode></data></node>
+    <node id="n1" yfiles.foldertype="group"><data key="d6"><y:ProxyAutoBoundsNode><y:Realizers active="0">
+      <y:GroupNode><y:NodeLabel>Europe</y:NodeLabel></y:GroupNode>
+      <y:GroupNode><y:NodeLabel>Folder 1</y:NodeLabel></y:GroupNode></y:Realizers>
+      </y:ProxyAutoBoundsNode></data>
+      <graph edgedefault="directed" id="n1:">
+        <node id="n1::n0"><data key="d6"><y:ShapeNode>
+          <y:NodeLabel>Oslo</y:NodeLabel></y:ShapeNode></data></node>
+        <node id="n1::n1"><data key="d6"><y:ShapeNode/></data></node>
+      </graph></node>
+    <edge id="e0" source="n0" target="n1::n0"><data key="d10"><y:PolyLineEdge>
+      <y:Arrows source="none" target="none"/><y:EdgeLabel>Lisbon</y:EdgeLabel></y:PolyLineEdge></data></edge>
+    <edge id="e1" source="n1::n0" target="n1::n1"><data key="d10"><y:PolyLineEdge>
+      <y:Arrows source="none" target="standard"/></y:PolyLineEdge></data></edge>
+  </graph>
+</graphml>
+"""
+
+
+def test_a_drawing_of_yed_has_its_names_in_nested_labels() -> None:
+    imported = read(YED)
+    topology = imported.topology
+    assert [(region.name, region.title) for region in topology.regions] == [
+        ("zurich-west", "Zürich West"),
+        ("oslo", "Oslo"),
+        ("node-n1-n1", "node-n1-n1"),
+    ]
+    told = [warning.message for warning in imported.warnings if "coordinates" not in warning.message]
+    assert "the group 'Europe' is left out, its nodes are not" in told
+    directed = [message for message in told if "in one direction" in message]
+    assert len(directed) == 1 and directed[0].startswith("oslo \u2013 ")
+
+
+def test_a_group_of_yed_that_an_edge_ends_at_is_a_node() -> None:
+    topology = read(YED.replace('target="n1::n1"', 'target="n1"')).topology
+    assert [region.name for region in topology.regions][:2] == ["zurich-west", "europe"]
+    assert topology.may_peer("oslo", "europe")
+
+
+def test_an_attribute_goes_before_a_drawn_label() -> None:
+    named = YED.replace('attr.name="description"', 'attr.name="label"').replace(
+        '<data key="d5"/>', '<data key="d5">Bern</data>'
+    )
+    assert read(named).topology.regions[0].name == "bern"
+
+
+def test_labels_of_yfiles_for_html_are_read() -> None:
+    text = """<graphml xmlns="http://graphml.graphdrawing.org/xmlns" xmlns:x="http://www.yworks.com/xml/yfiles-common/markup/3.0"
+      xmlns:y="http://www.yworks.com/xml/yfiles-common/3.0"><key id="d3" for="node" attr.name="NodeLabels"/>
+      <graph edgedefault="directed">
+      <node id="n0"><data key="d3"><x:List><y:Label Style="{y:GraphMLReference 1}">
+        <y:Label.Text><![CDATA[Paris]]></y:Label.Text></y:Label></x:List></data></node>
+      <node id="n1"><data key="d3"><x:List><y:Label Text="Rome"/></x:List></data></node>
+      <edge source="n0" target="n1"/></graph></graphml>"""
+    assert [region.name for region in read(text).topology.regions] == ["paris", "rome"]
+
+
+def test_labels_of_a_foreign_namespace_are_not_names() -> None:
+    foreign = YED.replace("http://www.yworks.com/xml/graphml", "http://example.org/graphml")
+    assert read(foreign).topology.regions[0].name == "n0"
+
+
 def test_what_is_not_known_is_assumed_as_one_likes() -> None:
     topology = read(ZOO, stretch=2, delay_ms=40).topology
     near, far = topology.link("paris-2", "node-3"), topology.link("paris", "sao-paulo")

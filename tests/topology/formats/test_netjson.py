@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.topology import TopologyError, load_topology
-from relaymesh.topology.formats import Imported, import_topology
+from relaymesh.topology.formats import Imported, Reading, import_topology
 from relaymesh.topology.formats.netjson import write_netjson
 from tests.topology.formats.test_graphml import TOPOLOGIES, assert_same_links
 
@@ -32,13 +32,13 @@ NETWORK: dict[str, Any] = {
 }
 
 
-def read(document: object) -> Imported:
-    return import_topology(json.dumps(document).encode(), "net.json", "netjson")
+def read(document: object, graph: str | None = None) -> Imported:
+    return import_topology(json.dumps(document).encode(), "net.json", "netjson", reading=Reading(graph))
 
 
-def problems(document: object) -> list[str]:
+def problems(document: object, graph: str | None = None) -> list[str]:
     with pytest.raises(TopologyError) as caught:
-        read(document)
+        read(document, graph)
     return [f"{found.path}: {found.message}" for found in caught.value.problems]
 
 
@@ -62,8 +62,64 @@ def test_a_network_graph_is_read() -> None:
 def test_a_collection_of_one_is_read() -> None:
     collection = {"type": "NetworkCollection", "collection": [{"type": "NetworkRoutes"}, NETWORK]}
     assert read(collection).topology == read(NETWORK).topology
-    collection["collection"] = [NETWORK, NETWORK]
-    assert problems(collection) == ["collection: a collection must hold one NetworkGraph, not 2"]
+    collection["collection"] = [{"type": "NetworkRoutes"}]
+    assert problems(collection) == ["collection: the collection holds no NetworkGraph"]
+
+
+IPV6 = {
+    **NETWORK,
+    "label": "",
+    "topology_id": "ipv6_0",
+    "nodes": NETWORK["nodes"][:2],
+    "links": NETWORK["links"][:1],
+}
+TWO = {"type": "NetworkCollection", "collection": [NETWORK, {"type": "NetworkRoutes"}, IPV6]}
+CHOICES = "0 'Community Net' (olsr, 3 nodes), 1 'ipv6_0' (olsr, 2 nodes)"
+
+
+def test_a_collection_of_several_asks_which() -> None:
+    assert problems(TWO) == [f"collection: there are 2 graphs, choose one by its label or number: {CHOICES}"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes"),
+    [("Community Net", 3), ("ipv6_0", 2), ("0", 3), ("1", 2)],
+    ids=lambda value: str(value),
+)
+def test_one_of_several_graphs_is_chosen_by_label_or_number(wanted: str, nodes: int) -> None:
+    assert len(read(TWO, wanted).topology.nodes) == nodes
+    nested = {"type": "NetworkCollection", "collection": [TWO]}
+    assert read(nested, wanted).topology == read(TWO, wanted).topology
+
+
+@pytest.mark.parametrize("wanted", ["ipv4", "2", "-1", "", "٢", "9" * 5000])
+def test_a_graph_that_is_not_there_is_refused_with_the_choices(wanted: str) -> None:
+    (said,) = problems(TWO, wanted)
+    assert said.startswith("collection: no graph is called ") and said.endswith(f"; there are: {CHOICES}")
+    assert len(said) < 300
+
+
+def test_graphs_of_one_label_are_chosen_by_number() -> None:
+    twins = {"type": "NetworkCollection", "collection": [NETWORK, {**IPV6, "label": "Community Net"}]}
+    (said,) = problems(twins, "Community Net")
+    assert said.startswith("collection: 2 graphs are called 'Community Net', choose by number: 0 ")
+    assert len(read(twins, "1").topology.nodes) == 2
+
+
+def test_a_label_of_digits_goes_before_a_number() -> None:
+    numbered = {"type": "NetworkCollection", "collection": [{**IPV6, "label": "1"}, NETWORK]}
+    assert len(read(numbered, "1").topology.nodes) == 2
+
+
+def test_many_graphs_are_not_all_listed() -> None:
+    (said,) = problems({"type": "NetworkCollection", "collection": [NETWORK] * 1000})
+    assert said.endswith("15 'Community Net' (olsr, 3 nodes) and 984 more")
+
+
+def test_a_graph_is_chosen_of_a_collection_only() -> None:
+    with pytest.raises(TopologyError, match="only a NetJSON NetworkCollection has graphs to choose from"):
+        import_topology(b"<graphml/>", "a.graphml", reading=Reading(graph="0"))
+    assert read(NETWORK, "Community Net").topology == read(NETWORK, "0").topology == read(NETWORK).topology
 
 
 @pytest.mark.parametrize("file", sorted(TOPOLOGIES.glob("*.yaml")), ids=lambda file: file.stem)
