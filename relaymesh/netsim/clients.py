@@ -19,8 +19,8 @@ from relaymesh.netsim.connection import Connection, play_offer, played_ssrcs, pu
 from relaymesh.netsim.media import SyntheticPublisher, TrackSpec
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.player import PlayedTrack, SyntheticPlayer
-from relaymesh.netsim.scenario.model import AudioTrack, VideoTrack
 from relaymesh.netsim.scenario.resolved import Participant
+from relaymesh.netsim.scenario.traffic import AudioTrack, VideoTrack
 from relaymesh.node.app import Node
 from relaymesh.node.offers import SignallingError
 from relaymesh.protocol.messages import StreamName

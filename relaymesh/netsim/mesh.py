@@ -28,8 +28,8 @@ from relaymesh.netsim.link_model import LinkConditions, LinkModel
 from relaymesh.netsim.local_clock import LocalClock
 from relaymesh.netsim.net import Link, Network
 from relaymesh.netsim.plain_transport import PlainTransport
-from relaymesh.netsim.scenario.model import CONTROLLER
 from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.netsim.scenario.timeline import SetLink, SkewClock, timeline
 from relaymesh.node.app import Entropy, Node, NodePorts
 from relaymesh.node.offers import MediaEndpoint

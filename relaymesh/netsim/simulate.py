@@ -24,11 +24,12 @@ import trio
 
 from relaymesh.netsim.clients import Client, Crowd, track_spec
 from relaymesh.netsim.clock import run_virtual
+from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.measure import Measurement
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.plan_changes import PlanChanges
-from relaymesh.netsim.result import Event, Result, conclude
+from relaymesh.netsim.result import Event, Result
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import (
     Action,

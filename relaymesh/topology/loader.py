@@ -20,7 +20,7 @@ from relaymesh.topology.checks import cross_check, suggestion
 from relaymesh.topology.model import Direction, Node, Pair, Peering, Pin, Region, Topology
 from relaymesh.topology.problems import MAX_PROBLEMS, Problem, TopologyError
 from relaymesh.topology.schema import BOTH_WAYS, EACH_WAY, LinkDefaults, LinkEntry, TopologyFile, known_keys
-from relaymesh.topology.source import Path, Place, SourceError, SourceNode, read_source
+from relaymesh.topology.source import Path, Place, SourceError, SourceNode, empty_paths, read_source
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
@@ -74,7 +74,9 @@ def parse_topology(text: str | bytes, source: str = "<topology>") -> Topology:
     file = _validated(data, problems)
     for path, message in cross_check(data):
         problems.add(path, message)
-    _refuse_empty_values(root, (), problems)
+    for empty in empty_paths(root):
+        if empty not in problems.paths:
+            problems.add(empty, "has no value")
     problems.raise_if_any()
     assert file is not None, "a file that is not valid has problems"
     topology = _built(file)
@@ -122,7 +124,7 @@ def path_text(path: Path) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            shown = step if step.isidentifier() and len(step) <= 64 else _shown(step)
+            shown = step if step.isidentifier() and len(step) <= 64 else shown_value(step)
             text += f".{shown}" if text else shown
     return text
 
@@ -165,19 +167,19 @@ def _add_schema_problem(path: Path, detail: dict[str, Any], problems: _Problems)
     elif kind == "extra_forbidden":
         hint = suggestion(str(name), known_keys(path[:-1]))
         place = problems.root.locate(path, key=True)
-        problems.add(path[:-1], f"unknown key {_shown(str(name))}{hint}", place)
+        problems.add(path[:-1], f"unknown key {shown_value(str(name))}{hint}", place)
     elif name == "between" and kind in ("too_short", "too_long"):
         problems.add(path, f"must name two ends, not {len(value)}")
     elif kind == "string_pattern_mismatch":
         rule = _PATTERN_RULES.get(str(name), _NAME_RULE)
-        problems.add(path, f"{_shown(value)} {rule}")
+        problems.add(path, f"{shown_value(value)} {rule}")
     else:
         message = _MESSAGES.get(kind) or detail["msg"].replace("Input should", "must", 1)
         quoting = " (write it in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
-        problems.add(path, f"{message}, not {_shown(value)}{quoting}")
+        problems.add(path, f"{message}, not {shown_value(value)}{quoting}")
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """*value* as a short, printable word of an error message."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
@@ -186,18 +188,6 @@ def _shown(value: object) -> str:
     if isinstance(value, str):
         return ascii(value) if len(value) <= 64 else f"text of {len(value)} characters"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _refuse_empty_values(node: SourceNode, path: Path, problems: _Problems) -> None:
-    """`key:` with nothing after it is an edit that was not finished, not a wish for the default."""
-    if node.value is None and path and path not in problems.paths:
-        problems.add(path, "has no value")
-    if isinstance(node.value, dict):
-        for key, child in node.value.items():
-            _refuse_empty_values(child, (*path, key), problems)
-    elif isinstance(node.value, list):
-        for index, child in enumerate(node.value):
-            _refuse_empty_values(child, (*path, index), problems)
 
 
 def _built(file: TopologyFile) -> Topology:

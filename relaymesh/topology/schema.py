@@ -190,7 +190,7 @@ class TopologyFile(_Strict):
 
 def json_schema() -> dict[str, object]:
     """The published JSON schema (draft 2020-12) of format version 1."""
-    schema = _tidied(TopologyFile.model_json_schema())
+    schema = tidied_schema(TopologyFile.model_json_schema())
     assert isinstance(schema, dict), "a schema is a mapping"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -199,14 +199,14 @@ def json_schema() -> dict[str, object]:
     }
 
 
-def _tidied(schema: object) -> object:
+def tidied_schema(schema: object) -> object:
     """*schema* without generated titles, and without null: an absent key is left out, not empty."""
     if isinstance(schema, list):
-        return [_tidied(item) for item in schema]
+        return [tidied_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: _tidied(value)
+        key: tidied_schema(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }
@@ -216,6 +216,7 @@ def _tidied(schema: object) -> object:
         if len(choices) == 1 and isinstance(choices[0], dict):
             del kept["anyOf"]
             return {**choices[0], **kept}
+        kept["anyOf"] = choices
     return kept
 
 

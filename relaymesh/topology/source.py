@@ -224,3 +224,15 @@ def _scalar(event: yaml.ScalarEvent, place: Place) -> Scalar:
     if number[1]:
         return int(text, 0)
     return float(text) if number[2] else text
+
+
+def empty_paths(node: SourceNode, path: Path = ()) -> Iterator[Path]:
+    """The path of each key with nothing after it: an unfinished edit, not a wish for the default."""
+    if node.value is None and path:
+        yield path
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            yield from empty_paths(child, (*path, key))
+    elif isinstance(node.value, list):
+        for index, child in enumerate(node.value):
+            yield from empty_paths(child, (*path, index))

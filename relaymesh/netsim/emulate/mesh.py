@@ -29,7 +29,7 @@ from relaymesh.netsim.emulate.requests import RequestError, request
 from relaymesh.netsim.emulate.world import World
 from relaymesh.netsim.link_model import LinkConditions
 from relaymesh.netsim.mesh import Tally
-from relaymesh.netsim.scenario.model import CONTROLLER
+from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.netsim.scenario.timeline import (
     Action,
     CrashController,

@@ -28,9 +28,10 @@ from relaymesh.netsim.emulate.netem_world import NetemWorld
 from relaymesh.netsim.emulate.plan import EmulationPlan, TooLarge, clients_host
 from relaymesh.netsim.emulate.processes import ChildDied, go_along
 from relaymesh.netsim.emulate.world import EmulatorDied, World, open_world
+from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.media import TrackSpec
-from relaymesh.netsim.result import Event, Result, conclude
-from relaymesh.netsim.scenario.model import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
+from relaymesh.netsim.result import Event, Result
+from relaymesh.netsim.scenario.faults import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import timeline
 from relaymesh.netsim.simulate import DRAIN_S, MAX_JOIN_EVENTS, replay_command

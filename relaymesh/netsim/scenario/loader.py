@@ -1,7 +1,7 @@
 """From a scenario file to a :class:`~relaymesh.netsim.scenario.resolved.Scenario`, or to all that is wrong.
 
 The stages: text → tree with places (:mod:`relaymesh.topology.source`) → overrides → types and ranges
-(:mod:`model`) and cross-checks (:mod:`checks`), both always → the scenario, only if nothing was found.
+(:mod:`file`) and cross-checks (:mod:`checks`), both always → the scenario, only if nothing was found.
 Whatever the bytes are, the only exception is :class:`ScenarioError`.
 """
 
@@ -15,18 +15,30 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from relaymesh.netsim.scenario import model
 from relaymesh.netsim.scenario.checks import cross_check
+from relaymesh.netsim.scenario.conditions import AccessLink, BurstByMean, BurstByStates, LinkOverride
+from relaymesh.netsim.scenario.expectations import Expectation, ExpectedFail, Scope
+from relaymesh.netsim.scenario.faults import FAULTS
+from relaymesh.netsim.scenario.file import ControllerEntry, ScenarioFile, Settings, UnderlayEntry
 from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.traffic import (
+    AudioTrack,
+    GroupEntry,
+    JoinSpan,
+    ParticipantEntry,
+    RoomEntry,
+    Traffic,
+    VideoTrack,
+)
 from relaymesh.netsim.underlay import UnderlayError, lay_over, load_underlay
 from relaymesh.topology import Topology, TopologyError, parse_topology
 from relaymesh.topology.checks import cross_check as topology_cross_check
 from relaymesh.topology.checks import suggestion
 from relaymesh.topology.formats import Assumptions, topology_text
-from relaymesh.topology.loader import path_text
+from relaymesh.topology.loader import path_text, shown_value
 from relaymesh.topology.problems import MAX_PROBLEMS, Problem
 from relaymesh.topology.schema import known_keys as topology_keys
-from relaymesh.topology.source import Path, Place, SourceError, SourceNode, read_source
+from relaymesh.topology.source import Path, Place, SourceError, SourceNode, empty_paths, read_source
 
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -42,24 +54,24 @@ _MESSAGES = {
 }
 _PARTICIPANTS = ("traffic", "rooms", "participants")
 _MODELS: dict[tuple[str, ...], tuple[type[BaseModel], ...]] = {
-    (): (model.ScenarioFile,),
-    ("traffic",): (model.Traffic,),
-    ("traffic", "rooms"): (model.RoomEntry,),
-    _PARTICIPANTS: (model.ParticipantEntry, model.GroupEntry),
-    (*_PARTICIPANTS, "join"): (model.JoinSpan,),
-    (*_PARTICIPANTS, "publish"): (model.AudioTrack, model.VideoTrack),
-    ("links",): (model.LinkOverride,),
-    ("links", "burst"): (model.BurstByMean, model.BurstByStates),
-    ("access",): (model.AccessLink,),
-    ("access", "burst"): (model.BurstByMean, model.BurstByStates),
-    ("expect",): (model.Expectation,),
-    ("expect", "scope"): (model.Scope,),
-    ("expected_fail",): (model.ExpectedFail,),
-    ("settings",): (model.Settings,),
-    ("controller",): (model.ControllerEntry,),
-    ("underlay",): (model.UnderlayEntry,),
+    (): (ScenarioFile,),
+    ("traffic",): (Traffic,),
+    ("traffic", "rooms"): (RoomEntry,),
+    _PARTICIPANTS: (ParticipantEntry, GroupEntry),
+    (*_PARTICIPANTS, "join"): (JoinSpan,),
+    (*_PARTICIPANTS, "publish"): (AudioTrack, VideoTrack),
+    ("links",): (LinkOverride,),
+    ("links", "burst"): (BurstByMean, BurstByStates),
+    ("access",): (AccessLink,),
+    ("access", "burst"): (BurstByMean, BurstByStates),
+    ("expect",): (Expectation,),
+    ("expect", "scope"): (Scope,),
+    ("expected_fail",): (ExpectedFail,),
+    ("settings",): (Settings,),
+    ("controller",): (ControllerEntry,),
+    ("underlay",): (UnderlayEntry,),
 }
-_FAULTS = {str(get_args(fault.model_fields["kind"].annotation)[0]): fault for fault in model.FAULTS}
+_FAULTS = {str(get_args(fault.model_fields["kind"].annotation)[0]): fault for fault in FAULTS}
 
 
 class ScenarioError(Exception):
@@ -112,7 +124,9 @@ def parse_scenario(
     for at, message in cross_check(data, topology):
         problems.add(at, message)
     _refuse_missing_traces(data, path, problems)
-    _refuse_empty_values(root, (), problems)
+    for empty in empty_paths(root):
+        if empty not in problems.paths:
+            problems.add(empty, "has no value")
     problems.raise_if_any()
     assert file is not None, "a file that is not valid has problems"
     assert topology is not None, "a topology that is not valid is a problem"
@@ -223,9 +237,9 @@ def _override(root: SourceNode, key: str, value: str, problems: _Problems) -> No
 # --- the schema -------------------------------------------------------------------------------------
 
 
-def _validated(data: object, problems: _Problems) -> model.ScenarioFile | None:
+def _validated(data: object, problems: _Problems) -> ScenarioFile | None:
     try:
-        return model.ScenarioFile.model_validate(data)
+        return ScenarioFile.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             _add_schema_problem(dict(detail), problems)
@@ -245,23 +259,23 @@ def _add_schema_problem(detail: dict[str, Any], problems: _Problems) -> None:
     elif kind == "extra_forbidden":
         hint = suggestion(str(name), _known_keys(path[:-1], tag))
         place = problems.root.locate(path, key=True)
-        problems.add(path[:-1], f"unknown key {_shown(str(name))}{hint}", place, path)
+        problems.add(path[:-1], f"unknown key {shown_value(str(name))}{hint}", place, path)
     elif kind == "union_tag_not_found":
         problems.add(path, f"missing key 'kind': one of {', '.join(_FAULTS)}")
     elif kind == "union_tag_invalid":
         wrong = str(detail["ctx"]["tag"])
         hint = suggestion(wrong, list(_FAULTS)) or f"; there are {', '.join(_FAULTS)}"
-        problems.add((*path, "kind"), f"no fault is called {_shown(wrong)}{hint}")
+        problems.add((*path, "kind"), f"no fault is called {shown_value(wrong)}{hint}")
     elif name == "between" and kind in ("too_short", "too_long"):
         problems.add(path, f"must name two ends, not {len(value)}")
     elif kind == "string_pattern_mismatch":
         rule = "has control characters" if name in ("title", "description", "reason") else _MESSAGES[kind]
-        problems.add(path, f"{_shown(value)} {rule}")
+        problems.add(path, f"{shown_value(value)} {rule}")
     else:
         message = _MESSAGES.get(kind) or re.sub("^(Input|List|String) should", "must", detail["msg"])
         message = message.partition(" after validation")[0]
         quoting = " (write it in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
-        problems.add(path, f"{message}, not {_shown(value)}{quoting}")
+        problems.add(path, f"{message}, not {shown_value(value)}{quoting}")
 
 
 def _known_keys(path: Path, tag: object) -> list[str]:
@@ -271,28 +285,6 @@ def _known_keys(path: Path, tag: object) -> list[str]:
     if names == ("faults",):
         return list(_FAULTS[str(tag)].model_fields) if tag in _FAULTS else []
     return [key for entry in _MODELS.get(names, ()) for key in entry.model_fields]
-
-
-def _shown(value: object) -> str:
-    """*value* as a short, printable word of an error message."""
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    if value is None or isinstance(value, bool):
-        return {None: "empty", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return ascii(value) if len(value) <= 64 else f"text of {len(value)} characters"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _refuse_empty_values(node: SourceNode, path: Path, problems: _Problems) -> None:
-    """`key:` with nothing after it is an edit that was not finished, not a wish for the default."""
-    if node.value is None and path and path not in problems.paths:
-        problems.add(path, "has no value")
-    children = node.value.items() if isinstance(node.value, dict) else ()
-    for key, child in children:
-        _refuse_empty_values(child, (*path, key), problems)
-    for index, child in enumerate(node.value if isinstance(node.value, list) else ()):
-        _refuse_empty_values(child, (*path, index), problems)
 
 
 # --- files beside it --------------------------------------------------------------------------------
@@ -307,12 +299,12 @@ def _topology(data: object, path: FilePath, problems: _Problems) -> tuple[Topolo
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            problems.add(("topology",), f"{_shown(wanted)} cannot be read: {reason}")
+            problems.add(("topology",), f"{shown_value(wanted)} cannot be read: {reason}")
             return None, ""
         try:
             return parse_topology(text, str(file)), text
         except TopologyError as error:
-            problems.add(("topology",), f"{_shown(wanted)} is no topology, see below")
+            problems.add(("topology",), f"{shown_value(wanted)} is no topology, see below")
             problems.add_elsewhere(error.problems)
             return None, ""
     if not isinstance(wanted, dict):
@@ -327,14 +319,14 @@ def _topology(data: object, path: FilePath, problems: _Problems) -> tuple[Topolo
 
 
 def _laid_over(
-    topology: Topology, below: model.UnderlayEntry, path: FilePath, problems: _Problems
+    topology: Topology, below: UnderlayEntry, path: FilePath, problems: _Problems
 ) -> tuple[Topology, str]:
     """*topology* over the network *below*; itself, and problems, where it does not fit."""
     try:
         graph = load_underlay(path.parent / below.file, Assumptions(stretch=below.stretch)).topology
         topology = lay_over(topology, graph, below.places)
     except TopologyError as error:
-        problems.add(("underlay", "file"), f"{_shown(below.file)} is no graph, see below")
+        problems.add(("underlay", "file"), f"{shown_value(below.file)} is no graph, see below")
         problems.add_elsewhere(error.problems)
     except UnderlayError as error:
         for message in error.problems:
@@ -352,4 +344,4 @@ def _refuse_missing_traces(data: object, path: FilePath, problems: _Problems) ->
     for at, entry in entries:
         trace = entry.get("trace") if isinstance(entry, dict) else None
         if isinstance(trace, str) and not (path.parent / trace).is_file():
-            problems.add((*at, "trace"), f"no file {_shown(trace)} beside the scenario")
+            problems.add((*at, "trace"), f"no file {shown_value(trace)} beside the scenario")
