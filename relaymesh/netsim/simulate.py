@@ -97,7 +97,7 @@ class Simulation:
         self.seed = seed
         self.mesh = SimMesh(scenario, seed, topology_file)
         self.crowd = Crowd()
-        self.network = Network(seed, self.mesh.link, self.mesh.host_names(), trace=trace)
+        self.network = Network(seed, self.mesh.links.find, self.mesh.processes.host_names(), trace=trace)
         self.measurement = Measurement(self.mesh, self.crowd, self.network)
         self.events: list[Event] = []
         self._on_progress = on_progress
@@ -109,7 +109,7 @@ class Simulation:
         if self._on_progress is not None:
             network.at(1.0, self._tell_progress, 1.0)
         async with trio.open_nursery() as processes:
-            self.mesh.start(network, processes)
+            self.mesh.processes.start(network, processes)
             async with trio.open_nursery() as clients:
                 for client in self._clients():
                     clients.start_soon(client.run, self.scenario.duration_s)
@@ -164,29 +164,29 @@ class Simulation:
                 self.events.append(Event(t=action.at_s, what=action.what, kind="fault"))
 
     def _act(self, action: Action) -> None:
-        mesh = self.mesh
+        mesh, processes = self.mesh, self.mesh.processes
         # What travelled until now is judged by the paths there were until now.
         self.measurement.take_delays()
         match action:
             case SetLink():
-                mesh.set_link(action, self.network.now)
+                mesh.links.set(action, self.network.now)
             case CrashNode():
-                mesh.crash_node(action.node)
+                processes.crash_node(action.node)
             case StartNode():
-                mesh.start_node(action.node)
+                processes.start_node(action.node)
             case CrashController():
-                mesh.crash_controller()
+                processes.crash_controller()
             case StartController():
-                mesh.start_controller()
+                processes.start_controller()
             case SetStore():
-                mesh.store.down = action.down
+                processes.store.down = action.down
             case DropControlFrames():
                 for name in action.nodes:
-                    mesh.nodes[name].drop_control = action.fraction
+                    mesh.nodes[name].tap.drop_control = action.fraction
             case SkewClock():
-                mesh.skew_clock(action)
+                processes.skew_clock(action)
             case EditTopology():
-                mesh.apply_topology(action.topology or self._plan_changes.next())
+                processes.apply_topology(action.topology or self._plan_changes.next())
 
     # --- what came of it -----------------------------------------------------------------------
 

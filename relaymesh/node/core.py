@@ -25,6 +25,7 @@ from relaymesh.node.repair import LocalRepair
 from relaymesh.node.session import PlayerSession, PublisherSession, Session
 from relaymesh.node.streams import Stream, StreamTable
 from relaymesh.node.tables import ForwardingTables
+from relaymesh.node.tap import Tap
 from relaymesh.protocol import messages
 from relaymesh.protocol.bitstring import decode_set, encode_set
 from relaymesh.protocol.control import ControlEvent
@@ -94,12 +95,13 @@ class NodeCore:
         rng: Random,
         now: float,
         hitless: Hitless = "audio",
+        tap: Tap | None = None,
     ) -> None:
         """*hitless*: which tracks travel twice, where their publisher does not say."""
         self.negotiator = negotiator
         self.hitless = hitless
         self.edge = Edge(max_sessions)
-        self.relay = RelayPort(rng)
+        self.relay = RelayPort(rng, tap)
         self.tables = ForwardingTables()
         self.streams = StreamTable()
         self.repair = LocalRepair(self.tables)

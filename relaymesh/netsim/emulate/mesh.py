@@ -28,7 +28,6 @@ from relaymesh.netsim.emulate.processes import Child, end_all, go_first, last_wo
 from relaymesh.netsim.emulate.requests import RequestError, request
 from relaymesh.netsim.emulate.world import World
 from relaymesh.netsim.link_model import LinkConditions
-from relaymesh.netsim.mesh import Tally
 from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.netsim.scenario.timeline import (
     Action,
@@ -38,6 +37,7 @@ from relaymesh.netsim.scenario.timeline import (
     StartController,
     StartNode,
 )
+from relaymesh.netsim.tally import Tally
 
 READY_WITHIN_S = 60.0  # ten nodes on two processors take about twenty
 POLL_S = 0.25  # between looks at the controller
