@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from relaymesh.topology.checks import cross_check, suggestion
 from relaymesh.topology.model import Direction, Node, Pair, Peering, Pin, Region, Topology
-from relaymesh.topology.problems import MAX_PROBLEMS, Problem, TopologyError
+from relaymesh.topology.problems import EMPTY_VALUE, MAX_PROBLEMS, Problem, TopologyError, path_text, shown
 from relaymesh.topology.schema import BOTH_WAYS, EACH_WAY, LinkDefaults, LinkEntry, TopologyFile, known_keys
-from relaymesh.topology.source import Path, Place, SourceError, SourceNode, empty_paths, read_source
+from relaymesh.topology.source import Path, Place, SourceError, SourceNode, read_source
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
@@ -74,9 +74,9 @@ def parse_topology(text: str | bytes, source: str = "<topology>") -> Topology:
     file = _validated(data, problems)
     for path, message in cross_check(data):
         problems.add(path, message)
-    for empty in empty_paths(root):
+    for empty in root.empty_values():
         if empty not in problems.paths:
-            problems.add(empty, "has no value")
+            problems.add(empty, EMPTY_VALUE)
     problems.raise_if_any()
     assert file is not None, "a file that is not valid has problems"
     topology = _built(file)
@@ -117,18 +117,6 @@ class _Problems:
             raise TopologyError(tuple(found))
 
 
-def path_text(path: Path) -> str:
-    """`links[3].between[1]` for ("links", 3, "between", 1)."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            shown = step if step.isidentifier() and len(step) <= 64 else shown_value(step)
-            text += f".{shown}" if text else shown
-    return text
-
-
 def _decoded(text: str | bytes, *, json: bool) -> str:
     size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_FILE_BYTES:
@@ -167,27 +155,16 @@ def _add_schema_problem(path: Path, detail: dict[str, Any], problems: _Problems)
     elif kind == "extra_forbidden":
         hint = suggestion(str(name), known_keys(path[:-1]))
         place = problems.root.locate(path, key=True)
-        problems.add(path[:-1], f"unknown key {shown_value(str(name))}{hint}", place)
+        problems.add(path[:-1], f"unknown key {shown(str(name))}{hint}", place)
     elif name == "between" and kind in ("too_short", "too_long"):
         problems.add(path, f"must name two ends, not {len(value)}")
     elif kind == "string_pattern_mismatch":
         rule = _PATTERN_RULES.get(str(name), _NAME_RULE)
-        problems.add(path, f"{shown_value(value)} {rule}")
+        problems.add(path, f"{shown(value)} {rule}")
     else:
         message = _MESSAGES.get(kind) or detail["msg"].replace("Input should", "must", 1)
         quoting = " (write it in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
-        problems.add(path, f"{message}, not {shown_value(value)}{quoting}")
-
-
-def shown_value(value: object) -> str:
-    """*value* as a short, printable word of an error message."""
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    if value is None or isinstance(value, bool):
-        return {None: "empty", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        return ascii(value) if len(value) <= 64 else f"text of {len(value)} characters"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        problems.add(path, f"{message}, not {shown(value)}{quoting}")
 
 
 def _built(file: TopologyFile) -> Topology:

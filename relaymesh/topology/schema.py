@@ -8,7 +8,7 @@ Nothing here computes; :mod:`relaymesh.topology.model` is what the mesh uses.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -188,25 +188,26 @@ class TopologyFile(_Strict):
     )
 
 
-def json_schema() -> dict[str, object]:
+def json_schema() -> dict[str, Any]:
     """The published JSON schema (draft 2020-12) of format version 1."""
-    schema = tidied_schema(TopologyFile.model_json_schema())
+    return published_schema(TopologyFile, "RelayMesh topology")
+
+
+def published_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a file that *model* describes, as editors want it."""
+    schema = _tidied(model.model_json_schema())
     assert isinstance(schema, dict), "a schema is a mapping"
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "RelayMesh topology",
-        **schema,
-    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **schema}
 
 
-def tidied_schema(schema: object) -> object:
+def _tidied(schema: object) -> object:
     """*schema* without generated titles, and without null: an absent key is left out, not empty."""
     if isinstance(schema, list):
-        return [tidied_schema(item) for item in schema]
+        return [_tidied(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: tidied_schema(value)
+        key: _tidied(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }

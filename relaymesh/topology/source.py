@@ -68,6 +68,17 @@ class SourceNode:
             return [child.plain() for child in self.value]
         return self.value
 
+    def empty_values(self, path: Path = ()) -> Iterator[Path]:
+        """Paths of null values below this one, top down. Recursion is bounded by ``MAX_DEPTH``."""
+        if self.value is None and path:
+            yield path
+        elif isinstance(self.value, dict):
+            for key, child in self.value.items():
+                yield from child.empty_values((*path, key))
+        elif isinstance(self.value, list):
+            for index, child in enumerate(self.value):
+                yield from child.empty_values((*path, index))
+
     def locate(self, path: Path, *, key: bool = False) -> Place:
         """Where *path* stands, or the nearest thing around it that exists.
 
@@ -224,15 +235,3 @@ def _scalar(event: yaml.ScalarEvent, place: Place) -> Scalar:
     if number[1]:
         return int(text, 0)
     return float(text) if number[2] else text
-
-
-def empty_paths(node: SourceNode, path: Path = ()) -> Iterator[Path]:
-    """The path of each key with nothing after it: an unfinished edit, not a wish for the default."""
-    if node.value is None and path:
-        yield path
-    if isinstance(node.value, dict):
-        for key, child in node.value.items():
-            yield from empty_paths(child, (*path, key))
-    elif isinstance(node.value, list):
-        for index, child in enumerate(node.value):
-            yield from empty_paths(child, (*path, index))

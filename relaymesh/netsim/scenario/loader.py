@@ -35,10 +35,9 @@ from relaymesh.topology import Topology, TopologyError, parse_topology
 from relaymesh.topology.checks import cross_check as topology_cross_check
 from relaymesh.topology.checks import suggestion
 from relaymesh.topology.formats import Assumptions, topology_text
-from relaymesh.topology.loader import path_text, shown_value
-from relaymesh.topology.problems import MAX_PROBLEMS, Problem
+from relaymesh.topology.problems import EMPTY_VALUE, MAX_PROBLEMS, Problem, path_text, shown
 from relaymesh.topology.schema import known_keys as topology_keys
-from relaymesh.topology.source import Path, Place, SourceError, SourceNode, empty_paths, read_source
+from relaymesh.topology.source import Path, Place, SourceError, SourceNode, read_source
 
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -124,9 +123,9 @@ def parse_scenario(
     for at, message in cross_check(data, topology):
         problems.add(at, message)
     _refuse_missing_traces(data, path, problems)
-    for empty in empty_paths(root):
+    for empty in root.empty_values():
         if empty not in problems.paths:
-            problems.add(empty, "has no value")
+            problems.add(empty, EMPTY_VALUE)
     problems.raise_if_any()
     assert file is not None, "a file that is not valid has problems"
     assert topology is not None, "a topology that is not valid is a problem"
@@ -197,16 +196,16 @@ _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
 
 def _override(root: SourceNode, key: str, value: str, problems: _Problems) -> None:
     """Put *value* at the dotted path *key* of the tree."""
-    shown = f"{key}={value}"
+    written = f"{key}={value}"
     steps: list[str | int] = []
     for part in key.split("."):
         found = list(_STEP.finditer(part))
         if not found or "".join(match[0] for match in found) != part:
-            problems.add_elsewhere((Problem(f"--set {shown}", 1, 1, "", "not a path like faults[0].at_s"),))
+            problems.add_elsewhere((Problem(f"--set {written}", 1, 1, "", "not a path like faults[0].at_s"),))
             return
         steps += [match[1] if match[2] is None else int(match[2]) for match in found]
     path = tuple(steps)
-    problems.set_by[path] = shown
+    problems.set_by[path] = written
     try:
         fresh, _ = read_source(value) if value.strip() else (SourceNode((1, 1), None), [])
     except SourceError as error:
@@ -259,23 +258,23 @@ def _add_schema_problem(detail: dict[str, Any], problems: _Problems) -> None:
     elif kind == "extra_forbidden":
         hint = suggestion(str(name), _known_keys(path[:-1], tag))
         place = problems.root.locate(path, key=True)
-        problems.add(path[:-1], f"unknown key {shown_value(str(name))}{hint}", place, path)
+        problems.add(path[:-1], f"unknown key {shown(str(name))}{hint}", place, path)
     elif kind == "union_tag_not_found":
         problems.add(path, f"missing key 'kind': one of {', '.join(_FAULTS)}")
     elif kind == "union_tag_invalid":
         wrong = str(detail["ctx"]["tag"])
         hint = suggestion(wrong, list(_FAULTS)) or f"; there are {', '.join(_FAULTS)}"
-        problems.add((*path, "kind"), f"no fault is called {shown_value(wrong)}{hint}")
+        problems.add((*path, "kind"), f"no fault is called {shown(wrong)}{hint}")
     elif name == "between" and kind in ("too_short", "too_long"):
         problems.add(path, f"must name two ends, not {len(value)}")
     elif kind == "string_pattern_mismatch":
         rule = "has control characters" if name in ("title", "description", "reason") else _MESSAGES[kind]
-        problems.add(path, f"{shown_value(value)} {rule}")
+        problems.add(path, f"{shown(value)} {rule}")
     else:
         message = _MESSAGES.get(kind) or re.sub("^(Input|List|String) should", "must", detail["msg"])
         message = message.partition(" after validation")[0]
         quoting = " (write it in quotes)" if kind == "string_type" and isinstance(value, int | float) else ""
-        problems.add(path, f"{message}, not {shown_value(value)}{quoting}")
+        problems.add(path, f"{message}, not {shown(value)}{quoting}")
 
 
 def _known_keys(path: Path, tag: object) -> list[str]:
@@ -299,12 +298,12 @@ def _topology(data: object, path: FilePath, problems: _Problems) -> tuple[Topolo
             text = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            problems.add(("topology",), f"{shown_value(wanted)} cannot be read: {reason}")
+            problems.add(("topology",), f"{shown(wanted)} cannot be read: {reason}")
             return None, ""
         try:
             return parse_topology(text, str(file)), text
         except TopologyError as error:
-            problems.add(("topology",), f"{shown_value(wanted)} is no topology, see below")
+            problems.add(("topology",), f"{shown(wanted)} is no topology, see below")
             problems.add_elsewhere(error.problems)
             return None, ""
     if not isinstance(wanted, dict):
@@ -326,7 +325,7 @@ def _laid_over(
         graph = load_underlay(path.parent / below.file, Assumptions(stretch=below.stretch)).topology
         topology = lay_over(topology, graph, below.places)
     except TopologyError as error:
-        problems.add(("underlay", "file"), f"{shown_value(below.file)} is no graph, see below")
+        problems.add(("underlay", "file"), f"{shown(below.file)} is no graph, see below")
         problems.add_elsewhere(error.problems)
     except UnderlayError as error:
         for message in error.problems:
@@ -344,4 +343,4 @@ def _refuse_missing_traces(data: object, path: FilePath, problems: _Problems) ->
     for at, entry in entries:
         trace = entry.get("trace") if isinstance(entry, dict) else None
         if isinstance(trace, str) and not (path.parent / trace).is_file():
-            problems.add((*at, "trace"), f"no file {shown_value(trace)} beside the scenario")
+            problems.add((*at, "trace"), f"no file {shown(trace)} beside the scenario")

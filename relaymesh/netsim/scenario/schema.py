@@ -6,16 +6,12 @@ from typing import Any
 
 from relaymesh.netsim.metrics import metric_names
 from relaymesh.netsim.scenario.file import ScenarioFile
-from relaymesh.topology.schema import tidied_schema
+from relaymesh.topology.schema import published_schema
 
 
-def json_schema() -> dict[str, object]:
+def json_schema() -> dict[str, Any]:
     """The published JSON schema (draft 2020-12) of format version 1."""
-    schema: Any = tidied_schema(ScenarioFile.model_json_schema())
+    schema = published_schema(ScenarioFile, "RelayMesh scenario")
     # Editors complete the names; a metric of a later version is refused by the loader anyway.
     schema["$defs"]["Expectation"]["properties"]["metric"]["enum"] = metric_names()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "RelayMesh scenario",
-        **schema,
-    }
+    return schema
