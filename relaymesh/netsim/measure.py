@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from relaymesh.netsim.clients import Crowd, PlayingClient
+from relaymesh.netsim.crowd import Crowd, PlayingClient
 from relaymesh.netsim.fault_windows import fault_windows
 from relaymesh.netsim.media import PublishedTrack
 from relaymesh.netsim.mesh import SimMesh

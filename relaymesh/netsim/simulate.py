@@ -14,6 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -22,12 +23,15 @@ from typing import Any
 import structlog
 import trio
 
-from relaymesh.netsim.clients import Client, Crowd, track_spec
+from relaymesh.netsim.clients import Client
 from relaymesh.netsim.clock import run_virtual
+from relaymesh.netsim.crowd import Crowd
 from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.measure import Measurement
+from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.net import Network
+from relaymesh.netsim.participant import ScriptedParticipant, track_spec
 from relaymesh.netsim.plan_changes import PlanChanges
 from relaymesh.netsim.result import Event, Result
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
@@ -112,7 +116,7 @@ class Simulation:
             self.mesh.processes.start(network, processes)
             async with trio.open_nursery() as clients:
                 for client in self._clients():
-                    clients.start_soon(client.run, self.scenario.duration_s)
+                    clients.start_soon(client.run)
                 clients.start_soon(self._faults)
             await trio.sleep_until(self.scenario.duration_s + DRAIN_S)
             processes.cancel_scope.cancel()
@@ -134,15 +138,19 @@ class Simulation:
             self.mesh.add_client(host, participant.node)
             if not quiet:
                 self._note_stay(participant)
-            yield Client(
+            script = ScriptedParticipant(
                 participant,
-                lambda name, room=participant.room: specs[room, name],  # type: ignore[misc]
+                partial(_specs_in, specs, participant.room),
+                self.crowd,
+                seed=str(self.seed),
+                ends_at=self.scenario.duration_s,
+            )
+            yield Client(
+                script,
                 network=self.network,
                 host=host,
                 access_delay=self.mesh.access_delay,
                 find_node=self.mesh.find_node,
-                crowd=self.crowd,
-                seed=str(self.seed),
             )
 
     def _note_stay(self, participant: Participant) -> None:
@@ -215,6 +223,12 @@ class Simulation:
             invalid_reason=invalid,
             replay=replay_command(self.scenario, self.seed),
         )
+
+
+def _specs_in(
+    specs: dict[tuple[str, str], tuple[TrackSpec, ...]], room: str, name: str
+) -> tuple[TrackSpec, ...]:
+    return specs[room, name]
 
 
 @contextmanager

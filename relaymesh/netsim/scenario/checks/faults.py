@@ -62,7 +62,8 @@ def _directed(entry: Mapping, topology: Topology) -> set[tuple[str, str]]:
     ends = [nodes_at(topology, name) for _, name in texts(entry.get("between"))]
     if len(ends) != 2:
         return set()
-    forward, direction = set(product(*ends)), entry.get("direction")
+    firsts, seconds = ends
+    forward, direction = set(product(firsts, seconds)), entry.get("direction")
     backward = {(b, a) for a, b in forward}
     return forward if direction == "forward" else backward if direction == "backward" else forward | backward
 
