@@ -65,6 +65,7 @@ class WholeMesh:
 
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
+        self._stalled: dict[str, list[bytes]] = {}  # datagrams that wait in the socket of a node that does
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._channels = itertools.count(1)
@@ -128,6 +129,15 @@ class WholeMesh:
         channel, node.channel = node.channel, None
         if self.controller is not None and channel is not None:
             self.controller.handle_disconnect(channel, self.now)
+
+    def stall(self, name: str) -> None:
+        """Its process is stopped: datagrams wait in its socket, and its timer does not run."""
+        self._stalled[name] = []
+
+    def go_on(self, name: str) -> None:
+        """The process runs again, and takes what waited."""
+        for data in self._stalled.pop(name):
+            self.nodes[name].core.handle_relay_datagram(data, self.now)
 
     # --- clients -------------------------------------------------------------------------------
 
@@ -194,7 +204,7 @@ class WholeMesh:
         return self.now - start
 
     def _next_event(self) -> float:
-        times = [t for n in self.nodes.values() if n.alive and (t := n.core.next_timeout()) is not None]
+        times = [t for n in self._running() if (t := n.core.next_timeout()) is not None]
         if self.controller is not None and (t := self.controller.next_timeout()) is not None:
             times.append(t)
         if self._queue:
@@ -202,14 +212,17 @@ class WholeMesh:
         return min(times)
 
     def _timeouts(self) -> None:
-        for node in self.nodes.values():
+        for node in self._running():
             timeout = node.core.next_timeout()
-            if node.alive and timeout is not None and timeout <= self.now:
+            if timeout is not None and timeout <= self.now:
                 node.core.handle_timeout(self.now)
         if self.controller is not None:
             timeout = self.controller.next_timeout()
             if timeout is not None and timeout <= self.now:
                 self.controller.handle_timeout(self.now)
+
+    def _running(self) -> list[Joined]:
+        return [node for node in self.nodes.values() if node.alive and node.name not in self._stalled]
 
     def _after(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (self.now + delay, next(self._order), action))
@@ -241,7 +254,9 @@ class WholeMesh:
         self._after(link.delay_ms / 1e3, lambda: self._relay_arrives(target, data))
 
     def _relay_arrives(self, target: Joined, data: bytes) -> None:
-        if target.alive:
+        if target.name in self._stalled:
+            self._stalled[target.name].append(data)
+        elif target.alive:
             target.core.handle_relay_datagram(data, self.now)
 
     def _controller_hears(self, channel: int, data: bytes) -> None:

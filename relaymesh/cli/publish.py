@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,13 @@ from relaymesh.client.run import Order, Report, publish
 from relaymesh.client.stopping import run_until_stopped
 from relaymesh.client.whip import SignallingError
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[tuple[int, int]]
+else:  # older releases of click have no type argument
+    _ParamType = click.ParamType
 
-class Size(click.ParamType):
+
+class Size(_ParamType):
     """``WIDTHxHEIGHT``, in pixels, both even (the codecs' colour planes are half as large)."""
 
     name = "WIDTHxHEIGHT"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +14,13 @@ from relaymesh.protocol.ids import is_name
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[float]
+else:  # older releases of click have no type argument
+    _ParamType = click.ParamType
 
-class Duration(click.ParamType):
+
+class Duration(_ParamType):
     """``90s``, ``30m``, ``24h``, ``7d`` → seconds."""
 
     name = "duration"

@@ -179,4 +179,5 @@ def _disc(radius: int) -> NDArray[np.float32]:
     """Coverage, 0 to 1, of a soft-edged disc, shape (2·radius, 2·radius, 1)."""
     axis = np.arange(-radius, radius, dtype=np.float32) + 0.5
     distance = np.hypot(axis[:, None], axis[None, :])
-    return (radius - distance).clip(0.0, 1.0)[:, :, None].astype(np.float32)
+    coverage: NDArray[np.float32] = (radius - distance).clip(0.0, 1.0)[:, :, None].astype(np.float32)
+    return coverage

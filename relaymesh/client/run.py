@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -131,7 +132,7 @@ def png(frame: VideoFrame) -> bytes:
     """*frame* as a PNG file."""
     codec = av.CodecContext.create("png", "w")
     codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "rgb24"
-    codec.time_base = frame.time_base
+    codec.time_base = frame.time_base or Fraction(1, 90_000)  # a picture has no duration
     picture = frame.reformat(format="rgb24")
     return b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)])
 

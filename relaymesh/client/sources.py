@@ -103,4 +103,5 @@ class BeepAudio(MediaStreamTrack):
 def _sine(frequency_hz: int, volume: float) -> np.ndarray:
     """One second of a sine (a whole number of periods, so that seconds join), int16."""
     phase = np.arange(AUDIO_RATE_HZ) * (2 * np.pi * frequency_hz / AUDIO_RATE_HZ)
-    return (np.sin(phase) * volume * 32767).astype(np.int16)
+    samples: np.ndarray = (np.sin(phase) * volume * 32767).astype(np.int16)
+    return samples

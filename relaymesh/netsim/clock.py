@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import trio
 import trio._core._run as trio_run
@@ -31,10 +31,8 @@ import trio.testing
 
 from relaymesh.netsim.guards import guarded
 
-if TYPE_CHECKING:
-    from relaymesh.netsim.net import Network
-
 T = TypeVar("T")
+N = TypeVar("N", bound="VirtualNetwork")
 
 SILENT_STEPS = 10_000  # events in one jump that wake no task, before trio gets a turn (for Ctrl-C)
 SPIN_LIMIT = 200_000  # turns of trio's loop at one instant; a thousand tasks need a few at most
@@ -91,6 +89,17 @@ class Timeline:
         return len(self._heap)
 
 
+class VirtualNetwork(Protocol):
+    """The network of a virtual run, as far as the clock knows it."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """What is going to happen on it."""
+
+    def install(self) -> None:
+        """Make it the network of the trio run it is called in."""
+
+
 class VirtualRun(trio.abc.Instrument):
     """One run on a timeline: trio's clock, and what ends the run early."""
 
@@ -122,7 +131,7 @@ class VirtualRun(trio.abc.Instrument):
             self.failure = error
             self._scope.cancel()
 
-    async def run(self, main: Callable[[Network], Awaitable[T]], network: Network) -> list[T]:
+    async def run(self, main: Callable[[N], Awaitable[T]], network: N) -> list[T]:
         """What *main* returned, or nothing if it was ended."""
         self._main = trio.lowlevel.current_task()
         network.install()
@@ -184,10 +193,10 @@ class VirtualRun(trio.abc.Instrument):
 
 
 def run_virtual(
-    main: Callable[[Network], Awaitable[T]],
+    main: Callable[[N], Awaitable[T]],
     *,
     seed: int,
-    network: Network,
+    network: N,
     wall_clock_allowed: Collection[str] = (),
 ) -> T:
     """Run ``await main(network)`` in virtual time and return its result.

@@ -8,7 +8,7 @@ from typing import Any
 
 from relaymesh.netsim.link_model import GilbertElliott, LinkConditions
 from relaymesh.netsim.mahimahi import load_trace
-from relaymesh.netsim.scenario.model import BurstByMean, BurstByStates
+from relaymesh.netsim.scenario.conditions import BurstByMean, BurstByStates
 
 
 def condition_changes(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,10 +9,10 @@ deliveries and timers; there is no task.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
-from relaymesh.netsim.media import PAYLOAD_TYPES, RTX_TYPES, PublishedTrack
+from relaymesh.netsim.descriptions import Direction, Section, codec_lines, payload_types, source_lines
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.plain_transport import GOODBYE
 from relaymesh.webrtc.errors import StunError
@@ -130,63 +130,22 @@ def _attribute(sdp: str, name: str) -> str:
 # --- descriptions -----------------------------------------------------------------------------------
 
 
-def publish_offer(tracks: list[PublishedTrack]) -> str:
-    """The offer of a client that sends *tracks*."""
-    sections = []
-    for mid, track in enumerate(tracks):
-        lines = [*_section(track.spec.kind, mid), "a=sendonly"]
-        if track.rtx_ssrc is not None:
-            lines.append(f"a=ssrc-group:FID {track.ssrc} {track.rtx_ssrc}")
-            lines.append(f"a=ssrc:{track.rtx_ssrc} cname:sim")
-        lines.append(f"a=ssrc:{track.ssrc} cname:sim")
-        sections.append(lines)
-    return _offer(sections)
-
-
-def play_offer(kinds: list[str]) -> str:
-    """The offer of a client that receives one track of each of *kinds*, in this order."""
-    return _offer([[*_section(kind, mid), "a=recvonly"] for mid, kind in enumerate(kinds)])
-
-
-def played_ssrcs(answer: str) -> list[tuple[int, int | None] | None]:
-    """(media, its retransmissions) of each section of a player's answer; None: it sends nothing there."""
-    found: list[tuple[int, int | None] | None] = []
-    for section in re.split(r"(?m)^m=", answer)[1:]:
-        group = re.search(r"(?m)^a=ssrc-group:FID (\d+) (\d+)", section)
-        single = re.search(r"(?m)^a=ssrc:(\d+) ", section)
-        if group is not None:
-            found.append((int(group[1]), int(group[2])))
-        else:
-            found.append((int(single[1]), None) if single is not None else None)
-    return found
-
-
-def _offer(sections: list[list[str]]) -> str:
+def plain_offer(direction: Direction, sections: Sequence[Section]) -> str:
+    """The offer of a client without cryptography."""
     mids = " ".join(str(mid) for mid in range(len(sections)))
     lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", f"a=group:BUNDLE {mids}"]
-    return "\r\n".join([*lines, *(line for section in sections for line in section)]) + "\r\n"
-
-
-def _section(kind: str, mid: int) -> list[str]:
-    media = PAYLOAD_TYPES[kind]
-    common = [
-        "c=IN IP4 0.0.0.0",
-        "a=ice-ufrag:simu",
-        "a=ice-pwd:simulatedsimulatedsimul",
-        f"a=fingerprint:{FINGERPRINT}",
-        "a=setup:actpass",
-        f"a=mid:{mid}",
-        "a=rtcp-mux",
-    ]
-    if kind == "audio":
-        return [f"m=audio 9 UDP/TLS/RTP/SAVPF {media}", *common, f"a=rtpmap:{media} opus/48000/2"]
-    rtx = RTX_TYPES[kind]
-    return [
-        f"m=video 9 UDP/TLS/RTP/SAVPF {media} {rtx}",
-        *common,
-        f"a=rtpmap:{media} VP8/90000",
-        f"a=rtcp-fb:{media} nack",
-        f"a=rtcp-fb:{media} nack pli",
-        f"a=rtpmap:{rtx} rtx/90000",
-        f"a=fmtp:{rtx} apt={media}",
-    ]
+    for mid, section in enumerate(sections):
+        lines += [
+            f"m={section.kind} 9 UDP/TLS/RTP/SAVPF {payload_types(section)}",
+            "c=IN IP4 0.0.0.0",
+            "a=ice-ufrag:simu",
+            "a=ice-pwd:simulatedsimulatedsimul",
+            f"a=fingerprint:{FINGERPRINT}",
+            "a=setup:actpass",
+            f"a=mid:{mid}",
+            "a=rtcp-mux",
+            *codec_lines(section),
+            f"a={direction}",
+            *source_lines(section),
+        ]
+    return "\r\n".join(lines) + "\r\n"

@@ -13,12 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from relaymesh.netsim.result import FaultWindow, PathChange
 from relaymesh.netsim.scenario.resolved import Scenario
-
-if TYPE_CHECKING:
-    from relaymesh.netsim.result import FaultWindow, PathChange
 
 Way = tuple[str, str]  # stream (room/participant), edge
 DEADLY = ("link-cut", "flap", "node-crash")  # what leaves nothing of a link or node

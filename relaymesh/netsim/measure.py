@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from relaymesh.netsim.clients import Crowd, PlayingClient
+from relaymesh.netsim.crowd import Crowd, PlayingClient
+from relaymesh.netsim.fault_windows import fault_windows
 from relaymesh.netsim.media import PublishedTrack
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.metrics import METRICS, quantiles
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.player import BINS_PER_SECOND, Fates, PlayedTrack, fates_between
-from relaymesh.netsim.result import FaultWindow, Metrics, PlayerTrack, Points, fault_windows
+from relaymesh.netsim.result import FaultWindow, Metrics, PlayerTrack, Points
 from relaymesh.netsim.routes import Routes
 
 SAMPLES_PER_S = 10  # looks at routes

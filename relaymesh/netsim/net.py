@@ -17,7 +17,6 @@ What it must not know: what is in a packet.
 from __future__ import annotations
 
 import errno
-import socket as names
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,8 +25,9 @@ from typing import Any, Protocol
 import trio
 
 from relaymesh.netsim.clock import Timeline
-from relaymesh.netsim.hosts import HOST, current_host, ip_header_bytes, os_error
+from relaymesh.netsim.hosts import HOST, ip_header_bytes, os_error
 from relaymesh.netsim.ports import SimUdpPort
+from relaymesh.netsim.sockets import Resolver, SimSocketFactory
 from relaymesh.netsim.streams import StreamSocket
 from relaymesh.netsim.trace import Trace, way_name
 from relaymesh.runtime.udp import RECEIVE_BYTES, Address
@@ -361,52 +361,3 @@ class Network:
             "listeners": list(self._listeners),
             "streams": {host: len(streams) for host, streams in self._streams.items() if streams},
         }
-
-
-class SimSocketFactory(trio.abc.SocketFactory):
-    """Makes trio's sockets on the emulated network."""
-
-    def __init__(self, network: Network, host: str | None) -> None:
-        self._network = network
-        self._host = host
-
-    def socket(self, family: int = names.AF_INET, type: int = names.SOCK_STREAM, proto: int = 0) -> Any:  # noqa: A002
-        """A new socket on the factory's host, or else the task's.
-
-        Raises:
-            RuntimeError: the task stands on no host.
-            OSError: a family the host has no address of, or not a stream.
-        """
-        host = self._host or current_host()
-        if family != (names.AF_INET6 if ":" in host else names.AF_INET):
-            raise os_error(errno.EAFNOSUPPORT)
-        if type != names.SOCK_STREAM:
-            raise os_error(errno.EPROTONOSUPPORT)  # datagrams have udp_port()
-        return StreamSocket(self._network, host)
-
-
-class Resolver(trio.abc.HostnameResolver):
-    """The names of the emulated network. Literal addresses never come here."""
-
-    def __init__(self, known: Mapping[str, str]) -> None:
-        self._known = known
-
-    async def getaddrinfo(
-        self,
-        host: bytes | None,
-        port: bytes | str | int | None,
-        family: int = 0,
-        type: int = 0,  # noqa: A002
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
-        await trio.lowlevel.checkpoint()
-        name = host.decode() if isinstance(host, bytes) else host or ""
-        address = current_host() if name == "localhost" else self._known.get(name)
-        if address is None:
-            raise names.gaierror(names.EAI_NONAME, f"no such name in the emulated network: {name}")
-        return names.getaddrinfo(address, port, family, type, proto, names.AI_NUMERICHOST)
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        await trio.lowlevel.checkpoint()
-        return str(sockaddr[0]), str(sockaddr[1])

@@ -9,22 +9,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
 from relaymesh.runtime.udp import BATCH, Address
 
-if TYPE_CHECKING:
-    from relaymesh.netsim.net import Network
-
 QUEUE_DATAGRAMS = 4096  # about what the 4 MiB buffer of a real port holds of full datagrams
+
+
+class Wire(Protocol):
+    """A port's view of the network it is on."""
+
+    def send_datagrams(self, source: Address, datagrams: Iterable[tuple[bytes, Address]]) -> int:
+        """Send each to its address; how many were too long to be sent."""
+
+    def forget_port(self, port: SimUdpPort) -> None:
+        """*port* was closed."""
 
 
 class SimUdpPort:
     """A bound port; :meth:`Network.udp_port` makes it."""
 
-    def __init__(self, network: Network, address: Address) -> None:
+    def __init__(self, network: Wire, address: Address) -> None:
         self.address: Address = address
         self.send_failures = 0  # datagrams no UDP can carry, or sent after closing
         self.dropped = 0  # datagrams that found the receive queue full

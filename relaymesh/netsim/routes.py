@@ -10,7 +10,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from relaymesh.netsim.clients import Crowd
+from relaymesh.netsim.crowd import Crowd
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.result import PathChange
 from relaymesh.protocol.frames import HOP_LIMIT

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 
+from relaymesh.netsim.descriptions import Direction, Section, codec_lines, payload_types, source_lines
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.dtls import DtlsEndpoint
 from relaymesh.webrtc.errors import SrtpError, StunError
@@ -25,28 +25,16 @@ from relaymesh.webrtc.srtp import SrtpReceiver, SrtpSender
 from relaymesh.webrtc.stun import build_binding_request, parse_binding_response
 
 Address = tuple[str, int]
-Kind = Literal["audio", "video"]
-Direction = Literal["sendonly", "recvonly"]
 
 FIRST_CHECKS = 0.05  # seconds between checks until one is answered
 CONSENT_CHECKS = 2.5  # seconds between checks from then on
 CONSENT_LIMIT = 5.0  # seconds without an answer; browsers call a connection disconnected then
 CONNECT_LIMIT = 5.0  # seconds from the answer until media may flow
-AUDIO_TYPE, VIDEO_TYPE, RTX_TYPE = 111, 96, 97  # as synthetic media has them
 UFRAG_BYTES, PASSWORD_BYTES = 3, 12
 
 
 class AnswerError(Exception):
     """The answer lacks what a connection needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One media section of an offer: a track we send (with its SSRCs), or want."""
-
-    kind: Kind
-    ssrc: int | None = None
-    rtx_ssrc: int | None = None
 
 
 class RtpClient:
@@ -85,9 +73,8 @@ class RtpClient:
             "a=group:BUNDLE " + " ".join(str(mid) for mid in range(len(media))),
         ]
         for mid, section in enumerate(media):
-            types = f"{VIDEO_TYPE} {RTX_TYPE}" if section.kind == "video" else str(AUDIO_TYPE)
             lines += [
-                f"m={section.kind} {address[1]} UDP/TLS/RTP/SAVPF {types}",
+                f"m={section.kind} {address[1]} UDP/TLS/RTP/SAVPF {payload_types(section)}",
                 f"c=IN IP4 {address[0]}",
                 f"a=ice-ufrag:{self._ufrag}",
                 f"a=ice-pwd:{self._password}",
@@ -97,8 +84,8 @@ class RtpClient:
                 f"a={direction}",
                 "a=rtcp-mux",
                 "a=rtcp-rsize",
-                *_codec_lines(section.kind),
-                *_source_lines(section),
+                *codec_lines(section),
+                *source_lines(section),
                 f"a=candidate:1 1 udp 2130706431 {address[0]} {address[1]} typ host",
                 "a=end-of-candidates",
             ]
@@ -247,41 +234,3 @@ class RtpClient:
         if not self._closed:
             self._closed = True
             self.reason = reason
-
-
-def _codec_lines(kind: Kind) -> list[str]:
-    if kind == "audio":
-        return [f"a=rtpmap:{AUDIO_TYPE} opus/48000/2", f"a=fmtp:{AUDIO_TYPE} minptime=10;useinbandfec=1"]
-    return [
-        f"a=rtpmap:{VIDEO_TYPE} VP8/90000",
-        f"a=rtcp-fb:{VIDEO_TYPE} nack",
-        f"a=rtcp-fb:{VIDEO_TYPE} nack pli",
-        f"a=rtpmap:{RTX_TYPE} rtx/90000",
-        f"a=fmtp:{RTX_TYPE} apt={VIDEO_TYPE}",
-    ]
-
-
-def _source_lines(section: Section) -> list[str]:
-    if section.ssrc is None:
-        return []
-    lines = [f"a=ssrc:{section.ssrc} cname:synthetic"]
-    if section.rtx_ssrc is not None:
-        lines.insert(0, f"a=ssrc-group:FID {section.ssrc} {section.rtx_ssrc}")
-        lines.append(f"a=ssrc:{section.rtx_ssrc} cname:synthetic")
-    return lines
-
-
-def answered_sources(answer: str) -> list[tuple[int, int | None] | None]:
-    """For each media section of *answer*: the SSRC the node sends by and that of its retransmissions.
-
-    ``None`` for a section in which it sends nothing.
-    """
-    found: list[tuple[int, int | None] | None] = []
-    for section in re.split(r"(?m)^m=", answer)[1:]:
-        group = re.search(r"(?m)^a=ssrc-group:FID (\d+) (\d+)", section)
-        single = re.search(r"(?m)^a=ssrc:(\d+)", section)
-        if group is not None:
-            found.append((int(group[1]), int(group[2])))
-        else:
-            found.append(None if single is None else (int(single[1]), None))
-    return found

@@ -14,6 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -22,13 +23,17 @@ from typing import Any
 import structlog
 import trio
 
-from relaymesh.netsim.clients import Client, Crowd, track_spec
+from relaymesh.netsim.clients import Client
 from relaymesh.netsim.clock import run_virtual
+from relaymesh.netsim.crowd import Crowd
+from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.measure import Measurement
+from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.net import Network
+from relaymesh.netsim.participant import ScriptedParticipant, track_spec
 from relaymesh.netsim.plan_changes import PlanChanges
-from relaymesh.netsim.result import Event, Result, conclude
+from relaymesh.netsim.result import Event, Result
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import (
     Action,
@@ -96,7 +101,7 @@ class Simulation:
         self.seed = seed
         self.mesh = SimMesh(scenario, seed, topology_file)
         self.crowd = Crowd()
-        self.network = Network(seed, self.mesh.link, self.mesh.host_names(), trace=trace)
+        self.network = Network(seed, self.mesh.links.find, self.mesh.processes.host_names(), trace=trace)
         self.measurement = Measurement(self.mesh, self.crowd, self.network)
         self.events: list[Event] = []
         self._on_progress = on_progress
@@ -108,10 +113,10 @@ class Simulation:
         if self._on_progress is not None:
             network.at(1.0, self._tell_progress, 1.0)
         async with trio.open_nursery() as processes:
-            self.mesh.start(network, processes)
+            self.mesh.processes.start(network, processes)
             async with trio.open_nursery() as clients:
                 for client in self._clients():
-                    clients.start_soon(client.run, self.scenario.duration_s)
+                    clients.start_soon(client.run)
                 clients.start_soon(self._faults)
             await trio.sleep_until(self.scenario.duration_s + DRAIN_S)
             processes.cancel_scope.cancel()
@@ -133,15 +138,19 @@ class Simulation:
             self.mesh.add_client(host, participant.node)
             if not quiet:
                 self._note_stay(participant)
-            yield Client(
+            script = ScriptedParticipant(
                 participant,
-                lambda name, room=participant.room: specs[room, name],  # type: ignore[misc]
+                partial(_specs_in, specs, participant.room),
+                self.crowd,
+                seed=str(self.seed),
+                ends_at=self.scenario.duration_s,
+            )
+            yield Client(
+                script,
                 network=self.network,
                 host=host,
                 access_delay=self.mesh.access_delay,
                 find_node=self.mesh.find_node,
-                crowd=self.crowd,
-                seed=str(self.seed),
             )
 
     def _note_stay(self, participant: Participant) -> None:
@@ -163,29 +172,29 @@ class Simulation:
                 self.events.append(Event(t=action.at_s, what=action.what, kind="fault"))
 
     def _act(self, action: Action) -> None:
-        mesh = self.mesh
+        mesh, processes = self.mesh, self.mesh.processes
         # What travelled until now is judged by the paths there were until now.
         self.measurement.take_delays()
         match action:
             case SetLink():
-                mesh.set_link(action, self.network.now)
+                mesh.links.set(action, self.network.now)
             case CrashNode():
-                mesh.crash_node(action.node)
+                processes.crash_node(action.node)
             case StartNode():
-                mesh.start_node(action.node)
+                processes.start_node(action.node)
             case CrashController():
-                mesh.crash_controller()
+                processes.crash_controller()
             case StartController():
-                mesh.start_controller()
+                processes.start_controller()
             case SetStore():
-                mesh.store.down = action.down
+                processes.store.down = action.down
             case DropControlFrames():
                 for name in action.nodes:
-                    mesh.nodes[name].drop_control = action.fraction
+                    mesh.nodes[name].tap.drop_control = action.fraction
             case SkewClock():
-                mesh.skew_clock(action)
+                processes.skew_clock(action)
             case EditTopology():
-                mesh.apply_topology(action.topology or self._plan_changes.next())
+                processes.apply_topology(action.topology or self._plan_changes.next())
 
     # --- what came of it -----------------------------------------------------------------------
 
@@ -214,6 +223,12 @@ class Simulation:
             invalid_reason=invalid,
             replay=replay_command(self.scenario, self.seed),
         )
+
+
+def _specs_in(
+    specs: dict[tuple[str, str], tuple[TrackSpec, ...]], room: str, name: str
+) -> tuple[TrackSpec, ...]:
+    return specs[room, name]
 
 
 @contextmanager

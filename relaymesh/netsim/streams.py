@@ -21,45 +21,56 @@ import errno
 import socket as names
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
 from relaymesh.netsim.hosts import ip_header_bytes, os_error, own_address
+from relaymesh.netsim.segments import HANDSHAKE_TRIES, SEGMENT_TRIES, Incoming, Outgoing, Packet
 from relaymesh.runtime.udp import Address
 
-if TYPE_CHECKING:
-    from relaymesh.netsim.net import Network
-
-SEGMENT_BYTES = 1448  # 1500 - IPv4 20 - TCP 20 - timestamps 12
 TCP_HEADER_BYTES = 32  # with timestamps
-WINDOW_BYTES = 1 << 20  # sent and not yet read by the peer; then sending waits
-LEAST_RTO_S = 0.2  # as Linux has it
-FIRST_RTO_S = 1.0  # before a round trip was seen: RFC 6298 §2.1
-LONGEST_RTO_S = 120.0
-HANDSHAKE_TRIES = 7  # the first and net.ipv4.tcp_syn_retries (6) more: gives up after 127 s
-SEGMENT_TRIES = 16  # the first and net.ipv4.tcp_retries2 (15) more: gives up after about 15 minutes
-SMOOTHING = 1 / 8  # RFC 6298 §2.3
 MAX_BACKLOG = 128
 
 
-@dataclass(slots=True)
-class Packet:
-    """What is under way until it is acknowledged."""
+class Wire(Protocol):
+    """A stream's view of the network it is on."""
 
-    size: int  # bytes of payload
-    act: Callable[..., bool]  # called at the other end; whether it acknowledges
-    arguments: tuple[Any, ...]
-    tries: int
-    tried: int = 0
-    sent_at: float = 0.0  # s, the last time
+    @property
+    def now(self) -> float:
+        """Seconds."""
+
+    def at(self, when: float, act: Callable[..., object], *arguments: Any) -> None:
+        """Call *act* at *when*."""
+
+    def transmit(
+        self, source: Address, target: Address, size: int, act: Callable[..., object], *arguments: Any
+    ) -> float | None:
+        """Send one packet and call *act* when it arrives; returns when that is, None: never."""
+
+    def has_way(self, source: str, target: str) -> bool:
+        """Whether there is a link from one host to another."""
+
+    def free_port(self, host: str) -> int:
+        """A port of *host* that nothing is bound to."""
+
+    def listener(self, address: Address) -> StreamSocket | None:
+        """Who takes connections to *address*."""
+
+    def add_listener(self, address: Address, listener: StreamSocket) -> None:
+        """*listener* takes connections to *address* from now on."""
+
+    def add_stream(self, host: str, stream: StreamSocket) -> None:
+        """*stream* was made on *host*."""
+
+    def forget_stream(self, host: str, stream: StreamSocket) -> None:
+        """*stream* was closed."""
 
 
 class StreamSocket(trio.socket.SocketType):
     """One end of a stream, or a listener; the network's socket factory makes it."""
 
-    def __init__(self, network: Network, host: str) -> None:
+    def __init__(self, network: Wire, host: str) -> None:
         super().__init__()
         self._network = network
         self._host = host
@@ -70,19 +81,10 @@ class StreamSocket(trio.socket.SocketType):
         self._closed = False
         self._silent = False  # the machine is gone: it does not even say so
         self._error: int | None = None
-        # sending
-        self._finished = False  # nothing more is sent
-        self._delay: float | None = None  # s, one way, smoothed
-        self._next = 0  # number of the next segment
-        self._unread = 0  # bytes
+        self._out = Outgoing()
+        self._in = Incoming()
         self._writer: trio.lowlevel.Task | None = None
-        # receiving
-        self._expected = 0  # number of the next segment
-        self._ahead: dict[int, bytes] = {}  # came before those they follow
-        self._inbox: deque[bytes] = deque()
-        self._at_end = False
         self._half_open = False  # at the server: the client does not know yet
-        self._untold = 0  # bytes read and not yet told to the sender
         self._reader: trio.lowlevel.Task | None = None
         # listening
         self._backlog = 0
@@ -105,7 +107,7 @@ class StreamSocket(trio.socket.SocketType):
 
     @property
     def did_shutdown_SHUT_WR(self) -> bool:
-        return self._finished
+        return self._out.finished
 
     def fileno(self) -> int:
         """-1 after closing; no descriptor of the system stands behind it."""
@@ -178,36 +180,28 @@ class StreamSocket(trio.socket.SocketType):
         await trio.lowlevel.checkpoint()
         while True:
             self._check_connected()
-            if self._finished:
+            if self._out.finished:
                 raise os_error(errno.EPIPE)
-            room = WINDOW_BYTES - self._unread
+            room = self._out.room
             if room > 0:
                 break
             await self._wait_to_write()
         with memoryview(data) as view:
             taken = bytes(view[:room])
-        self._unread += len(taken)
-        for start in range(0, len(taken), SEGMENT_BYTES):
-            self._send_segment(taken[start : start + SEGMENT_BYTES])
+        for segment in self._out.split(taken):
+            self._send_segment(segment)
         return len(taken)
 
     async def recv(self, max_bytes: int, flags: int = 0) -> bytes:
         await trio.lowlevel.checkpoint()
-        while not self._inbox:
-            if self._at_end and not self._closed:
+        while not self._in.inbox:
+            if self._in.at_end and not self._closed:
                 return b""
             self._check_connected()
             await self._wait_to_read()
-        taken, room = [], max_bytes
-        while self._inbox and room > 0:
-            data = self._inbox.popleft()
-            if len(data) > room:
-                self._inbox.appendleft(data[room:])
-                data = data[:room]
-            taken.append(data)
-            room -= len(data)
-        self._tell_read(max_bytes - room)
-        return b"".join(taken)
+        data = self._in.read(max_bytes)
+        self._tell_read()
+        return data
 
     async def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         data = await self.recv(nbytes or len(buffer))
@@ -216,12 +210,12 @@ class StreamSocket(trio.socket.SocketType):
 
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while self._unread >= WINDOW_BYTES and self._error is None:
+        while self._out.room <= 0 and self._error is None:
             self._check_usable()
             await self._wait_to_write()
 
     def is_readable(self) -> bool:
-        return bool(self._inbox or self._arrivals or self._at_end or self._error or self._closed)
+        return bool(self._in.inbox or self._arrivals or self._in.at_end or self._error or self._closed)
 
     def shutdown(self, how: int) -> None:
         """End what is sent (``SHUT_WR``, ``SHUT_RDWR``)."""
@@ -233,7 +227,7 @@ class StreamSocket(trio.socket.SocketType):
         """Close it; the peer gets the end of the stream, or a reset if something here was not read."""
         if self._closed:
             return
-        unread = bool(self._inbox)
+        unread = bool(self._in.inbox)
         self._forget()
         if self._other is not None and self._error is None:
             if unread:
@@ -255,7 +249,7 @@ class StreamSocket(trio.socket.SocketType):
     def _forget(self) -> None:
         self._closed = True
         self._network.forget_stream(self._host, self)
-        self._inbox.clear()
+        self._in.inbox.clear()
         while self._arrivals:
             self._arrivals.popleft().die(reset=not self._silent)
         self._wake()
@@ -321,8 +315,7 @@ class StreamSocket(trio.socket.SocketType):
         if due is None:
             self._send_later(packet)
             return
-        delay = due - network.now
-        self._delay = delay if self._delay is None else self._delay + SMOOTHING * (delay - self._delay)
+        self._out.note_delay(due - network.now)
 
     def _arrived(self, packet: Packet) -> None:
         if not packet.act(*packet.arguments):
@@ -330,11 +323,7 @@ class StreamSocket(trio.socket.SocketType):
 
     def _send_later(self, packet: Packet) -> None:
         other = self._other
-        if other is None or self._delay is None or other._delay is None:
-            rto = FIRST_RTO_S
-        else:
-            rto = max(LEAST_RTO_S, 2 * (self._delay + other._delay))
-        when = packet.sent_at + min(rto * 2**packet.tried, LONGEST_RTO_S)
+        when = packet.retry_at(self._out.rto(None if other is None else other._out.delay))
         packet.tried += 1
         if packet.tried < packet.tries:
             self._network.at(when, self._send, packet)
@@ -344,12 +333,11 @@ class StreamSocket(trio.socket.SocketType):
     def _send_segment(self, data: bytes) -> None:
         """The next segment; an empty one is the end."""
         assert self._other is not None, "only a connection has segments"
-        self._send(Packet(len(data), self._other._take_segment, (self._next, data), SEGMENT_TRIES))
-        self._next += 1
+        self._send(Packet(len(data), self._other._take_segment, (self._out.number(), data), SEGMENT_TRIES))
 
     def _finish(self) -> None:
-        if not self._finished:
-            self._finished = True
+        if not self._out.finished:
+            self._out.finished = True
             self._send_segment(b"")
 
     def _reset_peer(self, code: int = errno.ECONNRESET) -> bool:
@@ -360,12 +348,10 @@ class StreamSocket(trio.socket.SocketType):
         due = self._network.transmit(self._local, self._peer, self._header, self._other._fail, code)
         return due is not None
 
-    def _tell_read(self, count: int) -> None:
-        """The program took *count* bytes: let the sender send more, an acknowledgement's way later."""
-        self._untold += count
-        if self._untold >= WINDOW_BYTES // 4 and self._other is not None:
-            told, self._untold = self._untold, 0
-            self._network.at(self._network.now + (self._delay or 0.0), self._other._open_window, told)
+    def _tell_read(self) -> None:
+        """The program read: let the sender send more, an acknowledgement's way later."""
+        if self._other is not None and (told := self._in.to_tell()):
+            self._network.at(self._network.now + (self._out.delay or 0.0), self._other._open_window, told)
 
     # --- packets in ------------------------------------------------------------------------------
 
@@ -412,19 +398,12 @@ class StreamSocket(trio.socket.SocketType):
             return False
         if self._closed or self._error is not None:
             return not data or self._reset_peer()  # an end needs no reader
-        if number >= self._expected:
-            self._ahead[number] = data
-        while (ready := self._ahead.pop(self._expected, None)) is not None:
-            self._expected += 1
-            if ready:
-                self._inbox.append(ready)
-            else:
-                self._at_end = True
+        if self._in.take(number, data):
             self._wake_reader()
         return True
 
     def _open_window(self, count: int) -> None:
-        self._unread -= count
+        self._out.unread -= count
         self._wake_writer()
 
     def _fail(self, code: int) -> bool:

@@ -28,6 +28,7 @@ from relaymesh.node.offers import MediaEndpoint, Negotiator, SignallingError, Tr
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
 from relaymesh.node.status import NodeStatus
+from relaymesh.node.tap import Tap
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName
 from relaymesh.runtime.http import bind_http, serve_http
@@ -92,6 +93,7 @@ class Node:
         make_transport: TransportFactory = Transport,
         clock: Callable[[], float] = trio.current_time,
         make_timer: Callable[[Callable[[], float | None], Callable[[float], None]], Timer] = Timer,
+        tap: Tap | None = None,
     ) -> None:
         """*clock*: seconds, never going back; what the node and its core take for now, and its timer too."""
         entropy = entropy or Entropy.of_system()
@@ -99,6 +101,7 @@ class Node:
         self.http_url = http_url
         self.clock = clock
         self._ports = ports
+        self._tap = tap
         self._relay_address = relay_address
         self._boot_id = entropy.secret_bytes(8).hex()
         self._waiters: dict[int, Waiter] = {}
@@ -108,6 +111,7 @@ class Node:
             hitless=settings.hitless,
             rng=entropy.rng,
             now=clock(),
+            tap=tap,
         )
         self.agent = Agent(
             settings.controllers,
@@ -169,7 +173,8 @@ class Node:
 
     def _on_message(self, message: Any) -> None:
         log.debug("controller says", message=type(message).__name__)
-        self._guarded(self.core.handle_message, message, self.clock())
+        if self._tap is None or self._tap.lets_in(message):
+            self._guarded(self.core.handle_message, message, self.clock())
         self.drain()
 
     def _on_disconnected(self) -> None:
@@ -196,7 +201,8 @@ class Node:
         if datagrams := core.poll_relay_datagrams():
             self._ports.relay.send_batch(datagrams)
         if messages := core.poll_messages():
-            self.agent.offer(messages)
+            tap = self._tap
+            self.agent.offer(messages if tap is None else [one for one in messages if tap.lets_out(one)])
         for event in core.poll_events():
             self._on_event(event)
 

@@ -27,6 +27,7 @@ from relaymesh.node.repair import LocalRepair
 from relaymesh.node.reporting import Reporting
 from relaymesh.node.session import Session
 from relaymesh.node.tables import ForwardingTables
+from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import ControllerMessage, NodeMessage, ParticipantName
@@ -43,10 +44,11 @@ class NodeCore:
         rng: Random,
         now: float,
         hitless: Hitless = "audio",
+        tap: Tap | None = None,
     ) -> None:
         """*hitless*: which tracks travel twice, where their publisher does not say."""
         self.edge = Edge(max_sessions)
-        self.relay = RelayPort(rng)
+        self.relay = RelayPort(rng, tap)
         self.tables = ForwardingTables()
         self.publications = PublicationTable()
         self.outbox = Outbox()

@@ -25,10 +25,9 @@ from relaymesh.protocol.frames import (
     MediaFrame,
 )
 from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
-from relaymesh.webrtc import rtp
+from relaymesh.webrtc import opus, rtp
 from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc import opus
 from relaymesh.webrtc.codecs import Codec, choose_codec, explain_choice, explain_mismatch, match_codec
 from relaymesh.webrtc.dtls import Role
 from relaymesh.webrtc.errors import NegotiationError

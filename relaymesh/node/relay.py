@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
+from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.datagram import read_header
 from relaymesh.protocol.errors import ProtocolError
@@ -35,8 +36,9 @@ class Neighbour:
 class RelayPort:
     """All links of this node; one UDP port carries them."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, tap: Tap | None = None) -> None:
         self._rng = rng
+        self._tap = tap
         self._neighbours: dict[int, Neighbour] = {}
         # When each link is to be called, and whose that may have changed: a node has many links, and
         # between two timeouts few of them are touched.
@@ -101,6 +103,8 @@ class RelayPort:
 
     def send(self, peer: int, frame: bytes, now: float) -> bool:
         """Seal *frame* for the neighbour; ``False`` when there is no such link or it has no key."""
+        if self._tap is not None:
+            self._tap.note_relayed(peer, frame)
         neighbour = self._neighbours.get(peer)
         if neighbour is None:
             return False

@@ -6,9 +6,10 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from relaymesh.netsim.result import Event, PathChange, PlayerTrack, Points, Result, conclude
+from relaymesh.netsim.judge import conclude
+from relaymesh.netsim.result import Event, PathChange, PlayerTrack, Points, Result
 from relaymesh.netsim.scenario import Scenario, load_scenario
-from relaymesh.netsim.scenario.model import ExpectedFail
+from relaymesh.netsim.scenario.expectations import ExpectedFail
 from relaymesh.topology import best_paths_from
 
 SIMULATIONS = Path(__file__).parents[2] / "simulations"

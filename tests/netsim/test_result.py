@@ -4,19 +4,16 @@ import json
 
 import pytest
 
-from relaymesh.netsim.result import (
-    FaultWindow,
-    PathChange,
-    PlayerTrack,
+from relaymesh.netsim.judge import judge
+from relaymesh.netsim.player_metrics import (
     affected,
     count_route_changes,
     drift,
-    judge,
     player_metrics,
     reroute_times_ms,
-    result_from_json,
 )
-from relaymesh.netsim.scenario.model import Expectation, Scope
+from relaymesh.netsim.result import FaultWindow, PathChange, PlayerTrack, result_from_json
+from relaymesh.netsim.scenario.expectations import Expectation, Scope
 from tests.netsim.synthetic_result import make_result
 
 

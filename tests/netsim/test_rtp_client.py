@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
-from relaymesh.netsim.rtp_client import CONNECT_LIMIT, CONSENT_LIMIT, AnswerError, RtpClient, Section
-from relaymesh.netsim.rtp_client import answered_sources as sources_of
+from relaymesh.netsim.descriptions import Section
+from relaymesh.netsim.descriptions import answered_sources as sources_of
+from relaymesh.netsim.rtp_client import CONNECT_LIMIT, CONSENT_LIMIT, AnswerError, RtpClient
 from relaymesh.node.core import NodeCore
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.webrtc.certificate import Certificate

@@ -11,7 +11,7 @@ import trustme
 
 from relaymesh.netsim.clock import run_virtual
 from relaymesh.netsim.net import Network
-from relaymesh.netsim.streams import SEGMENT_BYTES, WINDOW_BYTES
+from relaymesh.netsim.segments import SEGMENT_BYTES, WINDOW_BYTES
 from tests.netsim.links import DroppingLink, FixedLink, RandomLink
 
 A, B = "10.0.0.1", "10.0.0.2"

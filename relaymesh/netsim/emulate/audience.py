@@ -1,69 +1,40 @@
-"""The synthetic participants of an emulation: real WHIP and WHEP, real ICE, DTLS and SRTP, synthetic media.
+"""Drives scripted participants in an emulation: real WHIP and WHEP, real ICE, DTLS and SRTP, synthetic media.
 
-In: a participant, and the namespace its region's clients are in. Out: the same
-records as simulated clients leave (:class:`~relaymesh.netsim.clients.Crowd`), so
-that both modes are measured by the same code. All of them live in the runner's
+In: a :class:`~relaymesh.netsim.participant.ScriptedParticipant`, and the namespace its
+region's clients are in. Out: sessions and media. All participants live in the runner's
 process; only their sockets are in the namespaces.
-
-They behave as simulated clients do: whoever is refused, or loses its session,
-asks again until its participant leaves.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from random import Random
+from collections.abc import Callable
 
 import trio
 
-from relaymesh.netsim.clients import RETRY, Crowd, PlayingClient, PublishingClient, track_spec
 from relaymesh.netsim.emulate.namespaces import NetworkNamespace
 from relaymesh.netsim.emulate.plan import HTTP_PORT
 from relaymesh.netsim.emulate.requests import RequestError, request
-from relaymesh.netsim.media import SyntheticPublisher, TrackSpec
-from relaymesh.netsim.player import PlayedTrack, SyntheticPlayer
-from relaymesh.netsim.rtp_client import AnswerError, Direction, RtpClient, Section, answered_sources
-from relaymesh.netsim.scenario.resolved import Participant
+from relaymesh.netsim.participant import Ask, Attend, Call, HangUp, ScriptedParticipant, Wait
+from relaymesh.netsim.rtp_client import AnswerError, RtpClient
 from relaymesh.runtime.timer import Timer
 from relaymesh.runtime.udp import Address, UdpPort
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.rtcp import build_receiver_report
 
-REPAIR_TICK = 0.01  # s between looks at what is missing
-REPORT_INTERVAL = 1.0  # s between receiver reports
+PATHS = {"publish": "whip", "play": "whep"}
 
 Clock = Callable[[], float]
 
 
-class Refused(Exception):
-    """The node did not take the offer, or there is no node."""
-
-
 class Session:
-    """One connection over a real socket: feeds it, and runs what rides on it.
+    """A call over a real socket: feeds both, and keeps their time."""
 
-    *poll* is asked for (RTP, RTCP) due and *next_poll* for when that is; *take* gets what came.
-    """
-
-    def __init__(
-        self,
-        port: UdpPort,
-        client: RtpClient,
-        clock: Clock,
-        *,
-        poll: Callable[[float], tuple[Iterable[bytes], Iterable[bytes]]],
-        next_poll: Callable[[], float],
-        take: Callable[[str, bytes, float], None],
-    ) -> None:
-        self.client = client
-        self.connected = trio.Event()
-        self.location = ""  # of the session at the node
+    def __init__(self, port: UdpPort, client: RtpClient, clock: Clock, call: Call) -> None:
+        self._client = client
         self._port = port
         self._clock = clock
-        self._poll = poll
-        self._next_poll = next_poll
-        self._take = take
+        self._call = call
+        self._begun = False  # the call knows that there is a connection
         self._offset = trio.current_time() - clock()
         self._timer = Timer(self._next_timeout, self._on_timeout)
         self._over = trio.Event()
@@ -79,12 +50,12 @@ class Session:
 
     def close(self) -> None:
         """Say goodbye and let go of the socket."""
-        self.client.close(self._clock())
+        self._client.close(self._clock())
         self._send()
         self._port.close()
 
     async def _receive(self) -> None:
-        client = self.client
+        client = self._client
         while True:
             batch = await self._port.receive()
             now = self._clock()
@@ -92,28 +63,30 @@ class Session:
                 client.handle_datagram(data, now)
             received, client.received = client.received, []
             for kind, packet in received:
-                self._take(kind, packet, now)
+                for again in self._call.handle_packet(packet, kind == "rtcp", now):
+                    client.send_rtp(again)
             self._flush()
 
     def _next_timeout(self) -> float | None:
-        due = self.client.next_timeout()
+        due = self._client.next_timeout()
         if due is None:
             return None
-        return self._offset + (min(due, self._next_poll()) if self.client.connected else due)
+        return self._offset + (min(due, self._call.next_timeout()) if self._client.connected else due)
 
     def _on_timeout(self, _: float) -> None:
         now = self._clock()
-        self.client.handle_timeout(now)
+        self._client.handle_timeout(now)
         self._flush()
 
     def _flush(self) -> None:
         """Everything there is to say now."""
-        client = self.client
+        client = self._client
         if client.connected:
             now = self._clock()
-            if not self.connected.is_set():
-                self.connected.set()
-            media, reports = self._poll(now)
+            if not self._begun:
+                self._begun = True
+                self._call.handle_connected(now)
+            media, reports = self._call.poll(now)
             for packet in media:
                 client.send_rtp(packet)
             for packet in reports:
@@ -124,210 +97,103 @@ class Session:
         self._timer.poke()
 
     def _send(self) -> None:
-        datagrams = self.client.poll_datagrams()
+        datagrams = self._client.poll_datagrams()
         if datagrams:
-            peer = self.client.peer
+            peer = self._client.peer
             self._port.send_batch([(data, peer) for data in datagrams])
 
 
 class Spectator:
-    """One participant: its address, its node, its publisher and players."""
+    """One participant: its address, its node, its calls."""
 
     def __init__(
         self,
-        participant: Participant,
-        specs_of: Callable[[str], tuple[TrackSpec, ...]],
+        script: ScriptedParticipant,
         *,
         namespace: NetworkNamespace,
         address: str,
         node_address: str,
         certificate: Certificate,
         clock: Clock,
-        crowd: Crowd,
-        seed: str,
     ) -> None:
-        """*specs_of*: the tracks of another participant of the room; *clock*: seconds since the run began."""
-        self.participant = participant
-        self._specs_of = specs_of
+        """*clock*: seconds since the run began."""
+        self._script = script
         self._namespace = namespace
         self._address = address
         self._node: Address = node_address, HTTP_PORT
         self._certificate = certificate
         self._clock = clock
-        self._crowd = crowd
-        self._seed = seed
 
-    async def run(self, ends_at: float) -> None:
-        """From its join to its leave, or to *ends_at*, when nothing is sent any more."""
-        participant = self.participant
-        if participant.join_s >= ends_at:
+    async def run(self) -> None:
+        """From its join to its leave, or to the end of the run, when nothing is sent any more."""
+        script, clock = self._script, self._clock
+        if script.joins_at is None:
             return
-        await trio.sleep(max(0.0, participant.join_s - self._clock()))
-        leave_s = participant.leave_s
-        leaves_at = ends_at if leave_s is None else min(leave_s, ends_at)
+        await self._sleep_until(script.joins_at)
         async with trio.open_nursery() as nursery:
-            if participant.publish:
-                nursery.start_soon(self._publish, leaves_at)
-            for name in participant.play:
-                nursery.start_soon(self._play, name, leaves_at, ends_at)
+            publishing = script.publishing(clock())
+            if publishing is not None:
+                nursery.start_soon(self._follow, publishing)
+            for name in script.participant.play:
+                nursery.start_soon(self._follow, script.playing(name, clock()))
 
-    # --- publishing ----------------------------------------------------------------------------
+    async def _follow(self, call: Call) -> None:
+        """Do what the script says."""
+        session: Session | None = None
+        while (step := call.next_step(self._clock())) is not None:
+            match step:
+                case Ask():
+                    session = await self._ask(call)
+                case Wait(until):
+                    await self._sleep_until(until)
+                case Attend(until, stays):
+                    assert session is not None, "it was answered"
+                    await self._attend(call, session, until, stays=stays)
+                case HangUp(location):
+                    await self._hang_up(location)
 
-    async def _publish(self, leaves_at: float) -> None:
-        participant, clock = self.participant, self._clock
-        rng = Random(f"{self._seed}:{participant.room}/{participant.name}")
-        specs = [track_spec(track) for track in participant.publish]
-        # Publishers that join together do not send their frames in the same instant.
-        start = clock() + rng.random() * max(spec.interval for spec in specs)
-        publisher = SyntheticPublisher(specs, rng=rng, start=start)
-        record = PublishingClient(participant, publisher)
-        self._crowd.publishing[participant.room, participant.name] = record
-        sections = [Section(t.spec.kind, t.ssrc, t.rtx_ssrc) for t in publisher.tracks]
-        path = f"/whip/{participant.room}/{participant.name}"
-        began = False
-
-        def poll(now: float) -> tuple[list[bytes], list[bytes]]:
-            nonlocal began
-            if not began:
-                began = True
-                publisher.connected(now)
-            return publisher.poll(now) if now < leaves_at else ([], [])
-
-        def take(kind: str, packet: bytes, now: float) -> None:
-            if kind == "rtcp":
-                for again in publisher.handle_rtcp(packet, now):
-                    session.client.send_rtp(again)
-
-        while clock() < leaves_at:
-            began = False
-            try:
-                session, _ = await self._ask(
-                    "sendonly", sections, path, poll=poll, next_poll=publisher.next_timeout, take=take
-                )
-            except Refused:
-                record.refused += 1
-                await trio.sleep(RETRY)
-                continue
-            record.sessions += 1
-            await self._attend(session, leaves_at, stays=False)
-
-    # --- playing -------------------------------------------------------------------------------
-
-    async def _play(self, publisher: str, leaves_at: float, ends_at: float) -> None:
-        participant, clock = self.participant, self._clock
-        rng = Random(f"{self._seed}:{participant.room}/{participant.name}/{publisher}")
-        specs = self._specs_of(publisher)
-        tracks = [PlayedTrack(spec, joined_at=clock()) for spec in specs]
-        player = SyntheticPlayer(tracks, ssrc=rng.getrandbits(32))
-        record = PlayingClient(participant, publisher, tracks, clock())
-        self._crowd.playing[participant.room, participant.name, publisher] = record
-        sections = [Section(spec.kind) for spec in specs]
-        ssrc = rng.getrandbits(32)
-        looked_at = report_at = 0.0
-
-        def poll(now: float) -> tuple[list[bytes], list[bytes]]:
-            nonlocal looked_at, report_at
-            feedback: list[bytes] = []
-            if player.is_waiting and now - looked_at >= REPAIR_TICK:
-                looked_at = now
-                feedback += player.poll_rtcp(now)
-            if now >= report_at:
-                # Empty, but the node learns by it that we have the keys.
-                report_at = now + REPORT_INTERVAL
-                feedback.append(build_receiver_report(ssrc, []))
-            return [], feedback
-
-        def next_poll() -> float:
-            return min(report_at, looked_at + REPAIR_TICK) if player.is_waiting else report_at
-
-        def take(kind: str, packet: bytes, now: float) -> None:
-            if kind == "rtp":
-                player.handle_rtp(packet, now)
-
-        while clock() < leaves_at:
-            try:
-                session, answer = await self._ask(
-                    "recvonly",
-                    sections,
-                    f"/whep/{participant.room}/{publisher}",
-                    poll=poll,
-                    next_poll=next_poll,
-                    take=take,
-                )
-            except Refused:
-                record.refused += 1
-                await trio.sleep(RETRY)
-                continue
-            player.connected([pair or (-1, None) for pair in answered_sources(answer)], clock())
-            record.sessions += 1
-            await self._attend(session, leaves_at, stays=leaves_at == ends_at)
-        for track in tracks:
-            track.left_at = leaves_at
+    async def _sleep_until(self, when: float) -> None:
+        await trio.sleep(max(0.0, when - self._clock()))
 
     # --- sessions ------------------------------------------------------------------------------
 
-    async def _attend(self, session: Session, leaves_at: float, *, stays: bool) -> None:
-        """Until *leaves_at* or the session's end. Who *stays* takes what is under way until cancelled."""
+    async def _attend(self, call: Call, session: Session, until: float, *, stays: bool) -> None:
+        """Until *until* or the session's end. Who *stays* takes what is under way until cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._count, session)
-                remaining = float("inf") if stays else max(0.0, leaves_at - self._clock())
-                with trio.move_on_after(remaining) as left:
-                    await session.run()
-                nursery.cancel_scope.cancel()
+            remaining = float("inf") if stays else max(0.0, until - self._clock())
+            with trio.move_on_after(remaining):
+                await session.run()
         finally:
-            self._crowd.changes += 1
             session.close()
-        if left.cancelled_caught:
-            await self._hang_up(session)
-        else:
-            await trio.sleep(RETRY)
+            call.handle_over()
 
-    async def _count(self, session: Session) -> None:
-        await session.connected.wait()
-        self._crowd.changes += 1
-
-    async def _ask(
-        self,
-        direction: Direction,
-        sections: list[Section],
-        path: str,
-        *,
-        poll: Callable[[float], tuple[list[bytes], list[bytes]]],
-        next_poll: Callable[[], float],
-        take: Callable[[str, bytes, float], None],
-    ) -> tuple[Session, str]:
-        """A session at the node, and its answer.
-
-        Raises:
-            Refused: there is none.
-        """
+    async def _ask(self, call: Call) -> Session | None:
+        """Offer the call to the node; the session, unless it is refused."""
         with self._namespace.inside():
             port = UdpPort.open(self._address, 0)
         client = RtpClient(self._certificate, os.urandom)
+        path = f"/{PATHS[call.verb]}/{call.room}/{call.name}"
         try:
-            offer = client.offer(direction, sections, port.address)
+            offer = client.offer(call.direction, call.sections, port.address)
             answer = await request(
                 self._namespace, self._node, "POST", path, body=offer.encode(), source=self._address
             )
             if answer.status != 201:
-                raise Refused(answer.body.decode(errors="replace").strip())
+                raise AnswerError(answer.body.decode(errors="replace").strip())
             text = answer.body.decode()
             client.accept(text, self._clock())
-        except (RequestError, AnswerError) as error:
+        except (RequestError, AnswerError):
             port.close()
-            raise Refused(str(error)) from None
+            call.handle_refusal(self._clock())
+            return None
         except BaseException:
             port.close()
             raise
-        session = Session(port, client, self._clock, poll=poll, next_poll=next_poll, take=take)
-        session.location = answer.headers.get("location", "")
-        return session, text
+        call.handle_answer(text, answer.headers.get("location", ""), self._clock())
+        return Session(port, client, self._clock, call)
 
-    async def _hang_up(self, session: Session) -> None:
+    async def _hang_up(self, location: str) -> None:
         try:
-            await request(
-                self._namespace, self._node, "DELETE", session.location, source=self._address, within=1.0
-            )
+            await request(self._namespace, self._node, "DELETE", location, source=self._address, within=1.0)
         except RequestError:
             pass  # it learns by itself

@@ -11,7 +11,7 @@ from typing import cast
 
 import trio
 
-from relaymesh.netsim.clients import Crowd
+from relaymesh.netsim.crowd import Crowd
 from relaymesh.netsim.emulate.mesh import EmulatedMesh
 from relaymesh.netsim.emulate.plan import EmulationPlan
 from relaymesh.netsim.link_model import P90_MINUS_MEDIAN

@@ -28,8 +28,7 @@ from relaymesh.netsim.emulate.processes import Child, end_all, go_first, last_wo
 from relaymesh.netsim.emulate.requests import RequestError, request
 from relaymesh.netsim.emulate.world import World
 from relaymesh.netsim.link_model import UDP_OVERHEAD_BYTES, LinkConditions
-from relaymesh.netsim.mesh import Tally
-from relaymesh.netsim.scenario.model import CONTROLLER
+from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.netsim.scenario.timeline import (
     Action,
     CrashController,
@@ -38,6 +37,7 @@ from relaymesh.netsim.scenario.timeline import (
     StartController,
     StartNode,
 )
+from relaymesh.netsim.tally import Tally
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.frames import MEDIA_HEAD_BYTES
 
@@ -45,7 +45,7 @@ READY_WITHIN_S = 60.0  # ten nodes on two processors take about twenty
 POLL_S = 0.25  # between looks at the controller
 STATUS_S = 1.0  # between looks at the nodes
 ASK_WITHIN_S = 2.0
-# Of an IP packet with one media frame, but for its bit string; synthetic media has no header extensions.
+# An IP packet with one media frame, less its bit string and payload; synthetic media has no header extensions.
 MEDIA_OVERHEAD_BYTES = UDP_OVERHEAD_BYTES + OVERHEAD_BYTES + MEDIA_HEAD_BYTES
 
 

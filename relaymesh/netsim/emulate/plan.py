@@ -21,8 +21,8 @@ from relaymesh.netsim.conditions import link_conditions
 from relaymesh.netsim.emulate.emulator import WireSpec
 from relaymesh.netsim.emulate.processes import Command
 from relaymesh.netsim.link_model import LinkConditions
-from relaymesh.netsim.scenario.model import CONTROLLER
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
+from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.topology import best_paths_from
 
 NETWORK = int(IPv4Address("10.77.0.0"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from relaymesh.netsim.clients import Crowd, track_spec
+from relaymesh.netsim.crowd import Crowd
 from relaymesh.netsim.emulate.audience import Spectator
 from relaymesh.netsim.emulate.cleanup import RunState, clean_up, new_run, state_root
 from relaymesh.netsim.emulate.lateness import VALID_P99_S
@@ -28,9 +28,11 @@ from relaymesh.netsim.emulate.netem_world import NetemWorld
 from relaymesh.netsim.emulate.plan import EmulationPlan, TooLarge, clients_host
 from relaymesh.netsim.emulate.processes import ChildDied, go_along
 from relaymesh.netsim.emulate.world import EmulatorDied, World, open_world
+from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.media import TrackSpec
-from relaymesh.netsim.result import Event, Result, conclude
-from relaymesh.netsim.scenario.model import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
+from relaymesh.netsim.participant import ScriptedParticipant, track_spec
+from relaymesh.netsim.result import Event, Result
+from relaymesh.netsim.scenario.faults import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import timeline
 from relaymesh.netsim.simulate import DRAIN_S, MAX_JOIN_EVENTS, replay_command
@@ -217,18 +219,23 @@ class _Run:
             (p.room, p.name): tuple(track_spec(track) for track in p.publish) for p in scenario.participants
         }
         for participant in scenario.participants:
-            spectator = Spectator(
+            script = ScriptedParticipant(
                 participant,
                 lambda name, room=participant.room: specs[room, name],  # type: ignore[misc]
+                self.crowd,
+                seed=str(plan.seed),
+                ends_at=scenario.duration_s,
+                reports=True,
+            )
+            spectator = Spectator(
+                script,
                 namespace=self.world.namespaces[clients_host(plan.region_of(participant.node))],
                 address=plan.address_of(participant),
                 node_address=plan.node_address[participant.node],
                 certificate=certificate,
                 clock=lambda: clock.now,
-                crowd=self.crowd,
-                seed=str(plan.seed),
             )
-            nursery.start_soon(spectator.run, scenario.duration_s)
+            nursery.start_soon(spectator.run)
             if len(scenario.participants) <= MAX_JOIN_EVENTS:
                 self._note_stay(participant)
 

@@ -1,6 +1,7 @@
 """Scenario files: a mesh, what happens in it, and what must hold.
 
-`model` (the file) → `checks` → `loader` → `resolved` (what runners use) → `timeline` (the changes, in order).
+`strict` → `conditions`, `traffic`, `faults`, `expectations` → `file` →
+`checks` → `loader` → `resolved` (what runners use) → `timeline` (the changes, in order).
 """
 
 from relaymesh.netsim.scenario.loader import ScenarioError, load_scenario, parse_scenario

@@ -1,7 +1,7 @@
 """From a scenario file to a :class:`~relaymesh.netsim.scenario.resolved.Scenario`, or to all that is wrong.
 
 The stages: text → tree with places (:mod:`relaymesh.topology.source`) → overrides → types and ranges
-(:mod:`model`) and cross-checks (:mod:`checks`), both always → the scenario, only if nothing was found.
+(:mod:`file`) and cross-checks (:mod:`checks`), both always → the scenario, only if nothing was found.
 Whatever the bytes are, the only exception is :class:`ScenarioError`.
 """
 
@@ -15,9 +15,21 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from relaymesh.netsim.scenario import model
 from relaymesh.netsim.scenario.checks import cross_check
+from relaymesh.netsim.scenario.conditions import AccessLink, BurstByMean, BurstByStates, LinkOverride
+from relaymesh.netsim.scenario.expectations import Expectation, ExpectedFail, Scope
+from relaymesh.netsim.scenario.faults import FAULTS
+from relaymesh.netsim.scenario.file import ControllerEntry, ScenarioFile, Settings, UnderlayEntry
 from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.traffic import (
+    AudioTrack,
+    GroupEntry,
+    JoinSpan,
+    ParticipantEntry,
+    RoomEntry,
+    Traffic,
+    VideoTrack,
+)
 from relaymesh.netsim.underlay import UnderlayError, lay_over, load_underlay
 from relaymesh.topology import Topology, TopologyError, parse_topology
 from relaymesh.topology.checks import cross_check as topology_cross_check
@@ -41,24 +53,24 @@ _MESSAGES = {
 }
 _PARTICIPANTS = ("traffic", "rooms", "participants")
 _MODELS: dict[tuple[str, ...], tuple[type[BaseModel], ...]] = {
-    (): (model.ScenarioFile,),
-    ("traffic",): (model.Traffic,),
-    ("traffic", "rooms"): (model.RoomEntry,),
-    _PARTICIPANTS: (model.ParticipantEntry, model.GroupEntry),
-    (*_PARTICIPANTS, "join"): (model.JoinSpan,),
-    (*_PARTICIPANTS, "publish"): (model.AudioTrack, model.VideoTrack),
-    ("links",): (model.LinkOverride,),
-    ("links", "burst"): (model.BurstByMean, model.BurstByStates),
-    ("access",): (model.AccessLink,),
-    ("access", "burst"): (model.BurstByMean, model.BurstByStates),
-    ("expect",): (model.Expectation,),
-    ("expect", "scope"): (model.Scope,),
-    ("expected_fail",): (model.ExpectedFail,),
-    ("settings",): (model.Settings,),
-    ("controller",): (model.ControllerEntry,),
-    ("underlay",): (model.UnderlayEntry,),
+    (): (ScenarioFile,),
+    ("traffic",): (Traffic,),
+    ("traffic", "rooms"): (RoomEntry,),
+    _PARTICIPANTS: (ParticipantEntry, GroupEntry),
+    (*_PARTICIPANTS, "join"): (JoinSpan,),
+    (*_PARTICIPANTS, "publish"): (AudioTrack, VideoTrack),
+    ("links",): (LinkOverride,),
+    ("links", "burst"): (BurstByMean, BurstByStates),
+    ("access",): (AccessLink,),
+    ("access", "burst"): (BurstByMean, BurstByStates),
+    ("expect",): (Expectation,),
+    ("expect", "scope"): (Scope,),
+    ("expected_fail",): (ExpectedFail,),
+    ("settings",): (Settings,),
+    ("controller",): (ControllerEntry,),
+    ("underlay",): (UnderlayEntry,),
 }
-_FAULTS = {str(get_args(fault.model_fields["kind"].annotation)[0]): fault for fault in model.FAULTS}
+_FAULTS = {str(get_args(fault.model_fields["kind"].annotation)[0]): fault for fault in FAULTS}
 
 
 class ScenarioError(Exception):
@@ -184,16 +196,16 @@ _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)|\[([0-9]{1,6})\]")
 
 def _override(root: SourceNode, key: str, value: str, problems: _Problems) -> None:
     """Put *value* at the dotted path *key* of the tree."""
-    shown = f"{key}={value}"
+    written = f"{key}={value}"
     steps: list[str | int] = []
     for part in key.split("."):
         found = list(_STEP.finditer(part))
         if not found or "".join(match[0] for match in found) != part:
-            problems.add_elsewhere((Problem(f"--set {shown}", 1, 1, "", "not a path like faults[0].at_s"),))
+            problems.add_elsewhere((Problem(f"--set {written}", 1, 1, "", "not a path like faults[0].at_s"),))
             return
         steps += [match[1] if match[2] is None else int(match[2]) for match in found]
     path = tuple(steps)
-    problems.set_by[path] = shown
+    problems.set_by[path] = written
     try:
         fresh, _ = read_source(value) if value.strip() else (SourceNode((1, 1), None), [])
     except SourceError as error:
@@ -224,9 +236,9 @@ def _override(root: SourceNode, key: str, value: str, problems: _Problems) -> No
 # --- the schema -------------------------------------------------------------------------------------
 
 
-def _validated(data: object, problems: _Problems) -> model.ScenarioFile | None:
+def _validated(data: object, problems: _Problems) -> ScenarioFile | None:
     try:
-        return model.ScenarioFile.model_validate(data)
+        return ScenarioFile.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             _add_schema_problem(dict(detail), problems)
@@ -306,7 +318,7 @@ def _topology(data: object, path: FilePath, problems: _Problems) -> tuple[Topolo
 
 
 def _laid_over(
-    topology: Topology, below: model.UnderlayEntry, path: FilePath, problems: _Problems
+    topology: Topology, below: UnderlayEntry, path: FilePath, problems: _Problems
 ) -> tuple[Topology, str]:
     """*topology* over the network *below*; itself, and problems, where it does not fit."""
     try:

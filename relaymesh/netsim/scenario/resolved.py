@@ -1,6 +1,6 @@
 """A scenario as a runner uses it: names resolved, groups expanded, faults turned into a timeline.
 
-In: a :class:`~relaymesh.netsim.scenario.model.ScenarioFile` without problems and its topology. Out:
+In: a :class:`~relaymesh.netsim.scenario.file.ScenarioFile` without problems and its topology. Out:
 :class:`Scenario`, a pure description: every participant with its edge node, the base conditions of every
 directed link, and the timeline of changes. It knows no clock and runs nothing.
 """
@@ -13,20 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from relaymesh.netsim.scenario.model import (
-    AudioTrack,
-    Conditions,
-    Direction,
-    Expectation,
-    ExpectedFail,
-    Fault,
-    GroupEntry,
-    ParticipantEntry,
-    ScenarioFile,
-    Settings,
-    Track,
-    VideoTrack,
-)
+from relaymesh.netsim.scenario.conditions import Conditions, Direction
+from relaymesh.netsim.scenario.expectations import Expectation, ExpectedFail
+from relaymesh.netsim.scenario.faults import Fault
+from relaymesh.netsim.scenario.file import ScenarioFile, Settings
+from relaymesh.netsim.scenario.traffic import AudioTrack, GroupEntry, ParticipantEntry, Track, VideoTrack
 from relaymesh.topology import Topology, best_paths_from
 
 
@@ -136,7 +127,7 @@ class Scenario:
 
     def conditions(self, source: str, target: str) -> dict[str, Any] | None:
         """What the link from node *source* to node *target* is like before any fault: keywords of
-        ``LinkConditions`` (``burst`` as in :mod:`model`); None where they may not peer."""
+        ``LinkConditions`` (``burst`` as in :mod:`conditions`); None where they may not peer."""
         link = self.topology.link(source, target)
         if link is None:
             return None

@@ -1,11 +1,11 @@
-"""The published JSON schema of scenario files, made from :mod:`relaymesh.netsim.scenario.model`."""
+"""The published JSON schema of scenario files, made from :mod:`relaymesh.netsim.scenario.file`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from relaymesh.netsim.metrics import metric_names
-from relaymesh.netsim.scenario.model import ScenarioFile
+from relaymesh.netsim.scenario.file import ScenarioFile
 from relaymesh.topology.schema import published_schema
 
 

@@ -15,11 +15,10 @@ from itertools import combinations
 from math import inf
 from typing import Any
 
-from relaymesh.netsim.scenario.model import (
-    CONTROLLER,
+from relaymesh.netsim.scenario.conditions import BurstByMean
+from relaymesh.netsim.scenario.faults import (
     ApplyTopology,
     BrownOut,
-    BurstByMean,
     BurstLoss,
     ClockSkew,
     ConditionsChange,
@@ -35,6 +34,7 @@ from relaymesh.netsim.scenario.model import (
     StoreOutage,
 )
 from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.topology import Topology
 from relaymesh.topology.edits import with_edits
 

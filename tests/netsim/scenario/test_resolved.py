@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from relaymesh.netsim.scenario import Scenario, parse_scenario
-from relaymesh.netsim.scenario.model import AudioTrack, VideoTrack
+from relaymesh.netsim.scenario.traffic import AudioTrack, VideoTrack
 from tests.netsim.scenario.test_loader import HEAD, scenario
 
 MESH = (

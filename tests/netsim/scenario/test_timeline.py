@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from relaymesh.netsim.scenario import timeline, windows
-from relaymesh.netsim.scenario.model import BurstByMean
+from relaymesh.netsim.scenario.conditions import BurstByMean
 from relaymesh.netsim.scenario.timeline import (
     CrashController,
     CrashNode,

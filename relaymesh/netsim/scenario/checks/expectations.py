@@ -1,0 +1,82 @@
+"""Expectations and settings that cannot be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relaymesh.netsim.metrics import METRICS, metric_names
+from relaymesh.netsim.scenario.checks.reading import Finding, Mapping, entries, mapping, number, texts
+from relaymesh.topology.checks import suggestion
+from relaymesh.topology.source import Path
+
+
+def check_expectations(data: Mapping) -> Iterator[Finding]:
+    """Expectations without a bound, of unknown metrics, or of impossible scopes."""
+    names = metric_names()
+    used: set[str] = set()
+    for index, entry in entries(data, "expect"):
+        path: Path = ("expect", index)
+        metric = entry.get("metric")
+        low, high = number(entry, "min"), number(entry, "max")
+        if not any(key in entry for key in ("min", "max", "equals")):
+            yield path, "no bound: give max, min or equals"
+        if low is not None and high is not None and low > high:
+            yield (*path, "min"), f"{low:g} is more than max, {high:g}"
+        if isinstance(metric, str):
+            used |= {metric, metric.partition(".")[0]}
+            if metric not in names:
+                yield (*path, "metric"), f"no metric named '{metric[:64]}'{_metric_hint(metric, names)}"
+            else:
+                yield from _scope(path, metric, mapping(entry, "scope"), data)
+    for index, name in texts(mapping(data, "expected_fail").get("metrics")):
+        if name not in used:
+            yield ("expected_fail", "metrics", index), f"nothing is expected of '{name[:64]}'"
+
+
+def _metric_hint(metric: str, names: list[str]) -> str:
+    known = METRICS.get(metric)
+    if known is not None and known.quantiles:
+        return f"; there are {', '.join(f'{metric}.{name}' for name in known.quantiles)}"
+    return suggestion(metric, names)
+
+
+def _scope(path: Path, metric: str, scope: Mapping, data: Mapping) -> Iterator[Finding]:
+    if not scope:
+        return
+    if not METRICS[metric.partition(".")[0]].by_player:
+        yield (*path, "scope"), f"'{metric}' is of the whole run and has no scope"
+    rooms = [entry.get("name") for _, entry in entries(mapping(data, "traffic"), "rooms")]
+    room, fault = scope.get("room"), scope.get("fault")
+    gaps = metric.startswith(("media_gap_ms", "excess_gap_ms"))
+    given = data.get("faults")
+    faults = given if isinstance(given, list) else []
+    if scope.get("affected") is True and not gaps:
+        yield (*path, "scope", "affected"), "only media_gap_ms and excess_gap_ms are known by fault"
+    elif scope.get("affected") is True and all(_shows_nothing(entry) for entry in faults):
+        yield (*path, "scope", "affected"), "there is no fault that could affect anybody"
+    if isinstance(room, str) and room not in rooms:
+        yield (*path, "scope", "room"), f"no room named '{room[:64]}'"
+    if not isinstance(fault, int):
+        return
+    if fault >= len(faults):
+        yield (*path, "scope", "fault"), f"there is no faults[{fault}]"
+    elif not gaps:
+        yield (*path, "scope", "fault"), "only media_gap_ms and excess_gap_ms are known by fault"
+    elif fault >= 0 and _shows_nothing(faults[fault]):
+        yield (*path, "scope", "fault"), f"faults[{fault}] is a clock-skew, which has no gaps of its own"
+
+
+def _shows_nothing(fault: object) -> bool:
+    return isinstance(fault, dict) and fault.get("kind") == "clock-skew"
+
+
+def check_settings(data: Mapping) -> Iterator[Finding]:
+    """Settings that contradict each other."""
+    settings = mapping(data, "settings")
+    interval, dead = number(settings, "probe_interval_ms", 50.0), number(settings, "dead_after_ms", 200.0)
+    if interval is not None and dead is not None and dead < 2 * interval:
+        key = "dead_after_ms" if "dead_after_ms" in settings else "probe_interval_ms"
+        yield (
+            ("settings", key),
+            f"dead_after_ms, {dead:g}, is less than two probe intervals of {interval:g} ms",
+        )
