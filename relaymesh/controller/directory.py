@@ -388,7 +388,7 @@ class Directory:
 
 
 def _takes_over(info: PublicationInfo, before: PublicationInfo | None) -> bool:
-    """Whether the same publisher came again, by the credential it has: an encoder that restarted, elsewhere."""
+    """Whether the same publisher came again, by its credential: an encoder that restarted, elsewhere."""
     return before is not None and bool(info.credential) and info.credential == before.credential
 
 

@@ -260,7 +260,7 @@ class Encoding:
         return True
 
     def collect(self, frame: MediaFrame, last: bool, now: float) -> None:
-        """Keep a packet that the ingress sent again so that somebody here can begin; with the *last* they do."""
+        """Keep a packet that the ingress sent again so that takers can begin; with the *last* they do."""
         sequence = frame.sequence
         slot = sequence & (CACHE_PACKETS - 1)
         kept = self.cache[slot]

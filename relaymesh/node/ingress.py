@@ -161,7 +161,7 @@ class IngressEncoding:
     ) -> tuple[MediaFrame, ...]:
         """The frames to forward: none for a duplicate or padding, else one.
 
-        Before a keyframe that comes without its parameter sets go those that are known, as frames of their own.
+        Before a keyframe that comes without its parameter sets go the known ones, as frames of their own.
 
         A retransmission (RFC 4588) comes unwrapped: with its original
         sequence number and payload.

@@ -45,7 +45,7 @@ READY_WITHIN_S = 60.0  # ten nodes on two processors take about twenty
 POLL_S = 0.25  # between looks at the controller
 STATUS_S = 1.0  # between looks at the nodes
 ASK_WITHIN_S = 2.0
-# An IP packet with one media frame, less its bit string and payload; synthetic media has no header extensions.
+# Of an IP packet with one media frame, but for its bit string; synthetic media has no header extensions.
 MEDIA_OVERHEAD_BYTES = UDP_OVERHEAD_BYTES + OVERHEAD_BYTES + MEDIA_HEAD_BYTES
 
 
