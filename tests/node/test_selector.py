@@ -211,4 +211,4 @@ def test_layers_go_on_without_gaps_and_are_taken_up_only_where_a_decoder_can(ste
         taken_up = range(before[0] + 1, after[0] + 1)
         assert not taken_up or (temporal == 0 and set(taken_up) <= entries)
         if after[1] > before[1]:
-            assert after[1] == temporal == before[1] + 1 and entries
+            assert after[1] == temporal == before[1] + 1 and 0 in entries
