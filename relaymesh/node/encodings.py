@@ -117,8 +117,11 @@ class SinceKeyframe:
         if frame.keyframe and (
             self._start is None or (sequence > self._start and frame.timestamp != self._timestamp)
         ):
+            # Its first packet may be the one that was lost and came later than those after it.
+            self._frames = {n: kept for n, kept in self._frames.items() if n > sequence}
+            self._bytes = sum(len(kept.payload) for kept in self._frames.values())
             self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
-            self._frames, self._bytes, self._skipped, self._highest = {}, 0, 0, sequence
+            self._skipped, self._highest = 0, max(self._frames, default=sequence)
         elif self._start is None or sequence < self._start or sequence in self._frames:
             return
         self._frames[sequence] = frame

@@ -135,7 +135,8 @@ class RemotePublication(Publication):
     def __init__(self, name: ParticipantName, ingress: int, now: float) -> None:
         super().__init__(name)
         self.ingress = ingress
-        self.wishes = Wishes()
+        # Another one after a restart, so that the ingress does not take its demand for a late one.
+        self.wishes = Wishes(int(now * 1000))
         self.touch: Callable[[RemotePublication], None] | None = None  # told when demand may have changed
         self.idle_since: float | None = now  # s; nobody here plays it
 

@@ -56,11 +56,10 @@ class LayerFilter:
         """Whether *frame* goes on."""
         if frame.timestamp != self._picture:
             self._picture = frame.timestamp
-            if frame.keyframe:
-                self._spatial, self._temporal = self.spatial, self.temporal
-            else:
-                self._spatial = min(self._spatial, self.spatial)
-                self._temporal = min(self._temporal, self.temporal)
+            self._spatial = min(self._spatial, self.spatial)
+            self._temporal = min(self._temporal, self.temporal)
+        if frame.keyframe:  # perhaps not the first packet seen of its picture: that one may come late
+            self._spatial, self._temporal = self.spatial, self.temporal
         if frame.entry and frame.layer_start:
             # Entry speaks of the temporal layer above the base, and of the spatial layer in it; a decoder
             # that takes one up has all below it, so they are climbed one at a time.
