@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import statistics
 import time
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 
 import pytest
@@ -14,8 +15,10 @@ from tests.e2e.processes import wait_for
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 WATCH_S = 15.0
-LOSSY_WATCH_S = 60.0
-ATTEMPTS = 2
+LOSSY_WATCH_S = 30.0
+LOSSY_WATCHES = 4
+LOSSY_BAD_MOST = 1  # watches: a busy machine may stall once; what the loss does, it does each time
+STARTED_FRAMES = 30  # an encoder, and a player, that have shown so many run
 LOSS_SETTLES_S = 5.0  # until links have measured it
 JOINS = 20
 JOIN_BOUND_MS = 250.0  # beyond the path's round trip
@@ -30,6 +33,7 @@ def page_of(browser, url: str):
 def publish(mesh, browser, name: str, codec: str):
     page = page_of(browser, mesh.http("a", f"/publish.html?room=e2e&name={name}&codec={codec}"))
     assert page.evaluate("publish()") == "connected"
+    wait_for(lambda: frames(page, "outbound") >= STARTED_FRAMES, 20, "the encoder's start")
     return page
 
 
@@ -38,20 +42,29 @@ def play(mesh, browser, name: str):
     return page, page.evaluate("play()")
 
 
+def videos(page, direction: str) -> list[dict]:
+    return [e for e in page.evaluate("stats()") if e["type"] == f"{direction}-rtp" and e["kind"] == "video"]
+
+
+def frames_of(entry: dict) -> int:
+    return entry.get("framesDecoded", entry.get("framesEncoded", 0))
+
+
 def video(page, direction: str) -> dict:
-    entries = [
-        e for e in page.evaluate("stats()") if e["type"] == f"{direction}-rtp" and e["kind"] == "video"
-    ]
-    return max(entries, key=lambda e: e.get("framesDecoded", e.get("framesEncoded", 0)))
+    return max(videos(page, direction), key=frames_of)
+
+
+def frames(page, direction: str) -> int:
+    """Frames encoded or decoded so far; 0 before there is a stream."""
+    return max(map(frames_of, videos(page, direction)), default=0)
 
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_a_camera_is_watched_two_hops_away(mesh, browsers, codec, record_property, capsys):
     camera = publish(mesh, browsers[0], codec.lower(), codec)
-    time.sleep(2)  # the encoder's own start
     player, first_frame_ms = play(mesh, browsers[1], codec.lower())
     assert mesh.path("e2e", codec.lower(), "c")[1] in ("t1", "t2")
-    time.sleep(1)
+    wait_for(lambda: frames(player, "inbound") >= STARTED_FRAMES, 10, "the player's start")
     sent_before, seen_before = video(camera, "outbound"), video(player, "inbound")
     time.sleep(WATCH_S)
     sent, seen = video(camera, "outbound"), video(player, "inbound")
@@ -75,7 +88,6 @@ def test_a_camera_is_watched_two_hops_away(mesh, browsers, codec, record_propert
 
 def test_late_joiners_see_a_frame_soon(mesh, browsers, capsys):
     publish(mesh, browsers[0], "late", "VP8")
-    time.sleep(2)
     context = browsers[1].new_context()
     times = []
     for _ in range(JOINS):
@@ -106,46 +118,76 @@ def test_a_player_of_nothing_is_told_so(mesh, browsers):
     assert "nobody publishes" in page.inner_text("#status")
 
 
-def test_a_minute_with_5_percent_of_loss_on_each_hop_and_no_freeze(mesh, browsers, capsys):
-    """A busy machine may stall once; what the loss does, it does each time."""
+@dataclass(frozen=True)
+class Watch:
+    """What happened while a lossy mesh was watched."""
+
+    encoded: int
+    decoded: int
+    freezes: int
+    received: int  # packets, by the player's edge
+    lost: int  # packets that never came there
+    late_ms: float  # the latest that this process itself was woken: how busy the machine was
+
+    @property
+    def clean(self) -> bool:
+        return (
+            self.freezes == 0 and self.decoded >= 0.95 * self.encoded and self.lost <= 0.001 * self.received
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.decoded} of {self.encoded} frames decoded, freezes {self.freezes}, "
+            f"egress lost {self.lost} of {self.received}, the machine late by {self.late_ms:.0f} ms"
+        )
+
+
+def test_two_minutes_with_5_percent_of_loss_on_each_hop_and_no_freeze(mesh, browsers, capsys):
+    """Every watch is reported and counts; none is repeated."""
     hops = [("a", "t1"), ("t1", "c"), ("a", "t2"), ("t2", "c")]
     camera = publish(mesh, browsers[0], "lossy", "VP8")
-    time.sleep(2)
     player, _ = play(mesh, browsers[1], "lossy")
     try:
         for hop in hops:
             mesh.set_link(*hop, loss=0.05)
         time.sleep(LOSS_SETTLES_S)
-        for _ in range(ATTEMPTS):
-            encoded, decoded, freezes, received, lost = watch_lossy(mesh, camera, player)
-            with capsys.disabled():
-                print(
-                    f"\n  5 % of loss on each of two hops: {decoded} of {encoded} frames decoded in "
-                    f"{LOSSY_WATCH_S:.0f} s, freezes {freezes}, egress lost {lost} of {received + lost}"
-                )
-            if not freezes and not lost and decoded >= 0.95 * encoded:
-                break
+        watches = [watch_lossy(mesh, camera, player) for _ in range(LOSSY_WATCHES)]
     finally:
         for hop in hops:
             mesh.set_link(*hop, loss=0.0)
-    assert decoded >= 0.95 * encoded
-    assert freezes == 0
-    assert received > 10 * LOSSY_WATCH_S
-    assert lost <= 0.001 * received
+    with capsys.disabled():
+        for watch in watches:
+            print(f"\n  5 % of loss on each of two hops, {LOSSY_WATCH_S:.0f} s: {watch}", end="")
+        print()
+    assert sum(not watch.clean for watch in watches) <= LOSSY_BAD_MOST, [str(watch) for watch in watches]
+    # Also a bad watch loses next to nothing.
+    total = Watch(*(sum(values) for values in zip(*map(astuple, watches), strict=True)))
+    assert total.received > 10 * LOSSY_WATCHES * LOSSY_WATCH_S
+    assert total.decoded >= 0.95 * total.encoded
+    assert total.lost <= 0.001 * total.received
 
 
-def watch_lossy(mesh, camera, player) -> tuple[int, int, int, int, int]:
-    """Of a minute: frames encoded and decoded, freezes; packets the edge received, and lost ones."""
+def watch_lossy(mesh, camera, player) -> Watch:
     sent_before, seen_before, at_before = video(camera, "outbound"), video(player, "inbound"), edge(mesh)
-    time.sleep(LOSSY_WATCH_S)
+    late_ms = sleep_and_see(LOSSY_WATCH_S)
     sent, seen, at = video(camera, "outbound"), video(player, "inbound"), edge(mesh)
-    return (
+    return Watch(
         sent["framesEncoded"] - sent_before["framesEncoded"],
         seen["framesDecoded"] - seen_before["framesDecoded"],
         seen["freezeCount"] - seen_before["freezeCount"],
         at["packets"] - at_before["packets"],
         at["lost"] - at_before["lost"],
+        late_ms,
     )
+
+
+def sleep_and_see(seconds: float) -> float:
+    """Sleep in short steps; returns how late the latest of them ended, milliseconds."""
+    late, end = 0.0, time.monotonic() + seconds
+    while (now := time.monotonic()) < end:
+        time.sleep(0.01)
+        late = max(late, time.monotonic() - now - 0.01)
+    return 1000 * late
 
 
 def edge(mesh) -> dict:
@@ -157,7 +199,6 @@ def edge(mesh) -> dict:
 
 def test_media_comes_back_when_the_transit_node_is_killed(mesh, browsers, capsys):
     publish(mesh, browsers[0], "kill", "VP8")
-    time.sleep(2)
     player, _ = play(mesh, browsers[1], "kill")
     player.evaluate(
         """() => {
@@ -167,17 +208,17 @@ def test_media_comes_back_when_the_transit_node_is_killed(mesh, browsers, capsys
             video.requestVideoFrameCallback(note);
         }"""
     )
-    time.sleep(3)
+    wait_for(lambda: player.evaluate("shown.length") >= 2 * STARTED_FRAMES, 10, "a moving picture")
     transit = mesh.path("e2e", "kill", "c")[1]
     other = {"t1": "t2", "t2": "t1"}[transit]
     mesh.processes[transit].stop(signal.SIGKILL)
     wait_for(lambda: mesh.path("e2e", "kill", "c") == ["a", other, "c"], 5, "another path")
-    time.sleep(5)
+    killed_at = player.evaluate("performance.now()")
+    recent = f"shown.filter(t => t > Math.max({killed_at}, performance.now() - 2000)).length"
+    wait_for(lambda: player.evaluate(recent) >= 30, 10, "a picture that moves again")
     shown = player.evaluate("shown")
     gap = max(later - earlier for earlier, later in pairwise(shown))
-    after = [t for t in shown if t > shown[-1] - 2000]
     with capsys.disabled():
         print(f"\n  SIGKILL of {transit}: the picture stood for {gap:.0f} ms, then came over {other}")
-    assert len(after) >= 30, "the picture moves again"
     mesh.start_node(transit)  # it joins again by itself, with a new boot
     mesh.wait_until_routed()
