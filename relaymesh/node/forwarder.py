@@ -101,6 +101,8 @@ class Forwarder:
             self.dropped[error.reason] += 1
 
     def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
+        if frame.sequence >> 32:  # extended here, 32 bits on the wire; the far edge extends it again
+            frame = replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
         for hop, part, hops in parts:
             frame.destinations = part
             self._send(hop, frames.detour(frames.encode_media(frame), hops), now)

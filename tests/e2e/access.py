@@ -1,4 +1,4 @@
-"""A client's access line, emulated between it and a node's media port: a rate, a queue, a delay, in real time.
+"""A client's access line, emulated before a node's media port: a rate, a queue, a delay, in real time.
 
 A page is pointed at :attr:`AccessLink.port` in place of the node's. What comes down is held to
 the rate behind a queue that drops when it is full; what goes up is only delayed.

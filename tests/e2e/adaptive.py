@@ -47,7 +47,9 @@ async ([url, port]) => {
   window.heights = []; window.began = performance.now();
   const see = () => {
     const height = video.videoHeight, last = window.heights.at(-1);
-    if (height && (!last || last[1] !== height)) window.heights.push([performance.now() - window.began, height]);
+    if (height && (!last || last[1] !== height)) {
+      window.heights.push([performance.now() - window.began, height]);
+    }
     video.requestVideoFrameCallback(see);
   };
   video.requestVideoFrameCallback(see);
@@ -56,7 +58,9 @@ async ([url, port]) => {
   let answer = await response.text();
   if (response.status !== 201) throw new Error(answer);
   window.signalled = performance.now() - window.began;
-  if (port) answer = answer.replace(/(a=candidate:\\S+ 1 udp \\d+ \\S+) \\d+ typ host/g, `$1 ${port} typ host`);
+  if (port) {
+    answer = answer.replace(/(a=candidate:\\S+ 1 udp \\d+ \\S+) \\d+ typ host/g, `$1 ${port} typ host`);
+  }
   window.answer = answer;
   await pc.setRemoteDescription({type: 'answer', sdp: answer});
 }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import square_mesh, wait_for
+from tests.e2e.processes import own_address, square_mesh, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -66,13 +65,6 @@ def test_aiortc_publishes_and_plays_across_the_mesh(mesh, publisher, codec, caps
     assert seen["frames_lost"] <= 0.05 * seen["frames_distinct"]
     assert seen["audio_frames"] >= 200
     assert seen["latency"]["min_ms"] >= 9, "it really went over the delayed links"
-
-
-def own_address() -> str:
-    """An address of this machine that is not loopback; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("192.0.2.1", 9))
-        return sock.getsockname()[0]
 
 
 def test_gstreamer_publishes_by_whip(tmp_path, capsys):

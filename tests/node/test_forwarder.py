@@ -41,6 +41,19 @@ def test_media_crosses_a_transit_node_that_keeps_no_state_of_it():
     assert mesh.cores[2].forwarder.dropped == {}
 
 
+def test_numbers_that_wrap_on_the_wire_go_on_at_the_far_edge():
+    mesh = chain()
+    publication = mesh.publish(1, 3)
+    taker = mesh.listen(3, 1)
+    first = (1 << 32) - 5
+    for sequence in range(first, first + 10):
+        frame = video_frame(publication, sequence, keyframe=sequence == first)
+        mesh.cores[1].forwarder.originate(video_of(publication), frame, mesh.now)
+        mesh.run(0.005)
+    mesh.run(0.1)
+    assert [f.sequence for f in taker.frames] == list(range(first, first + 10))
+
+
 def test_one_packet_crosses_each_link_once_however_many_edges_lie_behind():
     mesh = Mesh(5, [(1, 2), (2, 3), (2, 4), (2, 5)])
     mesh.routes(

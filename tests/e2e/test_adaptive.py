@@ -1,0 +1,170 @@
+"""Real browsers with simulcast and SVC: each player gets the layer that its access line carries.
+
+A camera at one edge publishes three layers; players two hops away have access lines of 150 kbit/s, 700 kbit/s
+and without a limit. The machine that runs this encodes and decodes all of it, so that bounds are of what
+arrives and is chosen, not of how smoothly two cores show it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.e2e import adaptive
+from tests.e2e.access import AccessLink
+from tests.e2e.firefox import Firefox, find_firefox
+from tests.e2e.processes import own_address, square_mesh, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
+
+SETTLES_S = 6.0
+CUT_S = 4.0
+CLIMBS_S = 12.0
+
+
+def publish(mesh, page, name: str, codec: str = "VP8", mode: str | None = None) -> str:
+    page.goto(mesh.http("a", "/healthz"))
+    return page.evaluate(
+        adaptive.PUBLISH, [mesh.http("a", f"/whip/e2e/{name}?codec={codec}"), adaptive.SIMULCAST, codec, mode]
+    )
+
+
+def live_layers(mesh, name: str) -> list[dict]:
+    """The encodings of the video of *name* that the ingress says are live."""
+    for publication in mesh.status("a")["publications"]:
+        if publication["participant"] == name:
+            for track in publication["tracks"]:
+                if track["kind"] == "video":
+                    return [e for e in track["encodings"] if e["live"] and e["layers"]]
+    return []
+
+
+class Player:
+    """A page that plays by an access line."""
+
+    def __init__(self, mesh, browser, name: str, down_bps: float | None) -> None:
+        target = (mesh.media_host, mesh.media_ports["c"])
+        self.line = AccessLink(target, down_bps=down_bps) if down_bps is not None else None
+        self.page = browser.new_context().new_page()
+        self.page.goto(mesh.http("c", "/healthz"))
+        port = self.line.port if self.line is not None else 0
+        self.page.evaluate(adaptive.PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port])
+
+    def look(self) -> dict:
+        return self.page.evaluate(adaptive.INBOUND)
+
+    def height(self) -> int:
+        heights = self.look()["heights"]
+        return heights[-1][1] if heights else 0
+
+    def close(self) -> None:
+        self.page.close()
+        if self.line is not None:
+            self.line.close()
+
+
+def test_each_player_settles_on_the_layer_its_access_carries(mesh, browsers, capsys):
+    camera = browsers[0].new_context().new_page()
+    answer = publish(mesh, camera, "simulcast")
+    assert "a=simulcast:recv q;h;f" in answer
+    wait_for(lambda: len(live_layers(mesh, "simulcast")) == 3, 30.0, "three live layers")
+    players = {rate: Player(mesh, browsers[1], "simulcast", rate) for rate in (150_000.0, 700_000.0, None)}
+    try:
+        wait_for(lambda: players[700_000.0].height() == 360, SETTLES_S, "360 lines at 700 kbit/s")
+        wait_for(lambda: players[None].height() == 720, SETTLES_S, "720 lines without a limit")
+        assert players[150_000.0].height() in (0, 180), "no more than the lowest layer at 150 kbit/s"
+        narrow = players[700_000.0]
+        narrow.line.down_bps = 150_000.0
+        began = time.monotonic()
+        wait_for(lambda: narrow.height() == 180, CUT_S, "a step down after the cut")
+        down = time.monotonic() - began
+        narrow.line.down_bps = 700_000.0
+        began = time.monotonic()
+        wait_for(lambda: narrow.height() == 360, CLIMBS_S, "a climb back")
+        up = time.monotonic() - began
+        seen = {rate: player.look() for rate, player in players.items()}
+    finally:
+        for player in players.values():
+            player.close()
+        camera.close()
+    with capsys.disabled():
+        print(f"\n  down {down:.1f} s after the cut, up {up:.1f} s after its end")
+        for rate, look in seen.items():
+            stats = look["stats"]
+            print(
+                f"  {'no limit' if rate is None else f'{rate / 1e3:.0f} kbit/s'}: lines over time "
+                f"{[(round(at), lines) for at, lines in look['heights']]}, {stats['framesDecoded']} decoded, "
+                f"dropped {stats['framesDropped']}, freezes {stats['freezeCount']}"
+            )
+
+
+def test_what_nobody_takes_does_not_cross(mesh, browsers):
+    camera = browsers[0].new_context().new_page()
+    publish(mesh, camera, "unwatched")
+    wait_for(lambda: len(live_layers(mesh, "unwatched")) == 3, 30.0, "three live layers")
+
+    def demanded() -> set[str]:
+        for publication in mesh.status("a")["publications"]:
+            if publication["participant"] == "unwatched":
+                return {key for wishes in publication["demand"].values() for key in wishes}
+        return set()
+
+    player = Player(mesh, browsers[1], "unwatched", None)
+    try:
+        wait_for(lambda: any(key.endswith("/2") for key in demanded()), 15.0, "demand for the top layer")
+    finally:
+        player.close()
+    wait_for(lambda: not demanded(), 20.0, "the end of all demand")  # consent first has to lapse
+    camera.close()
+
+
+@pytest.mark.parametrize(("codec", "mode"), [("VP9", "L3T3_KEY"), ("AV1", "L1T3"), ("H264", None)])
+def test_other_codecs_and_scalable_layers(mesh, browsers, codec, mode, capsys):
+    camera = browsers[0].new_context().new_page()
+    name = f"codec-{codec.lower()}"
+    try:
+        publish(mesh, camera, name, codec, mode)
+    except Exception as error:
+        pytest.skip(f"this Chromium does not encode {codec} {mode}: {error}")
+    wait_for(lambda: live_layers(mesh, name), 30.0, "a live layer")
+    player = Player(mesh, browsers[1], name, None)
+    try:
+        wait_for(lambda: (player.look()["stats"] or {}).get("framesDecoded", 0) > 60, 30.0, "sixty frames")
+        stats = player.look()["stats"]
+        with capsys.disabled():
+            layers = live_layers(mesh, name)[-1]["layers"]
+            print(f"\n  {codec} {mode}: {stats['framesDecoded']} decoded, lines {player.height()}, {layers}")
+        assert stats["framesDropped"] <= 0.1 * stats["framesDecoded"]
+    finally:
+        player.close()
+        camera.close()
+
+
+def test_firefox_publishes_simulcast_and_plays(tmp_path, capsys):
+    path = find_firefox()
+    if path is None:
+        pytest.skip("no Firefox here")
+    mesh = square_mesh(tmp_path, media_host=own_address())  # Firefox makes no checks to loopback
+    opened: list[Firefox] = []
+    try:
+        mesh.start()
+        opened.append(Firefox(path, tmp_path / "publisher"))
+        answer = publish(mesh, opened[0], "fox")
+        assert "a=simulcast:recv q;h;f" in answer
+        wait_for(lambda: len(live_layers(mesh, "fox")) == 3, 30.0, "three live layers")
+        opened.append(Firefox(path, tmp_path / "player"))
+        opened[1].goto(mesh.http("c", "/healthz"))
+        opened[1].evaluate(adaptive.PLAY, [mesh.http("c", "/whep/e2e/fox"), 0])
+
+        def look() -> dict:
+            return opened[1].evaluate(adaptive.INBOUND)
+
+        wait_for(lambda: (look()["stats"] or {}).get("framesDecoded", 0) > 60, 30.0, "sixty frames")
+        wait_for(lambda: look()["heights"][-1][1] > 360, 15.0, "the top layer")
+        with capsys.disabled():
+            print(f"\n  Firefox: lines over time {look()['heights']}")
+    finally:
+        for browser in opened:
+            browser.close()
+        mesh.stop()
