@@ -100,7 +100,8 @@ class Client:
             if node is None:
                 raise SignallingError(503, "connection refused")
             if call.verb == "publish":
-                session, answer = await node.publish(name, offer, ("VP8",))
+                prefer = tuple(section.codec for section in call.sections if section.kind == "video")
+                session, answer = await node.publish(name, offer, prefer or ("VP8",))
             else:
                 session, answer = await node.play(name, offer)
         except SignallingError:

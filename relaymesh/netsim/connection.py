@@ -12,7 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 from random import Random
 
-from relaymesh.netsim.descriptions import Direction, Section, codec_lines, payload_types, source_lines
+from relaymesh.netsim.descriptions import (
+    Direction,
+    Section,
+    codec_lines,
+    extension_lines,
+    payload_types,
+    source_lines,
+)
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.plain_transport import GOODBYE
 from relaymesh.webrtc.errors import StunError
@@ -144,6 +151,7 @@ def plain_offer(direction: Direction, sections: Sequence[Section]) -> str:
             "a=setup:actpass",
             f"a=mid:{mid}",
             "a=rtcp-mux",
+            *extension_lines(section),
             *codec_lines(section),
             f"a={direction}",
             *source_lines(section),

@@ -7,7 +7,7 @@ of the network, between the steps of tasks; it changes nothing it looks at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from relaymesh.netsim.crowd import Crowd, PlayingClient
@@ -16,11 +16,13 @@ from relaymesh.netsim.media import PublishedTrack
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.metrics import METRICS, quantiles
 from relaymesh.netsim.net import Network
-from relaymesh.netsim.player import BINS_PER_SECOND, Fates, PlayedTrack, fates_between
+from relaymesh.netsim.player import BINS_PER_SECOND, PlayedTrack
+from relaymesh.netsim.reception import Fates, fates_between
 from relaymesh.netsim.result import FaultWindow, Metrics, PlayerTrack, Points
 from relaymesh.netsim.routes import Routes
 
 SAMPLES_PER_S = 10  # looks at routes
+MAX_LAYER_POINTS = 200  # of one played track: changes of layers, freezes
 MAX_GAP_POINTS = 5000  # of the series of gaps
 _QUANTILES = {"p10": 0.10, "p50": 0.50, "p90": 0.90, "p99": 0.99, "p999": 0.999}
 
@@ -120,8 +122,10 @@ class Measurement:
         source = self._crowd.publishing.get((client.participant.room, client.publisher))
         if source is None:
             return None
+        scenario = self._scenario
+        access = scenario.access_delay_s(source.participant) + scenario.access_delay_s(client.participant)
         best = self.routes.best_delay(source.participant.node, client.participant.node)
-        return None if best is None else best + 2 * self._mesh.access_delay
+        return None if best is None else best + access
 
     def _each_second(self, now: float, measured: bool) -> None:
         self.take_delays()
@@ -155,7 +159,7 @@ class Measurement:
             "lost": lost,
             "payload_hops": self._mesh.totals().payload_hops,
             "sent": sum(
-                len(track.sent_at) for c in self._crowd.publishing.values() for track in c.publisher.tracks
+                track.packets_sent for c in self._crowd.publishing.values() for track in c.publisher.tracks
             ),
             "sent_bytes": sum(
                 track.sent_bytes for c in self._crowd.publishing.values() for track in c.publisher.tracks
@@ -220,7 +224,7 @@ class Measurement:
         record = self._records.get(track, TrackRecord())
         first = None
         if track.first_frame_at is not None and source is not None:
-            began = max(client.asked_at, source.sent_at[0])
+            began = max(client.asked_at, source.main.sent_at[0])
             first = (track.first_frame_at - began) * 1000
         windows = [(w.start_s, w.until_s) for w in found] or [(start, end)]
         video = track.spec.kind == "video"
@@ -238,6 +242,10 @@ class Measurement:
             enhancement=fates.enhancement,
             left_out=fates.left_out,
             late=track.late - record.late_before,
+            layers=[(round(c.at, 3), c.encoding, c.spatial) for c in track.layers[:MAX_LAYER_POINTS]]
+            if track.spec.simulcast > 1 or track.spec.spatial > 1
+            else [],
+            freezes=_pairs(track.freezes[: 2 * MAX_LAYER_POINTS]),
             frozen_ms=track.frozen(start, end) * 1000 if video else 0.0,
             first_frame_ms=first,
             gaps_ms=[_gap(track, *window) for window in windows],
@@ -313,6 +321,10 @@ class Measurement:
             fates = fates_between(source, track, second, second + 1)
             sent[second] += fates.sent
             lost[second] += fates.never
+
+
+def _pairs(times: Sequence[float]) -> list[tuple[float, float]]:
+    return [(round(times[at], 3), round(times[at + 1], 3)) for at in range(0, len(times), 2)]
 
 
 def _gap(track: PlayedTrack, start: float, until: float) -> float | None:

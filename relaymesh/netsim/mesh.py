@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.sim_links import SimLinks
 from relaymesh.netsim.sim_processes import SimNode, SimProcesses
 from relaymesh.netsim.tally import Tally
@@ -36,14 +36,9 @@ class SimMesh:
         """Rises with each change of a link, a crash, a start."""
         return self.links.changes + self.processes.changes
 
-    @property
-    def access_delay(self) -> float:
-        """One way, seconds."""
-        return self.links.access_delay
-
-    def add_client(self, host: str, node: str) -> None:
-        """A client on *host* speaks to *node* only."""
-        self.links.add_client(host, self.nodes[node].host)
+    def add_client(self, host: str, participant: Participant) -> None:
+        """The participant on *host* speaks to its own node only."""
+        self.links.add_client(host, self.nodes[participant.node].host, participant)
 
     def find_node(self, name: str) -> Node | None:
         """The node called *name*; None while it is dead."""

@@ -21,11 +21,12 @@ from math import inf
 from random import Random
 
 from relaymesh.netsim.crowd import Crowd, PlayingClient, PublishingClient
-from relaymesh.netsim.descriptions import Direction, Section, answered_sources
-from relaymesh.netsim.media import SyntheticPublisher, TrackSpec
+from relaymesh.netsim.descriptions import Direction, Section, accepted_in, answered_sources
+from relaymesh.netsim.media import Accepted, SyntheticPublisher
 from relaymesh.netsim.player import PlayedTrack, SyntheticPlayer
 from relaymesh.netsim.scenario.resolved import Participant
 from relaymesh.netsim.scenario.traffic import AudioTrack, VideoTrack
+from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.webrtc.rtcp import build_receiver_report
 
 RETRY = 0.5  # s until a refused client asks again
@@ -34,11 +35,19 @@ REPORT_INTERVAL = 1.0  # s between receiver reports
 
 
 def track_spec(track: AudioTrack | VideoTrack) -> TrackSpec:
-    """The scenario's *track* as the publisher takes it. Of simulcast layers the highest is sent."""
+    """The scenario's *track* as the publisher takes it."""
     if isinstance(track, AudioTrack):
         return TrackSpec("audio", track.kbps, 1000.0 / track.frame_ms)
     return TrackSpec(
-        "video", track.kbps, track.fps, track.keyframe_s, track.keyframe_size, track.temporal_layers
+        "video",
+        track.kbps,
+        track.fps,
+        track.keyframe_s,
+        track.keyframe_size,
+        temporal=track.temporal_layers,
+        simulcast=track.layers,
+        spatial=track.spatial_layers,
+        ignores_pli=track.ignores_pli,
     )
 
 
@@ -168,11 +177,29 @@ class PublishCall(Call):
         record = PublishingClient(participant, self.publisher)
         super().__init__(record, crowd, rng)
         crowd.publishing[participant.room, participant.name] = record
-        self.sections = [Section(t.spec.kind, t.ssrc, t.rtx_ssrc) for t in self.publisher.tracks]
+        simulcast = any(spec.rids for spec in specs)
+        self.sections = [
+            Section(
+                track.spec.kind,
+                track.main.ssrc,
+                track.main.rtx_ssrc,
+                codec=track.spec.video_codec,
+                rids=track.spec.rids,
+                names_itself=simulcast,
+                feedback=simulcast,
+            )
+            for track in self.publisher.tracks
+        ]
 
     @property
     def name(self) -> str:
         return self.record.participant.name
+
+    def _answered(self, answer: str, now: float) -> None:
+        accepted = accepted_in(answer)
+        # An answer that lacks sections accepts nothing of them.
+        accepted += [Accepted()] * (len(self.sections) - len(accepted))
+        self.publisher.accept(accepted[: len(self.sections)])
 
     def handle_connected(self, now: float) -> None:
         self.publisher.connected(now)
@@ -211,7 +238,9 @@ class PlayCall(Call):
         record = PlayingClient(participant, publisher, self.tracks, now)
         super().__init__(record, crowd, rng)
         crowd.playing[participant.room, participant.name, publisher] = record
-        self.sections = [Section(spec.kind) for spec in specs]
+        # Where nothing limits the access link nobody needs an estimate of it.
+        feedback = participant.is_limited
+        self.sections = [Section(spec.kind, codec=spec.video_codec, feedback=feedback) for spec in specs]
         self.ends_at = inf  # of the run; who stays until then takes what is under way
         self._publisher = publisher
         self._ssrc = rng.getrandbits(32) if reports else 0
@@ -228,7 +257,10 @@ class PlayCall(Call):
 
     def _answered(self, answer: str, now: float) -> None:
         self._look_at = inf
-        self.player.connected([pair or (-1, None) for pair in answered_sources(answer)], now)
+        sources = [pair or (-1, None) for pair in answered_sources(answer)]
+        ids = (one.transport_cc for one in accepted_in(answer))
+        transport_id = next((number for number in ids if number is not None), None)
+        self.player.connected(sources, now, transport_id=transport_id)
 
     def handle_packet(self, data: bytes, is_rtcp: bool, now: float) -> list[bytes]:
         if not is_rtcp:
@@ -245,6 +277,7 @@ class PlayCall(Call):
                 self._look_at = now + REPAIR_TICK
             else:
                 self._look_at = inf
+        feedback += self.player.poll_feedback(now)
         if now >= self._report_at:
             # Empty, but the node learns by it that we have the keys.
             self._report_at = now + REPORT_INTERVAL
@@ -252,7 +285,7 @@ class PlayCall(Call):
         return [], feedback
 
     def next_timeout(self) -> float:
-        return min(self._look_at, self._report_at)
+        return min(self._look_at, self._report_at, self.player.feedback_at)
 
     def _end(self) -> None:
         for track in self.tracks:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import inf
 
-from relaymesh.netsim.media import RTP_HEADER, STAMP, VP8_HEAD, PublishedTrack, TrackSpec
+from relaymesh.netsim.reception import LayerChange, Picture, ReceivedEncoding, Whole
+from relaymesh.netsim.synthetic_rtp import RTP_HEADER, STAMP, head_bytes
+from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.protocol.seqnum import distance
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtp import parse_rtp
+from relaymesh.webrtc.twcc import TwccReceiver
 
 NACK_DELAY = 0.010  # s; a younger gap may be reordering
 NACK_REPEAT = 0.100  # s
@@ -30,6 +31,10 @@ STUCK_AFTER = 0.200  # s; a video frame that waits so long for another makes the
 KEYFRAME_RETRY = 0.5  # s
 BUFFER = 0.050  # s; what the jitter buffer adds to the delay it sees
 FREEZE_LEAST = 0.150  # s; with this over the frame interval, and three intervals, playout is frozen
+FEEDBACK_INTERVAL = 0.100  # s; of transport-wide feedback, as libwebrtc begins
+MAX_AHEAD = 1 << 20  # packet numbers; a stamp beyond is none
+MAX_LAYER_CHANGES = 10_000
+MAX_SECONDS = 24 * 3600
 BINS_PER_SECOND = 10_000  # of delay histograms: a tenth of a millisecond
 
 
@@ -44,8 +49,9 @@ class PlayedTrack:
         self.joined_at = joined_at
         self.left_at: float | None = None
         self.delays: dict[int, int] = {}  # publisher to player: tenth of a millisecond → packets
-        self.arrived = bytearray()  # by packet number: 0 never, 1 as sent, 2 only as a retransmission
-        self.first_packet: int | None = None
+        self.received: dict[int, ReceivedEncoding] = {}  # by the publisher's number of the encoding
+        self.layers: list[LayerChange] = []  # what was shown when; of video
+        self.temporal = bytearray()  # by second of the run: highest temporal layer that came, and 1; 0: none
         self.octets = 0  # of payload
         self.packets = self.copies = self.late = self.nacked = self.keyframe_requests = 0
         self.plays = array("d")  # when each frame could be shown, s, in order
@@ -53,11 +59,13 @@ class PlayedTrack:
         self.frames_late = self.frames_lost = 0
         self.freezes = array("d")  # (from, to) pairs, s: when the picture stood still
         self._video = spec.kind == "video"
-        self._offset = VP8_HEAD.size if self._video else 0
+        self._codec = spec.codec
+        self._picture_id_at = {"VP8": 2, "VP9": 1}.get(spec.codec, 0)
         self._last_frame = -1
         self._pictures: int | None = None  # the highest so far, extended
         self._partial: dict[int, int] = {}  # frame → packets here
-        self._ready: dict[int, float] = {}  # complete, but an earlier frame is missing: frame → since
+        self._pending: dict[int, Picture] = {}  # picture → its frames so far; only with spatial layers
+        self._ready: dict[int, Whole] = {}  # complete, but an earlier frame is missing
         self._delay: float | None = None  # s from sending to showing, as the jitter buffer has it
         self._shown_at = -inf
         self._first_after_gap = True
@@ -77,31 +85,37 @@ class PlayedTrack:
 
     # --- packets -------------------------------------------------------------------------------
 
-    def handle_rtp(self, sequence: int, payload: bytes, now: float, *, retransmission: bool) -> None:
-        """One packet: its own (not RTX) sequence number and payload."""
-        at = self._offset
+    def handle_rtp(
+        self, sequence: int, payload: bytes, now: float, *, retransmission: bool, marker: bool = False
+    ) -> None:
+        """One packet: its own (not RTX) sequence number, payload, and marker."""
+        at = head_bytes(self._codec, payload)
         if len(payload) < at + STAMP.size:
+            self._note_sequence(sequence, now)  # a probe, or nothing of ours
             return
-        number, frame, sent_at, _, count, keyframe = STAMP.unpack_from(payload, at)
+        number, frame, sent_at, place, count, keyframe, encoding, layers = STAMP.unpack_from(payload, at)
         if self._video:
             frame = self._picture(payload)
         again = self._note_sequence(sequence, now) or retransmission
-        arrived = self.arrived
-        if number >= len(arrived):
-            arrived.extend(bytes(number + 256 - len(arrived)))
-        elif arrived[number]:
+        received = self.received.get(encoding)
+        if received is None:
+            received = self.received[encoding] = ReceivedEncoding()
+        if number - len(received.arrived) > MAX_AHEAD or not received.take(number, again=again):
             self.copies += 1
             return
-        arrived[number] = 2 if again else 1
         self.packets += 1
         self.octets += len(payload)
-        if self.first_packet is None or number < self.first_packet:
-            self.first_packet = number
+        if self._video:
+            self._note_temporal(layers & 0x0F, now)
         delay = int((now - sent_at) * BINS_PER_SECOND)
         delays = self.delays
         delays[delay] = delays.get(delay, 0) + 1
         if frame <= self._last_frame and (self._video or now - sent_at > (self._delay or 0.0)):
             self.late += 1
+            return
+        if self.spec.spatial > 1:
+            whole = Whole(sent_at, keyframe != 0, encoding, layers >> 4, number - place)
+            self._take_layer(frame, whole, count, marker, now)
             return
         if count > 1:
             here = self._partial.get(frame, 0) + 1
@@ -109,11 +123,12 @@ class PlayedTrack:
                 self._partial[frame] = here
                 return
             self._partial.pop(frame, None)
-        self._complete(frame, keyframe != 0, sent_at, now)
+        self._complete(frame, Whole(sent_at, keyframe != 0, encoding, 0, number - place), now)
 
     def _picture(self, payload: bytes) -> int:
         """The picture's number as a decoder counts it: by picture ids, which close up what was left out."""
-        picture_id = (payload[2] & 0x7F) << 8 | payload[3]
+        at = self._picture_id_at
+        picture_id = (payload[at] & 0x7F) << 8 | payload[at + 1]
         if self._pictures is None:
             self._pictures = picture_id
         ahead = distance(picture_id, self._pictures, bits=15)
@@ -145,28 +160,40 @@ class PlayedTrack:
 
     # --- frames --------------------------------------------------------------------------------
 
-    def _complete(self, frame: int, keyframe: bool, sent_at: float, now: float) -> None:
+    def _take_layer(self, picture: int, part: Whole, count: int, marker: bool, now: float) -> None:
+        """A packet of one layer's frame of *count*; *part* says which. A picture ends with the marker."""
+        pending = self._pending.get(picture)
+        if pending is None:
+            pending = self._pending[picture] = Picture(part)
+        pending.take(part, count, marker=marker)
+        if pending.complete:
+            del self._pending[picture]
+            self._complete(picture, pending.whole, now)
+
+    def _complete(self, frame: int, whole: Whole, now: float) -> None:
         last = self._last_frame
         if frame <= last:
             return  # audio out of order, or video that a keyframe has overtaken
-        if not keyframe and frame != last + 1:
-            self._ready[frame] = sent_at
+        if not whole.keyframe and frame != last + 1:
+            self._ready[frame] = whole
             if self._stuck_since is None:
                 self._stuck_since = now
             return
-        if self._ready or self._partial:
+        if self._ready or self._partial or self._pending:
             self._drop_before(frame)
-        self._show(frame, sent_at, now)
+        self._show(frame, whole, now)
         while (following := self._ready.pop(self._last_frame + 1, None)) is not None:
             self._show(self._last_frame + 1, following, now)
         self._stuck_since = now if self._ready else None
 
     def _drop_before(self, frame: int) -> None:
-        for held in (self._ready, self._partial):
+        held: dict[int, Whole] | dict[int, int] | dict[int, Picture]
+        for held in (self._ready, self._partial, self._pending):
             for old in [f for f in held if f < frame]:
                 del held[old]
 
-    def _show(self, frame: int, sent_at: float, now: float) -> None:
+    def _show(self, frame: int, whole: Whole, now: float) -> None:
+        sent_at = whole.sent_at
         if self._last_frame >= 0:
             self.frames_lost += frame - self._last_frame - 1
         else:
@@ -188,6 +215,27 @@ class PlayedTrack:
             self.freezes.append(self._shown_at + interval)
             self.freezes.append(shown_at)
         self._shown_at = shown_at
+        if self._video:
+            self._note_layer(whole, shown_at)
+
+    def _note_layer(self, whole: Whole, at: float) -> None:
+        """Record what is shown where it is another encoding or spatial layer than before."""
+        last = self.layers[-1] if self.layers else None
+        if last is not None and (last.encoding, last.spatial) == (whole.encoding, whole.spatial):
+            return
+        if len(self.layers) < MAX_LAYER_CHANGES:
+            self.layers.append(LayerChange(at, whole.encoding, whole.spatial))
+        if last is None or last.encoding != whole.encoding:
+            if last is not None:
+                self.received[last.encoding].leave()
+            self.received[whole.encoding].enter(whole.first)
+
+    def _note_temporal(self, layer: int, now: float) -> None:
+        second = int(now)
+        if second >= len(self.temporal):
+            self.temporal.extend(bytes(min(second, MAX_SECONDS) + 1 - len(self.temporal)))
+        if second < len(self.temporal) and self.temporal[second] <= layer:
+            self.temporal[second] = layer + 1
 
     # --- feedback ------------------------------------------------------------------------------
 
@@ -272,11 +320,23 @@ class SyntheticPlayer:
         self.tracks = tracks
         self._ssrc = ssrc
         self._by_ssrc: dict[int, tuple[PlayedTrack, bool]] = {}
+        self._transport_id: int | None = None  # of the header extension with transport-wide numbers
+        self._twcc = TwccReceiver()
+        self._feedback_at = inf
         self.undecodable = 0
 
-    def connected(self, ssrcs: Iterable[tuple[int, int | None]], now: float) -> None:
-        """A (new) connection; *ssrcs*: (media, its retransmissions) of each track, in order."""
+    def connected(
+        self, ssrcs: Iterable[tuple[int, int | None]], now: float, *, transport_id: int | None = None
+    ) -> None:
+        """A (new) connection; *ssrcs*: (media, its retransmissions) of each track, in order.
+
+        *transport_id*: the header extension with transport-wide sequence numbers, if they are to be
+        reported.
+        """
         self._by_ssrc.clear()
+        self._transport_id = transport_id
+        self._twcc = TwccReceiver()
+        self._feedback_at = inf
         for track, (ssrc, rtx_ssrc) in zip(self.tracks, ssrcs, strict=True):
             track.connected(ssrc, rtx_ssrc, now)
             self._by_ssrc[ssrc] = track, False
@@ -285,23 +345,49 @@ class SyntheticPlayer:
 
     def handle_rtp(self, data: bytes, now: float) -> None:
         """One RTP packet."""
-        first, _, sequence, _, ssrc = RTP_HEADER.unpack_from(data)
+        first, second, sequence, _, ssrc = RTP_HEADER.unpack_from(data)
         payload = data[RTP_HEADER.size :]
         if first != 0x80:
             try:
-                payload = parse_rtp(data).payload
+                packet = parse_rtp(data)
             except RtpError:
                 self.undecodable += 1
                 return
+            payload = packet.payload
+            if self._transport_id is not None:
+                self._note_transport(packet.extensions.get(self._transport_id), now)
         entry = self._by_ssrc.get(ssrc)
         if entry is None:
             self.undecodable += 1
-        elif entry[1]:
-            if len(payload) >= 2:
-                original = payload[0] << 8 | payload[1]
-                entry[0].handle_rtp(original, payload[2:], now, retransmission=True)
-        else:
-            entry[0].handle_rtp(sequence, payload, now, retransmission=False)
+            return
+        track, is_rtx = entry
+        marker = second > 0x7F
+        if not is_rtx:
+            track.handle_rtp(sequence, payload, now, retransmission=False, marker=marker)
+        elif len(payload) >= 2:
+            original = payload[0] << 8 | payload[1]
+            track.handle_rtp(original, payload[2:], now, retransmission=True, marker=marker)
+
+    def _note_transport(self, number: bytes | None, now: float) -> None:
+        if number is not None and len(number) == 2:
+            self._twcc.record(int.from_bytes(number, "big"), now)
+            if self._feedback_at == inf:
+                self._feedback_at = now + FEEDBACK_INTERVAL
+
+    @property
+    def feedback_at(self) -> float:
+        """When :meth:`poll_feedback` has something, seconds; infinity: not before something comes."""
+        return self._feedback_at
+
+    def poll_feedback(self, now: float) -> list[bytes]:
+        """The transport-wide feedback due now."""
+        if now < self._feedback_at:
+            return []
+        self._feedback_at = inf
+        found = []
+        while (packet := self._twcc.feedback(self._ssrc, self.tracks[0].ssrc)) is not None:
+            found.append(packet)
+        return found
 
     @property
     def is_waiting(self) -> bool:
@@ -317,35 +403,3 @@ class SyntheticPlayer:
             if track.is_waiting:
                 out += track.poll_rtcp(self._ssrc, now)
         return out
-
-
-@dataclass(frozen=True, slots=True)
-class Fates:
-    """What became of the packets of one track, as one player should have had them."""
-
-    sent: int = 0  # of those that nothing may leave out
-    never: int = 0  # of them, that never arrived
-    again: int = 0  # of them, that arrived only as a retransmission
-    enhancement: int = 0  # sent in layers that a short link may leave out
-    left_out: int = 0  # of those, that never arrived
-
-
-def fates_between(published: PublishedTrack, played: PlayedTrack, start: float, end: float) -> Fates:
-    """Of what was sent within *start* … *end* (seconds).
-
-    Counted from the first packet the player ever got: video is sent to it from a keyframe on only.
-    """
-    if played.first_packet is None:
-        return Fates()
-    low = max(bisect_left(published.sent_at, start), played.first_packet)
-    high = bisect_left(published.sent_at, end)
-    if high <= low:
-        return Fates()
-    arrived = played.arrived
-    if published.spec.temporal == 1:
-        never = arrived.count(0, low, high) + max(0, high - max(low, len(arrived)))
-        return Fates(high - low, never, arrived.count(2, low, high))
-    padded = arrived[low:high].ljust(high - low, b"\0")
-    pairs = Counter(zip((layer > 0 for layer in published.layer_of[low:high]), padded, strict=True))
-    base, above = (sum(pairs[upper, fate] for fate in range(3)) for upper in (False, True))
-    return Fates(base, pairs[False, 0], pairs[False, 2], above, pairs[True, 0])

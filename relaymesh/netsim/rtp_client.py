@@ -16,7 +16,14 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from relaymesh.netsim.descriptions import Direction, Section, codec_lines, payload_types, source_lines
+from relaymesh.netsim.descriptions import (
+    Direction,
+    Section,
+    codec_lines,
+    extension_lines,
+    payload_types,
+    source_lines,
+)
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.dtls import DtlsEndpoint
 from relaymesh.webrtc.errors import SrtpError, StunError
@@ -84,6 +91,7 @@ class RtpClient:
                 f"a={direction}",
                 "a=rtcp-mux",
                 "a=rtcp-rsize",
+                *extension_lines(section),
                 *codec_lines(section),
                 *source_lines(section),
                 f"a=candidate:1 1 udp 2130706431 {address[0]} {address[1]} typ host",

@@ -7,14 +7,14 @@ what went into it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from random import Random
 
 from relaymesh.netsim.conditions import condition_changes, link_conditions
 from relaymesh.netsim.direct import RelayLink
 from relaymesh.netsim.link_model import LinkConditions, LinkModel
 from relaymesh.netsim.net import Link
-from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.netsim.scenario.timeline import SetLink
 
@@ -29,10 +29,9 @@ class SimLinks:
         self._seed = seed
         self._names = names
         self._folder = scenario.path.parent
-        self._clients: dict[str, str] = {}  # host of a client → its node's host
+        self._clients: dict[str, tuple[str, LinkConditions]] = {}  # client's host → node's host, its access
         self._models: dict[tuple[str, str], LinkModel] = {}
         self._relay_links: dict[tuple[str, str], RelayLink] = {}
-        self._access = link_conditions(scenario.access, self._folder)
         for source in scenario.nodes:
             for target in scenario.nodes:
                 given = scenario.conditions(source, target) if source != target else None
@@ -52,8 +51,11 @@ class SimLinks:
             if CONTROLLER in (a, b):
                 return self._control_link(a, b)
             return self._relay_links.get((a, b))
-        if self._clients.get(source) == target or self._clients.get(target) == source:
-            return self._model(source, target, self._access)
+        for client, node in ((source, target), (target, source)):
+            known = self._clients.get(client)
+            if known is not None and known[0] == node:
+                model = self._models[source, target] = self._model(source, target, known[1])
+                return model
         return None
 
     def _control_link(self, source: str, target: str) -> LinkModel:
@@ -64,14 +66,19 @@ class SimLinks:
             model = self._models[source, target] = self._model(source, target, conditions)
         return model
 
-    def add_client(self, host: str, node_host: str) -> None:
-        """A client on *host* speaks to the node on *node_host* only."""
-        self._clients[host] = node_host
+    def add_client(self, host: str, node_host: str, participant: Participant) -> None:
+        """The participant on *host* speaks to the node on *node_host* only."""
+        access = link_conditions(self._scenario.access_of(participant), self._folder)
+        self._clients[host] = node_host, access
 
-    @property
-    def access_delay(self) -> float:
-        """One way, seconds."""
-        return self._access.delay_ms / 1e3
+    def set_access(self, host: str, rate_bps: float, now: float) -> None:
+        """The access link of the client on *host* has another rate, each direction."""
+        node_host, access = self._clients[host]
+        self._clients[host] = node_host, replace(access, rate_bps=rate_bps, trace=None)
+        for pair in ((host, node_host), (node_host, host)):
+            model = self._models.get(pair)
+            if model is not None:  # else nothing was sent on it yet
+                model.apply(now, rate_bps=rate_bps, trace=None)
 
     def set(self, action: SetLink, now: float) -> None:
         """Give a directed link other conditions."""

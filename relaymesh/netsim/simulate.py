@@ -28,7 +28,6 @@ from relaymesh.netsim.clock import run_virtual
 from relaymesh.netsim.crowd import Crowd
 from relaymesh.netsim.judge import conclude
 from relaymesh.netsim.measure import Measurement
-from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.mesh import SimMesh
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.participant import ScriptedParticipant, track_spec
@@ -41,6 +40,7 @@ from relaymesh.netsim.scenario.timeline import (
     CrashNode,
     DropControlFrames,
     EditTopology,
+    SetAccess,
     SetLink,
     SetStore,
     SkewClock,
@@ -48,6 +48,7 @@ from relaymesh.netsim.scenario.timeline import (
     StartNode,
     timeline,
 )
+from relaymesh.netsim.track_specs import TrackSpec
 
 DRAIN_S = 2.0  # after the last packet was sent; what is under way then was lost
 MAX_JOIN_EVENTS = 60  # of a run; a crowd's joins are seen in the series
@@ -104,6 +105,7 @@ class Simulation:
         self.network = Network(seed, self.mesh.links.find, self.mesh.processes.host_names(), trace=trace)
         self.measurement = Measurement(self.mesh, self.crowd, self.network)
         self.events: list[Event] = []
+        self._hosts: dict[tuple[str, str], str] = {}  # room, participant → where it stands
         self._on_progress = on_progress
         self._trace = trace
         self._plan_changes = PlanChanges(scenario.topology, Random(f"{seed}:plan-changes"))
@@ -135,7 +137,8 @@ class Simulation:
         quiet = len(participants) > MAX_JOIN_EVENTS
         for index, participant in enumerate(participants):
             host = f"10.{2 + (index >> 16)}.{index >> 8 & 255}.{index & 255}"
-            self.mesh.add_client(host, participant.node)
+            self.mesh.add_client(host, participant)
+            self._hosts[participant.room, participant.name] = host
             if not quiet:
                 self._note_stay(participant)
             script = ScriptedParticipant(
@@ -149,7 +152,7 @@ class Simulation:
                 script,
                 network=self.network,
                 host=host,
-                access_delay=self.mesh.access_delay,
+                access_delay=self.scenario.access_delay_s(participant),
                 find_node=self.mesh.find_node,
             )
 
@@ -178,6 +181,8 @@ class Simulation:
         match action:
             case SetLink():
                 mesh.links.set(action, self.network.now)
+            case SetAccess(participant=one, rate_bps=rate_bps):
+                mesh.links.set_access(self._hosts[one.room, one.name], rate_bps, self.network.now)
             case CrashNode():
                 processes.crash_node(action.node)
             case StartNode():

@@ -7,8 +7,12 @@ from random import Random
 
 import pytest
 
-from relaymesh.netsim.media import RTP_HEADER, PublishedTrack, SyntheticPublisher, TrackSpec
-from relaymesh.netsim.player import Fates, PlayedTrack, SyntheticPlayer, fates_between
+from relaymesh.netsim.encoder import PublishedEncoding
+from relaymesh.netsim.media import SyntheticPublisher
+from relaymesh.netsim.player import PlayedTrack, SyntheticPlayer
+from relaymesh.netsim.reception import Fates, fates_between
+from relaymesh.netsim.synthetic_rtp import RTP_HEADER
+from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.rtcp import PictureLossIndication, build_pli, parse_rtcp
 from relaymesh.webrtc.rtp import parse_rtp
@@ -30,7 +34,7 @@ def run(
     rng = Random(7)
     publisher = SyntheticPublisher(specs, rng=Random(1), start=0.0)
     player = SyntheticPlayer([PlayedTrack(spec, joined_at=0.0) for spec in specs], ssrc=99)
-    player.connected([(t.ssrc, t.rtx_ssrc) for t in publisher.tracks], 0.0)
+    player.connected([(t.main.ssrc, t.main.rtx_ssrc) for t in publisher.tracks], 0.0)
     forth: list[tuple[float, bytes]] = []
     back: list[tuple[float, bytes]] = []
     for tick in range(round(seconds * 200) + 200):
@@ -49,7 +53,7 @@ def run(
 
 
 def test_a_video_track_has_its_rate_and_its_keyframes() -> None:
-    track = PublishedTrack(VIDEO, rng=Random(3), start=0.0)
+    track = PublishedEncoding(VIDEO, rng=Random(3), start=0.0)
     packets = [p for tick in range(1000) for p in track.poll(tick / 100)]
     kbps = track.sent_bytes * 8 / 10 / 1000
     assert kbps == pytest.approx(1500, rel=0.05)
@@ -63,7 +67,7 @@ def test_a_video_track_has_its_rate_and_its_keyframes() -> None:
 
 
 def test_timestamps_follow_the_media_clock() -> None:
-    track = PublishedTrack(AUDIO, rng=Random(3), start=1.0)
+    track = PublishedEncoding(AUDIO, rng=Random(3), start=1.0)
     packets = track.poll(1.5)
     stamps = [RTP_HEADER.unpack_from(p)[3] for p in packets]
     assert {b - a for a, b in pairwise(stamps)} == {960}
@@ -72,7 +76,7 @@ def test_timestamps_follow_the_media_clock() -> None:
 
 def test_a_keyframe_that_is_asked_for_comes_with_the_next_frame_but_not_too_often() -> None:
     publisher = SyntheticPublisher([TrackSpec("video", 500.0, 20.0)], rng=Random(1), start=0.0)
-    track = publisher.tracks[0]
+    track = publisher.tracks[0].main
     publisher.poll(1.0)
     assert track.keyframes == 1
     for at in (1.01, 1.06, 1.11):
@@ -86,7 +90,7 @@ def test_a_keyframe_that_is_asked_for_comes_with_the_next_frame_but_not_too_ofte
 def test_a_perfect_path_loses_freezes_and_delays_nothing() -> None:
     publisher, player = run([AUDIO, VIDEO], 10.0)
     for sent, played in zip(publisher.tracks, player.tracks, strict=True):
-        assert fates_between(sent, played, 0.0, 10.0) == Fates(len(sent.sent_at))
+        assert fates_between(sent, played, 0.0, 10.0) == Fates(sent.packets_sent)
         assert played.longest_gap(1.0, 9.0) < 0.007
         assert played.frozen(0.0, 10.0) == 0.0
         assert played.first_frame_at == pytest.approx(0.04, abs=0.006)
@@ -120,11 +124,11 @@ def test_an_outage_is_a_gap_and_the_player_asks_for_a_keyframe() -> None:
     assert 1.9 < played.longest_gap(3.0, 8.0) < 3.0
     assert played.longest_gap(0.0, 3.9) < 0.01
     assert 1.5 < played.frozen(0.0, 10.0) < 3.0
-    assert publisher.tracks[0].keyframes >= 2
+    assert publisher.tracks[0].main.keyframes >= 2
 
 
 def test_a_player_that_lost_its_keyframe_asks_for_one() -> None:
-    track = PublishedTrack(TrackSpec("video", 200.0, 10.0), rng=Random(1), start=0.0)
+    track = PublishedEncoding(TrackSpec("video", 200.0, 10.0), rng=Random(1), start=0.0)
     player = SyntheticPlayer([PlayedTrack(track.spec, joined_at=0.0)], ssrc=5)
     player.connected([(track.ssrc, track.rtx_ssrc)], 0.0)
     for tick in range(1, 10):

@@ -12,7 +12,7 @@ namespaces, past the emulated links.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from relaymesh.netsim.scenario.timeline import (
     Action,
     CrashController,
     CrashNode,
+    SetAccess,
     SetLink,
     StartController,
     StartNode,
@@ -99,11 +100,6 @@ class EmulatedMesh:
         self._bit_bytes = 1 + len(plan.scenario.nodes) // 8
 
     # --- the face of a mesh ------------------------------------------------------------------------
-
-    @property
-    def access_delay(self) -> float:
-        """One way, seconds."""
-        return link_conditions(self.scenario.access, self._traces).delay_ms / 1e3
 
     def delay_s(self, source: str, target: str) -> float | None:
         """What the link takes now, one way; None: nothing passes, or there is none."""
@@ -209,6 +205,8 @@ class EmulatedMesh:
         match action:
             case SetLink():
                 self._set_link(action)
+            case SetAccess():
+                self._set_access(action)
             case CrashNode(node=name):
                 self.nodes[name].child.crash()
                 self.nodes[name].node = None
@@ -234,6 +232,14 @@ class EmulatedMesh:
             conditions = self._conditions[pair] = link_conditions(action.conditions, self._traces)
         self._world.set_link(self._plan.address(pair[0]), self._plan.address(pair[1]), conditions)
         self.link_changes += 1
+
+    def _set_access(self, action: SetAccess) -> None:
+        given = link_conditions(self.scenario.access_of(action.participant), self._traces)
+        conditions = replace(given, rate_bps=action.rate_bps, trace=None)
+        mine = self._plan.address_of(action.participant)
+        edge = self._plan.node_address[action.participant.node]
+        self._world.set_link(mine, edge, conditions)
+        self._world.set_link(edge, mine, conditions)
 
     # --- looking at them ------------------------------------------------------------------------
 

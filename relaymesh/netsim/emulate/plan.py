@@ -137,8 +137,9 @@ class EmulationPlan:
         for participant in self.scenario.participants:
             mine, edge = self.address_of(participant), self.node_address[participant.node]
             name = f"{participant.room}/{participant.name}"
-            yield self._wire(mine, edge, self._access, name, participant.node)
-            yield self._wire(edge, mine, self._access, participant.node, name)
+            access = link_conditions(self.scenario.access_of(participant), self.scenario.path.parent)
+            yield self._wire(mine, edge, access, name, participant.node)
+            yield self._wire(edge, mine, access, participant.node, name)
 
     def _visitor_wires(self) -> Iterator[WireSpec]:
         """For what is run in a region by hand: its access link, then the shortest way to every node."""

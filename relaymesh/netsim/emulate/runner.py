@@ -29,13 +29,13 @@ from relaymesh.netsim.emulate.plan import EmulationPlan, TooLarge, clients_host
 from relaymesh.netsim.emulate.processes import ChildDied, go_along
 from relaymesh.netsim.emulate.world import EmulatorDied, World, open_world
 from relaymesh.netsim.judge import conclude
-from relaymesh.netsim.media import TrackSpec
 from relaymesh.netsim.participant import ScriptedParticipant, track_spec
 from relaymesh.netsim.result import Event, Result
 from relaymesh.netsim.scenario.faults import ApplyTopology, ClockSkew, DropControl, PlanChanges, StoreOutage
 from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.timeline import timeline
 from relaymesh.netsim.simulate import DRAIN_S, MAX_JOIN_EVENTS, replay_command
+from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.runtime.process import wait_for_stop
 from relaymesh.webrtc.certificate import Certificate
 

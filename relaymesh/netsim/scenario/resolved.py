@@ -17,7 +17,14 @@ from relaymesh.netsim.scenario.conditions import Conditions, Direction
 from relaymesh.netsim.scenario.expectations import Expectation, ExpectedFail
 from relaymesh.netsim.scenario.faults import Fault
 from relaymesh.netsim.scenario.file import ScenarioFile, Settings
-from relaymesh.netsim.scenario.traffic import AudioTrack, GroupEntry, ParticipantEntry, Track, VideoTrack
+from relaymesh.netsim.scenario.traffic import (
+    AudioTrack,
+    GroupEntry,
+    ParticipantAccess,
+    ParticipantEntry,
+    Track,
+    VideoTrack,
+)
 from relaymesh.topology import Topology, best_paths_from
 
 
@@ -32,6 +39,8 @@ class Participant:
     play: tuple[str, ...]  # participants of its room; those who come later included
     join_s: float  # seconds from the start of the run
     leave_s: float | None
+    access: ParticipantAccess | None = None  # its own access link, where it is not as everybody's
+    is_limited: bool = False  # whether its access link ever has a rate
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,18 @@ class Scenario:
     def access(self) -> dict[str, Any]:
         """Conditions of client–edge links, as keywords of ``LinkConditions``."""
         return self.file.access.changes()
+
+    def access_of(self, participant: Participant) -> dict[str, Any]:
+        """Conditions of the participant's access link at the start, likewise."""
+        own = participant.access.changes() if participant.access is not None else {}
+        given = {**self.access, **own}
+        if "rate_bps" in own:
+            given.pop("trace", None)
+        return given
+
+    def access_delay_s(self, participant: Participant) -> float:
+        """One way, seconds."""
+        return float(self.access_of(participant).get("delay_ms", 0.0)) / 1e3
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:
@@ -168,9 +189,17 @@ def _expanded(scenario: Scenario) -> list[Participant]:
                     play=tuple(name for name in wanted if name != entry.name),
                     join_s=entry.join_s,
                     leave_s=entry.leave_s,
+                    access=entry.access,
+                    is_limited=_is_limited(scenario, entry.access),
                 )
             )
     return everybody
+
+
+def _is_limited(scenario: Scenario, own: ParticipantAccess | None) -> bool:
+    if own is not None and (own.rate_kbps is not None or own.steps):
+        return True
+    return not scenario.access.keys().isdisjoint(("rate_bps", "trace"))
 
 
 def _track(track: Track) -> AudioTrack | VideoTrack:
@@ -192,6 +221,7 @@ def _singles(entry: ParticipantEntry | GroupEntry) -> list[ParticipantEntry]:
             play=entry.play,
             join_s=start + index * step,
             leave_s=entry.leave_s,
+            access=entry.access,
         )
         for index in range(entry.count)
     ]

@@ -33,7 +33,7 @@ from relaymesh.netsim.scenario.faults import (
     PlanChanges,
     StoreOutage,
 )
-from relaymesh.netsim.scenario.resolved import Scenario
+from relaymesh.netsim.scenario.resolved import Participant, Scenario
 from relaymesh.netsim.scenario.strict import CONTROLLER
 from relaymesh.topology import Topology
 from relaymesh.topology.edits import with_edits
@@ -130,8 +130,19 @@ class EditTopology:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetAccess:
+    """From now on the participant's access link has this rate, each direction."""
+
+    at_s: float
+    participant: Participant
+    rate_bps: float
+    what: str
+
+
 Action = (
     SetLink
+    | SetAccess
     | CrashNode
     | StartNode
     | CrashController
@@ -158,6 +169,7 @@ class Window:
 def timeline(scenario: Scenario) -> tuple[Action, ...]:
     """All changes, in order of time; those beyond the run's end are left out."""
     actions: list[Action] = list(_link_actions(scenario))
+    actions += _access_actions(scenario)
     for fault in scenario.faults:
         actions.extend(_process_actions(scenario, fault))
     actions = [action for action in actions if action.at_s < scenario.duration_s]
@@ -348,6 +360,13 @@ def _ramp(
         steps.append((fault.at_s + ramp_s * (index - 1) / count, changes))
     end = end_of(fault)
     return [step for step in steps if step[0] < end] + ([] if end == inf else [(end, None)])
+
+
+def _access_actions(scenario: Scenario) -> Iterator[SetAccess]:
+    for one in scenario.participants:
+        for step in one.access.steps if one.access is not None else ():
+            what = f"access of {one.name} ({one.room}): {step.rate_kbps:g} kbit/s"
+            yield SetAccess(step.at_s, one, step.rate_kbps * 1e3, what)
 
 
 # --- processes --------------------------------------------------------------------------------------

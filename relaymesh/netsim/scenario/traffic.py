@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from relaymesh.netsim.scenario.strict import Name, Seconds, Strict
+from relaymesh.netsim.scenario.strict import Fraction, Milliseconds, Name, Seconds, Strict
 from relaymesh.protocol.ids import NAME_PATTERN
 
 MAX_PARTICIPANTS = 2000
+Kbps = Annotated[float, Field(gt=0, le=1e7)]
 
 
 class AudioTrack(Strict):
@@ -21,7 +22,10 @@ class AudioTrack(Strict):
 
 
 class VideoTrack(Strict):
-    """A published video track. With layers above 1: simulcast, each a quarter of the rate of the next."""
+    """A published video track. With layers above 1: simulcast, each a quarter of the rate of the next.
+
+    A node that does not accept simulcast is sent the highest only.
+    """
 
     kind: Literal["video"]
     kbps: Annotated[float, Field(ge=30, le=50_000)] = Field(
@@ -37,6 +41,12 @@ class VideoTrack(Strict):
     layers: Annotated[int, Field(ge=1, le=3)] = 1
     temporal_layers: Annotated[int, Field(ge=1, le=3)] = Field(
         default=1, description="As WebRTC's L1T1 to L1T3; a short link leaves out those above the first."
+    )
+    spatial_layers: Annotated[int, Field(ge=1, le=3)] = Field(
+        default=1, description="SVC in one encoding, as WebRTC's L2T1_KEY to L3T3_KEY: VP9 instead of VP8."
+    )
+    ignores_pli: bool = Field(
+        default=False, description="It makes no keyframe because somebody asks for one; give keyframe_s."
     )
 
 
@@ -71,6 +81,38 @@ PLAY: Any = Field(
 LEAVE_S: Any = Field(default=None, description="When it leaves. Default: it stays.")
 
 
+class RateStep(Strict):
+    """From a time on the access link has another rate."""
+
+    at_s: Seconds
+    rate_kbps: Kbps
+
+
+class ParticipantAccess(Strict):
+    """A participant's own access link, each direction; what is left out is as 'access' says."""
+
+    delay_ms: Milliseconds | None = Field(default=None, description="One-way delay, milliseconds.")
+    loss: Fraction | None = Field(default=None, description="Random loss, a fraction.")
+    rate_kbps: Kbps | None = Field(default=None, description="Rate, kilobits per second. Default: no limit.")
+    queue_ms: Milliseconds | None = Field(
+        default=None, description="Bound of the queue before the rate, milliseconds at that rate."
+    )
+    steps: Annotated[list[RateStep], Field(max_length=1000)] = Field(
+        default=[], description="Other rates later, in order of time."
+    )
+
+    def changes(self) -> dict[str, float]:
+        """The values given, under the names of ``LinkConditions``."""
+        names = ("delay_ms", "loss", "queue_ms")
+        given: dict[str, float] = {name: v for name in names if (v := getattr(self, name)) is not None}
+        if self.rate_kbps is not None:
+            given["rate_bps"] = self.rate_kbps * 1e3
+        return given
+
+
+ACCESS: Any = Field(default=None, description="Default: as 'access' says for everybody.")
+
+
 class ParticipantEntry(Strict):
     """One participant of a room."""
 
@@ -80,6 +122,7 @@ class ParticipantEntry(Strict):
     play: Play = PLAY
     join_s: Seconds = 0.0
     leave_s: Seconds | None = LEAVE_S
+    access: ParticipantAccess | None = ACCESS
 
 
 class JoinSpan(Strict):
@@ -99,6 +142,7 @@ class GroupEntry(Strict):
     play: Play = PLAY
     join: JoinSpan | None = Field(default=None, description="Default: all at the start.")
     leave_s: Seconds | None = LEAVE_S
+    access: ParticipantAccess | None = ACCESS
 
 
 def _participant_shape(value: object) -> str:

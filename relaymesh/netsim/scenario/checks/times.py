@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relaymesh.netsim.scenario.checks.reading import Finding, Mapping, entries, number, participants
+from relaymesh.netsim.scenario.checks.reading import Finding, Mapping, entries, mapping, number, participants
 from relaymesh.topology.source import Path
 
 
@@ -32,11 +32,26 @@ def _presence(path: Path, entry: Mapping, duration: float) -> Iterator[Finding]:
             yield at, f"{join:g} s is before from_s, {start:g} s"
     if join is not None and join >= duration:
         yield at, f"{join:g} s is not before the end of the run, {duration:g} s"
+    yield from _steps(path, entry, duration)
     leave = number(entry, "leave_s")
     if leave is not None and join is not None and leave <= join:
         yield (*path, "leave_s"), f"leaves at {leave:g} s, but joins at {join:g} s"
     if leave is not None and leave > duration:
         yield (*path, "leave_s"), f"{leave:g} s is after the end of the run, {duration:g} s"
+
+
+def _steps(path: Path, entry: Mapping, duration: float) -> Iterator[Finding]:
+    before = 0.0
+    for index, step in entries(mapping(entry, "access"), "steps"):
+        at = number(step, "at_s")
+        place: Path = (*path, "access", "steps", index, "at_s")
+        if at is None:
+            continue
+        if at >= duration:
+            yield place, f"{at:g} s is not before the end of the run, {duration:g} s"
+        elif at < before:
+            yield place, f"{at:g} s is before the step above, {before:g} s"
+        before = at
 
 
 def _fault_times(path: Path, fault: Mapping, duration: float) -> Iterator[Finding]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relaymesh.netsim.scenario.checks.reading import Finding, Mapping, entries, mapping, participants, texts
+from relaymesh.netsim.scenario.checks.reading import (
+    Finding,
+    Mapping,
+    entries,
+    mapping,
+    number,
+    participants,
+    texts,
+)
 from relaymesh.netsim.scenario.traffic import MAX_PARTICIPANTS
 from relaymesh.topology import Topology
 from relaymesh.topology.checks import suggestion
@@ -58,9 +66,18 @@ def _kinds(path: Path, entry: Mapping) -> Iterator[Finding]:
     seen: set[object] = set()
     for index, track in enumerate(tracks if isinstance(tracks, list) else []):
         kind = track.get("kind") if isinstance(track, dict) else track
+        if isinstance(track, dict):
+            yield from _layers((*path, "publish", index), track)
         if isinstance(kind, str) and kind in seen:
             yield (*path, "publish", index), f"a second {kind} track"
         seen.add(kind if isinstance(kind, str) else None)
+
+
+def _layers(path: Path, track: Mapping) -> Iterator[Finding]:
+    if (number(track, "layers") or 1) > 1 and (number(track, "spatial_layers") or 1) > 1:
+        yield (*path, "spatial_layers"), "a track has either simulcast layers or spatial layers"
+    if track.get("ignores_pli") is True and "keyframe_s" not in track:
+        yield (*path, "ignores_pli"), "without keyframe_s nobody who joins later would ever have a picture"
 
 
 def _duplicates(entries: Iterator[tuple[int, Mapping]], path: Path) -> Iterator[Finding]:
