@@ -194,7 +194,7 @@ class Session:
             self.send_side.handle_remb(packet, now)
 
     def _handle_bye(self, ssrcs: tuple[int, ...]) -> None:
-        """A publisher all of whose sources said goodbye (RFC 3550 §6.6) is gone; it need not be waited for."""
+        """A publisher all of whose sources said goodbye (RFC 3550 §6.6) is gone and not waited for."""
         self._goodbyes.update(ssrcs)
         sources = {ingress.ssrc for ingress in self._encodings() if ingress.ssrc is not None}
         self._goodbyes &= sources

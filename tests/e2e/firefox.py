@@ -1,4 +1,4 @@
-"""Firefox driven by WebDriver BiDi over a plain socket: as much of it as a page needs to publish and to play."""
+"""Firefox driven by WebDriver BiDi over a plain socket: as much as a page needs to publish and to play."""
 
 from __future__ import annotations
 

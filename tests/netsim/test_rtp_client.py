@@ -77,10 +77,10 @@ class Wire:
 
     def play(self, port: int = 5001) -> tuple[RtpClient, str]:
         client = self.client(port)
-        stream = self.core.find_stream(NAME)
-        assert stream is not None
+        publication = self.core.directory.find(NAME)
+        assert publication is not None
         wanted = [Section("audio"), Section("video")]
-        _, answer = self.core.play(stream, client.offer("recvonly", wanted, ("198.51.100.9", port)), self.now)
+        _, answer = self.core.play(publication, client.offer("recvonly", wanted, ("198.51.100.9", port)), self.now)
         client.accept(answer, self.now)
         return client, answer
 
