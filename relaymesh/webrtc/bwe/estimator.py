@@ -51,6 +51,7 @@ BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
 DROP_WITHIN = 3.0  # seconds
 FILLED = 0.8  # × the estimate: so much media fills it
 DRAIN_SHARE = 0.25  # of the estimate, at least, is taken to empty a probe's queue
+BLIND_FILLED = 0.15  # … and where media fills the estimate, for its own queue must be seen
 BLIND_MOST = 0.6  # seconds after a probe, at most, that the delays are not looked at
 
 
@@ -157,9 +158,10 @@ class BandwidthEstimator:
         estimate = self.estimate_bps
         spare = max(estimate - (self._acked.rate_bps() or 0.0), DRAIN_SHARE * estimate)
         drain = size_bytes * 8 / spare
+        most = BLIND_FILLED if self._filled else BLIND_MOST
         if self._blind_probe == probe and self._blind:
             start, end = self._blind.pop()
-            self._blind.append((start, min(max(end, now) + drain, now + BLIND_MOST)))
+            self._blind.append((start, min(max(end, now) + drain, now + most)))
         else:
             self._blind_probe = probe
             self._blind.append((now, now + drain))
@@ -245,6 +247,10 @@ class BandwidthEstimator:
         # says how much there is only while nothing better is known.
         if not self._proven or (result.came_through and result.rate_bps > self._aimd.rate_bps):
             self._aimd.set_rate(result.rate_bps, now)
+        elif not result.came_through and result.rate_bps < self._aimd.rate_bps:
+            # Growth that no media has tried was too much; what arrives, however, does.
+            arrives = min(self._acked.rate_bps() or result.rate_bps, self._aimd.rate_bps)
+            self._aimd.set_rate(max(result.rate_bps, arrives), now)
         if result.came_through:
             self._loss.raise_to(result.rate_bps)
         self._proven = True
@@ -308,7 +314,12 @@ class BandwidthEstimator:
         if self._remb is not None and self._arrivals_seen and self._remb[0] <= self.estimate_bps:
             may_probe = False  # the peer wants no more
         return self._probes.poll(
-            self.estimate_bps, may_probe=may_probe, seen=self._expects_arrivals(now), rtt=self.rtt, now=now
+            self.estimate_bps,
+            may_probe=may_probe,
+            seen=self._expects_arrivals(now),
+            filled=self._filled,
+            rtt=self.rtt,
+            now=now,
         )
 
     def _expects_arrivals(self, now: float) -> bool:

@@ -24,7 +24,8 @@ DURATION_UNSEEN = 0.4  # seconds where only REMB tells: its rate is that of a se
 MIN_PACKETS = 5  # libwebrtc
 MIN_PACKET_BYTES, MAX_PACKET_BYTES = 150, 1200
 FIRST_FACTOR = 3.0  # × the start rate (libwebrtc)
-FACTOR = 2.0  # × the estimate (libwebrtc)
+FACTOR = 2.0  # × the estimate (libwebrtc) …
+FACTOR_FILLED = 1.5  # … and where media fills it, so that the queue is short which a failed probe leaves
 MARGIN = 1.1  # × what is wanted: a measured rate is a little below the one sent
 CAME_THROUGH = 0.9  # received per sent rate (libwebrtc's kMinRatioForUnsaturatedLink)
 STRETCHED = 0.8  # … still, where what arrived is as fast as was meant
@@ -120,6 +121,7 @@ class ProbeController:
         self._next_at = -math.inf
         self._pause = FIRST_PAUSE
         self._is_first = True  # nothing was measured yet
+        self._climbing = False  # the last step came through
         self._confirm_bps: float | None = None  # the next target, after a failed step
 
     def next_timeout(self) -> float:
@@ -129,9 +131,10 @@ class ProbeController:
         return self._next_at
 
     def poll(
-        self, estimate_bps: float, *, may_probe: bool, seen: bool, rtt: float, now: float
+        self, estimate_bps: float, *, may_probe: bool, seen: bool, filled: bool, rtt: float, now: float
     ) -> ProbeCluster | None:
-        """The cluster to send now, if any. *seen*: feedback tells each packet's arrival."""
+        """The cluster to send now, if any. *seen*: feedback tells each packet's arrival; *filled*:
+        media is about as much as the estimate."""
         run = self._run
         if run is not None:
             if now < run.expires:
@@ -140,7 +143,9 @@ class ProbeController:
         wanted = self._max if self.wanted_bps is None else min(self.wanted_bps, self._max)
         if not may_probe or now < self._next_at or (wanted <= estimate_bps and not self._is_first):
             return None
-        target = self._target(estimate_bps, wanted)
+        target = self._target(
+            estimate_bps, wanted, FACTOR_FILLED if filled and not self._climbing else FACTOR
+        )
         duration = DURATION if seen else DURATION_UNSEEN
         size = max(int(target * duration / 8), MIN_PACKETS * MIN_PACKET_BYTES)
         packet = min(MAX_PACKET_BYTES, max(MIN_PACKET_BYTES, size // MIN_PACKETS))
@@ -150,12 +155,12 @@ class ProbeController:
         self._run = _Run(cluster, now + cluster.duration + RESULT_WAIT + rtt)
         return cluster
 
-    def _target(self, estimate_bps: float, wanted: float) -> float:
+    def _target(self, estimate_bps: float, wanted: float, factor: float) -> float:
         if self._is_first:
             return min(FIRST_FACTOR * estimate_bps, self._max)
         if self._confirm_bps is not None:
             return min(self._confirm_bps, MARGIN * wanted)
-        return min(FACTOR * estimate_bps, self._max, MARGIN * wanted)
+        return min(factor * estimate_bps, self._max, MARGIN * wanted)
 
     def on_sent(self, probe: int, size_bytes: int, now: float) -> bool:
         """A packet left while *probe* was sent; whether it is part of it, which is over when complete."""
@@ -188,6 +193,7 @@ class ProbeController:
         rate, came_through = measured
         if came_through:
             self._run, self._is_first, self._confirm_bps = None, False, None
+            self._climbing = True
             self._pause, self._next_at = FIRST_PAUSE, now
         else:
             was_confirming = self._confirm_bps is not None
@@ -200,7 +206,7 @@ class ProbeController:
 
     def _fail(self, now: float) -> None:
         self._run = self._confirm_bps = None
-        self._is_first = False
+        self._is_first = self._climbing = False
         self.failed_clusters += 1
         self._next_at = now + self._pause
         self._pause = min(MAX_PAUSE, 2.0 * self._pause)
