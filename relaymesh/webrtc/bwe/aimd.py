@@ -22,9 +22,9 @@ MIN_STEP_BPS = 4000.0  # per second (libwebrtc)
 STEP_SHARE = 0.02  # of the rate per second, at least: many Mbit/s are not climbed by single packets
 CAPACITY_ALPHA = 0.05  # of its running mean and deviation (libwebrtc)
 DEVIATION_RANGE = (0.4, 2.5)  # normalised, kbit/s (libwebrtc)
+CAPACITY_KEPT = 7.0  # seconds; a freed path must be found again within ten
 # Between two reductions lie a round trip and the time in which a queue is seen to go; libwebrtc waits for
 # 10 … 200 ms of round trip alone, and reduces twice for one queue.
-CAPACITY_KEPT = 7.0  # seconds; a freed path must be found again within ten
 SETTLE_S = 0.2
 MAX_RTT_S = 0.5
 

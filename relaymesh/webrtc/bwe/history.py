@@ -8,7 +8,6 @@ were not sent, or that are settled, are counted and give nothing. Knows no rates
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -139,10 +138,6 @@ class SendHistory:
             self._peer_unwrapped_us += (arrived_us - self._peer_us + half) % _CLOCK_TURN_US - half
         self._peer_us = arrived_us
         return self._peer_unwrapped_us / 1e6
-
-    def sent_since(self, at: float) -> Iterator[tuple[float, int]]:
-        """Times and sizes of unsettled packets sent after *at*, oldest first."""
-        return ((sent.at, sent.size_bytes) for sent in self._packets.values() if sent.at > at)
 
     def debug_state(self) -> dict[str, object]:
         return {"packets": len(self._packets), "highest": self._highest, "unmatched": self.unmatched}
