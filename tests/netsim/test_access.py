@@ -10,6 +10,7 @@ from relaymesh.netsim.result import PlayerTrack
 from relaymesh.netsim.scenario import parse_scenario, timeline
 from relaymesh.netsim.scenario.loader import ScenarioError, load_scenario
 from relaymesh.netsim.scenario.timeline import SetAccess
+from relaymesh.netsim.sim_links import SimLinks
 from relaymesh.netsim.simulate import simulate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,22 +37,55 @@ def players(tmp_path: Path, *lines: str) -> dict[str, PlayerTrack]:
     return {track.player: track for track in result.players}
 
 
-def test_a_link_that_is_too_narrow_loses_what_does_not_fit_and_only_while_it_is(tmp_path: Path) -> None:
+def test_a_rate_and_its_steps_hold_in_both_directions_for_that_participant_only() -> None:
+    text = HEAD + ALICE % "" + "        - {name: bob, at: c, access: {delay_ms: 20, rate_kbps: 800}}\n"
+    scenario = parse_scenario(text)
+    alice, bob = scenario.participants
+    links = SimLinks(scenario, 1, {})
+    links.add_client("alice's", "node a's", alice)
+    links.add_client("bob's", "node c's", bob)
+    assert links.find("alice's", "node c's") is None
+    for pair in (("bob's", "node c's"), ("node c's", "bob's")):
+        link = links.find(*pair)
+        assert link is not None
+        [first], [second] = link.due(1.0, 1000), link.due(1.0, 1000)
+        assert (first, second) == (pytest.approx(1.03), pytest.approx(1.04))
+        links.set_access("bob's", 80_000.0, 2.0)
+        [third] = link.due(2.0, 1000)
+        assert third == pytest.approx(2.12)
+        links.set_access("bob's", 800_000.0, 2.0)
+    wide = links.find("alice's", "node a's")
+    assert wide is not None
+    assert [wide.due(1.0, 1000), wide.due(1.0, 1000)] == [(1.005,), (1.005,)]
+
+
+def test_a_step_before_the_first_packet_holds_for_it() -> None:
+    text = HEAD + ALICE % "" + "        - {name: bob, at: c, access: {rate_kbps: 800}}\n"
+    scenario = parse_scenario(text)
+    links = SimLinks(scenario, 1, {})
+    links.add_client("bob's", "node c's", scenario.participants[1])
+    links.set_access("bob's", 80_000.0, 0.5)
+    link = links.find("node c's", "bob's")
+    assert link is not None
+    assert link.due(1.0, 1000) == (pytest.approx(1.105),)
+
+
+def test_a_run_tells_which_encoding_each_player_had_and_when_its_picture_stood_still(tmp_path: Path) -> None:
     found = players(
         tmp_path,
-        ALICE % "",
+        ALICE % ", layers: 3",
         "        - {name: wide, at: c, access: {delay_ms: 20}}\n",
-        "        - {name: narrow, at: c, access: {rate_kbps: 5000, queue_ms: 80, "
-        "steps: [{at_s: 4, rate_kbps: 400}, {at_s: 7, rate_kbps: 5000}]}}\n",
+        "        - {name: narrow, at: c, access: {rate_kbps: 5000, steps: [{at_s: 5, rate_kbps: 120}]}}\n",
     )
     wide, narrow = found["wide"], found["narrow"]
     assert wide.lost == 0
     assert wide.freezes == []
+    assert wide.layers[-1][1:] == (2, 0)
     assert wide.delay_ms["p50"] == pytest.approx(10 + 5 + 20, abs=1)
-    assert narrow.lost / narrow.sent == pytest.approx(0.5 * 3 / 10, abs=0.08), "half of three seconds in ten"
-    assert all(3.9 < start < 7.5 for start, _ in narrow.freezes)
-    assert narrow.freezes
     assert wide.added_delay_ms["p50"] == pytest.approx(0.0, abs=0.2)
+    assert [encoding for at, encoding, _ in narrow.layers if at < 5][-1] == 2
+    assert narrow.freezes, "800 kbit/s do not fit into 120"
+    assert all(5 < start < end for start, end in narrow.freezes)
 
 
 def test_the_access_of_one_is_that_of_everybody_but_for_what_it_says() -> None:
