@@ -145,6 +145,8 @@ class Sender:
         self.pending: Encoding | None = None  # waits for its keyframe to become the current one
         self._filter = LayerFilter()
         self._target: LayerChoice | None = None
+        self.is_stalled = False  # stepped down: nothing is sent until the keyframe of something cheaper
+        self._answers_from = 0  # extended sequence number; what was taken back before it is not sent again
         self._pending_since = inf
         self._burst_bytes = 0  # what a start may send at once
         self._dropped: tuple[int, int, int] | None = None  # (first, packets, pictures) the filter held back
@@ -178,7 +180,7 @@ class Sender:
         """Send this encoding up to these layers; ``None``: nothing.
 
         The old encoding goes on until a keyframe of the new one is there; with *down* (the path does not
-        carry it) only its lowest layers. *burst_bytes*: how much of what is kept since the last
+        carry it) nothing goes on until then. *burst_bytes*: how much of what is kept since the last
         keyframe may be sent at once to begin.
         """
         track = self.track
@@ -187,6 +189,7 @@ class Sender:
             self._target = None
             self._drop_pending()
             self._leave_current()
+            self._stall(down)
             return
         if self.wanted_layers != (choice.spatial, choice.temporal):
             encoding.track.publication.demand_changed()
@@ -200,8 +203,9 @@ class Sender:
         if encoding is self.pending:
             return
         self._drop_pending()
+        self._stall(down)
         if down:
-            self._filter.want(0, 0)
+            self._leave_current()
         self.pending = encoding
         self._pending_since = now
         self._burst_bytes = burst_bytes
@@ -225,6 +229,11 @@ class Sender:
     def choice(self) -> LayerChoice | None:
         """The encoding and the layers chosen, whether they are here yet or not."""
         return self._target
+
+    def _stall(self, stalled: bool) -> None:
+        self.is_stalled = stalled and self.started_at is not None
+        if self.is_stalled:
+            self._answers_from = self._rewriter.highest + 1
 
     def _drop_pending(self) -> None:
         if self.pending is not None:
@@ -304,6 +313,7 @@ class Sender:
             self.switches += 1
         self._leave_current()
         self.current = encoding
+        self.is_stalled = False
         self._replayed = None
         assert self._target is not None, "an encoding is pending because it was chosen"
         self._filter.want(self._target.spatial, self._target.temporal)
@@ -400,6 +410,9 @@ class Sender:
                 self._note_lacking(sequence, now)
                 continue
             out, timestamp, payload, extensions, frame = found
+            if out < self._answers_from:
+                self.unavailable += 1
+                continue
             timestamp = (timestamp + self._squeezed(self.current, frame.timestamp)) & 0xFFFFFFFF
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue

@@ -91,6 +91,12 @@ class SendSide:
             self._estimator.on_sent(number, size, now, probe)
         return size
 
+    def discard(self, sender: Sender) -> None:
+        """Take back what waits of *sender*: its path does not carry it, and something cheaper follows."""
+        if self._pacer is not None:
+            sources = (sender.numbers.ssrc, sender.numbers.rtx_ssrc)
+            self._pacer.discard(lambda row: row.ssrc in sources)
+
     # --- what the player says ----------------------------------------------------------------------
 
     def handle_feedback(self, feedback: rtcp.TransportFeedback, now: float) -> None:

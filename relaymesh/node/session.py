@@ -240,6 +240,8 @@ class Session:
             if choice != sender.choice:
                 down = rate_of(offered, choice) < rate_of(offered, sender.choice)
                 sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
+                if down and sender.is_stalled:
+                    self.send_side.discard(sender)
         self.send_side.want(allocation.wanted_bps, now)
 
     def _burst_bytes(self) -> int:

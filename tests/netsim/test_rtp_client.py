@@ -80,7 +80,9 @@ class Wire:
         publication = self.core.directory.find(NAME)
         assert publication is not None
         wanted = [Section("audio"), Section("video")]
-        _, answer = self.core.play(publication, client.offer("recvonly", wanted, ("198.51.100.9", port)), self.now)
+        _, answer = self.core.play(
+            publication, client.offer("recvonly", wanted, ("198.51.100.9", port)), self.now
+        )
         client.accept(answer, self.now)
         return client, answer
 

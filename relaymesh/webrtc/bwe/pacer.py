@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from relaymesh.webrtc.bwe.probing import ProbeCluster
@@ -78,6 +79,17 @@ class SessionPacer(Generic[Item]):
         self.waiting_bytes += size_bytes
         while self.waiting_bytes > MAX_BYTES:
             self._drop(next(k for k in reversed(Kind) if self._queues[k]))
+
+    def discard(self, matches: Callable[[Item], bool]) -> int:
+        """Take back what waits and *matches*; how many items that were."""
+        discarded = 0
+        for kind, queue in self._queues.items():
+            kept = deque(entry for entry in queue if not matches(entry[0]))
+            if len(kept) != len(queue):
+                discarded += len(queue) - len(kept)
+                self.waiting_bytes -= sum(e[1] for e in queue) - sum(e[1] for e in kept)
+                self._queues[kind] = kept
+        return discarded
 
     def _drop(self, kind: Kind) -> None:
         _, size_bytes, _ = self._queues[kind].popleft()
