@@ -142,6 +142,8 @@ class Directory:
     def set_muted(track: Track, muted: bool) -> None:
         """Note it at the track and in what is said of it."""
         track.muted = muted
+        for encoding in track.encodings.values():
+            encoding.since_keyframe.clear()  # what comes after the pause does not follow it
         track.info = messages.replace_muted(track.info, muted)
 
     def _request(self) -> int:

@@ -293,7 +293,10 @@ class Sender:
         assert self.current is not None, "it has just begun"
         self._replayed = self.current, {stamp: added for stamp, added in squeezed.items() if added}
         self.replays += 1
+        skips = self.current.since_keyframe.skips
         for frame in frames:
+            while skips and skips[0][0] < frame.sequence:
+                self.skip(self.current, *skips.pop(0))
             self._forward(frame, now)
 
     def _begin(self, frame: MediaFrame, now: float) -> None:

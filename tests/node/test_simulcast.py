@@ -203,6 +203,33 @@ def test_of_a_muted_track_nothing_is_sent_and_nothing_asked_for() -> None:
     assert got(taker)[heard:] == of(0, ticks)
 
 
+def test_what_was_kept_before_a_track_was_muted_begins_nothing_after_it() -> None:
+    studio = Studio()
+    studio.film(0.5, keys=(0,))
+    directory = studio.mesh.cores[1].directory
+    directory.mute(studio.publication, CAMERA.track, True, studio.mesh.now)
+    studio.film(0.5)
+    directory.mute(studio.publication, CAMERA.track, False, studio.mesh.now)
+    taker = studio.listen(2, 0)
+    studio.settle()
+    assert taker.frames == [] and studio.track.encodings[0].keyframe_wish.wanted
+    ticks = studio.film(0.2, keys=(0,))
+    studio.settle()
+    assert got(taker) == of(0, ticks)
+
+
+def test_who_comes_after_a_while_without_takers_begins_with_what_is_kept_now() -> None:
+    studio = Studio()
+    first = studio.listen(2, 0)
+    studio.settle()
+    studio.film(0.5, keys=(0,))
+    studio.leave(2, 0, first)
+    ticks = studio.film(2.0, keys=(0,))
+    late = studio.listen(2, 0)
+    studio.settle()
+    assert got(late) == of(0, ticks)
+
+
 def test_layers_that_only_some_edges_want_are_told_to_the_others_as_left_out() -> None:
     studio = Studio()
     slow, fast = studio.listen(2, 0, Recorder(TOP, 0)), studio.listen(3, 0)

@@ -220,6 +220,19 @@ def test_a_start_without_an_answer_takes_what_is_kept_however_much(stage: Stage)
     assert stage.sender.next_timeout() is None
 
 
+def test_a_start_with_what_is_kept_closes_up_what_was_left_out_upstream(stage: Stage) -> None:
+    encoding = stage.encoding(0)
+    stage.film(1, keys=(0,))
+    for _ in range(10):
+        encoding.skip(FIRST[0] + stage.tick, 1, 1)
+        stage.tick += 1
+        stage.film(2)
+    stage.choose(0, burst=BURST)
+    stage.film(2)
+    assert len(stage.packets) == 1 + 2 * 10 + 2
+    stage.assert_no_seam()
+
+
 def test_nothing_kept_and_no_keyframe_means_going_on_waiting(stage: Stage) -> None:
     stage.film(10)
     stage.choose(0)
