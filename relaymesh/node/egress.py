@@ -307,7 +307,6 @@ class Sender:
             self.switches += 1
         self._leave_current()
         self.current = encoding
-        self._replayed = None
         assert self._target is not None, "an encoding is pending because it was chosen"
         self._filter.want(self._target.spatial, self._target.temporal)
         self._filter.begin()
@@ -335,7 +334,7 @@ class Sender:
             self._rewriter.skip(*self._dropped)
             self._dropped = None
         marker = self._filter.ends_picture(frame)
-        added = self._squeezed(self.current, frame.timestamp)
+        added = self._squeezed(frame)
         if added:
             frame = replace(frame, timestamp=(frame.timestamp + added) & 0xFFFFFFFF)
         renamed = self._rewriter.rename(frame, now)
@@ -370,10 +369,14 @@ class Sender:
             self._rewriter.skip(*self._dropped)
         self._dropped = frame.sequence, 1, ends
 
-    def _squeezed(self, encoding: Encoding | None, timestamp: int) -> int:
-        if self._replayed is None or encoding is not self._replayed[0]:
+    def _squeezed(self, frame: MediaFrame) -> int:
+        """The time added to *frame*'s, if it was among those that an encoding was begun with."""
+        if self._replayed is None:
             return 0
-        return self._replayed[1].get(timestamp, 0)
+        encoding, added = self._replayed
+        if frame.encoding != encoding.number or frame.track_id != encoding.track.id:
+            return 0
+        return added.get(frame.timestamp, 0)
 
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
@@ -403,7 +406,7 @@ class Sender:
                 self._note_lacking(sequence, now)
                 continue
             out, timestamp, payload, extensions, frame = found
-            timestamp = (timestamp + self._squeezed(self.current, frame.timestamp)) & 0xFFFFFFFF
+            timestamp = (timestamp + self._squeezed(frame)) & 0xFFFFFFFF
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue
             self._resent[out] = now

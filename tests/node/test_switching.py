@@ -63,6 +63,23 @@ class Stage:
             self.tick += 1
             self.now += 1 / 30
 
+    def film_only(self, number: int, pictures: int, *, key: bool = False) -> None:
+        """So many pictures of one encoding."""
+        for k in range(pictures):
+            picture = PICTURES[number] + self.tick & 0x7FFF
+            payload = bytes((0x90, 0xE0, 0x80 | picture >> 8, picture & 0xFF, self.tick & 0xFF, 0, 0))
+            frame = video_frame(
+                self.publication,
+                FIRST[number] + self.tick,
+                encoding=number,
+                keyframe=key and k == 0,
+                payload=payload + bytes((0 if key and k == 0 else 1,)) + b"%d" % number,
+                timestamp=STAMPS[number] + self.tick * 3000,
+            )
+            self.encoding(number).deliver(frame, self.now)
+            self.tick += 1
+            self.now += 1 / 30
+
     def choose(self, number: int | None, *, temporal: int = TOP, burst: int = 0, down: bool = False) -> None:
         choice = None if number is None else LayerChoice(number, TOP, temporal)
         self.sender.choose(choice, self.now, burst_bytes=burst, down=down)
@@ -105,6 +122,30 @@ def test_a_switch_waits_for_the_keyframe_of_the_new_encoding_and_leaves_no_seam(
     stage.film(3)
     stage.film(3, keys=(0, 1))
     assert stage.seen()[16:] == [1] * 3 + [0] * 3, "0 comes first in each picture"
+    stage.assert_no_seam()
+
+
+def test_a_switch_right_after_something_was_left_out_upstream_leaves_no_seam(stage: Stage) -> None:
+    stage.choose(0)
+    stage.film(5, keys=(0,))
+    stage.choose(1)
+    stage.encoding(0).skip(FIRST[0] + stage.tick, 1, 1)
+    stage.tick += 1
+    stage.now += 1 / 30
+    # Of the new one alone: the last packet of the old one is the one before what was left out.
+    stage.film_only(1, 3, key=True)
+    assert stage.seen() == [0] * 5 + [1] * 3
+    stage.assert_no_seam()
+
+
+def test_a_pause_while_the_filter_holds_something_back_leaves_no_seam(stage: Stage) -> None:
+    stage.choose(0, temporal=0)
+    stage.film(6, keys=(0,), temporal=(0, 2, 1, 2))
+    stage.choose(None)
+    stage.film(6)
+    stage.choose(1)
+    stage.film(5, keys=(1,))
+    assert stage.seen() == [0] * 2 + [1] * 5
     stage.assert_no_seam()
 
 
@@ -239,6 +280,17 @@ def test_nothing_kept_and_no_keyframe_means_going_on_waiting(stage: Stage) -> No
     stage.sender.handle_timeout(stage.now + START_PATIENCE)
     assert stage.packets == []
     assert stage.sender.next_timeout() == pytest.approx(stage.now + 2 * START_PATIENCE)
+
+
+def test_what_was_replayed_has_its_time_after_a_switch_too(stage: Stage) -> None:
+    stage.film(10, keys=(0,))
+    stage.choose(0, burst=BURST)
+    stage.choose(1)
+    stage.film(3, keys=(1,))
+    asked = stage.packets.copy()
+    stage.sender.handle_nack([packet.sequence for packet in asked], stage.now)
+    again = stage.packets[len(asked) :]
+    assert [p.timestamp for p in again] == [p.timestamp for p in asked]
 
 
 # --- layers ----------------------------------------------------------------------------------------
