@@ -200,7 +200,9 @@ class Sender:
         if encoding is self.pending:
             return
         self._drop_pending()
-        if down:
+        if self.current is not None and not self.current.track.live(self.current.number):
+            self._leave_current()  # nothing comes of it: the new one begins as if it were the first
+        elif down:
             self._filter.want(0, 0)
         self.pending = encoding
         self._pending_since = now
@@ -267,14 +269,27 @@ class Sender:
             encoding.keyframe_wish.ask(now)  # more than this player's path takes at once
 
     def _replay_to_begin(self, now: float) -> bool:
+        """Begin with what is kept of the pending encoding, or for the time being of a cheaper one."""
         assert self.pending is not None, "an encoding is about to begin"
-        kept = self.pending.since_keyframe
-        if self.current is not None or kept.size_bytes > self._burst_bytes:
+        if self.current is not None:
             return False
-        frames = kept.frames()
-        if frames:
+        if frames := self._kept(self.pending):
             self._replay(frames, now)
-        return bool(frames)
+            return True
+        cheaper = self.pending.track.ranked()
+        for encoding in reversed(cheaper[: cheaper.index(self.pending)]):
+            # An edge keeps what somebody there takes: that comes on, and costs the mesh nothing.
+            if encoding.track.live(encoding.number) and (frames := self._kept(encoding)):
+                wanted, self.pending = self.pending, encoding
+                encoding.add_taker(self)
+                self._replay(frames, now)
+                self.pending, self._pending_since = wanted, now
+                return False
+        return False
+
+    def _kept(self, encoding: Encoding) -> list[MediaFrame]:
+        kept = encoding.since_keyframe
+        return kept.frames() if kept.size_bytes <= self._burst_bytes else []
 
     def _replay(self, frames: list[MediaFrame], now: float) -> None:
         """Begin the pending encoding with *frames*, squeezed in media time: a decoder shows the last at once.

@@ -31,6 +31,7 @@ KEPT_SKIPS = 2048  # stretches left out upstream, since a keyframe
 
 Skip = tuple[int, int, int]  # extended sequence number of the first packet, packets, pictures
 
+
 class Taker(Protocol):
     """Takes an encoding's packets at this node."""
 

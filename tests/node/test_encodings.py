@@ -224,7 +224,7 @@ def test_takers_are_told_of_what_was_left_out_once() -> None:
 
 
 def test_what_an_edge_kept_is_forgotten_with_its_last_taker() -> None:
-    """Nothing comes any more: whoever takes it later would begin in the past, and never see what came between."""
+    """Nothing comes any more: whoever takes it later would begin in the past, with a gap."""
     publication, encoding = remote()
     one, other = Recorder(), Recorder()
     encoding.add_taker(one)

@@ -10,6 +10,7 @@ from relaymesh.node.egress import REPLAY_TICK_MS, START_PATIENCE, SWITCH_PATIENC
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import LocalPublication
 from relaymesh.node.selector import TOP, LayerChoice
+from relaymesh.protocol.frames import EncodingLayers
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.rtp import RtpPacket, rtx_unwrap
@@ -259,6 +260,47 @@ def test_a_start_without_an_answer_takes_what_is_kept_however_much(stage: Stage)
     stage.sender.handle_timeout(began + START_PATIENCE)
     assert len(stage.packets) == 10 and stage.sender.replays == 1
     assert stage.sender.next_timeout() is None
+
+
+def test_a_start_takes_a_cheaper_encoding_that_is_kept_until_its_own_has_a_keyframe(stage: Stage) -> None:
+    """As at an edge that carries only the lower one: the ingress does not send again what it keeps."""
+    stage.film(10, keys=(0,))
+    stage.choose(1, burst=BURST)
+    assert stage.seen() == [0] * 10, "a picture at once"
+    assert stage.sender.pending is stage.encoding(1) and stage.encoding(1).keyframe_wish.due(stage.now)
+    stage.film(2)
+    assert stage.seen() == [0] * 12
+    stage.film(3, keys=(1,))
+    assert stage.seen() == [0] * 13 + [1] * 3
+    assert stage.encoding(0).takers == []
+    stage.assert_no_seam()
+
+
+def test_a_start_takes_no_dearer_encoding_for_the_time_being(stage: Stage) -> None:
+    stage.film(10, keys=(1,))
+    stage.choose(0, burst=BURST)
+    stage.film(2)
+    assert stage.packets == []
+    stage.film(2, keys=(0,))
+    assert stage.seen() == [0, 0]
+
+
+def test_an_encoding_that_stopped_is_left_at_once_for_what_is_kept_of_the_other(stage: Stage) -> None:
+    """A publisher that ignores requests would leave a frozen picture until its next keyframe."""
+    stage.choose(1)
+    stage.film(5, keys=(0, 1))
+    stage.track.layers = {
+        0: EncodingLayers(0, True, 1, 1, (100_000,)),
+        1: EncodingLayers(1, False, 1, 1, (0,)),
+    }
+    for _ in range(25):  # it takes a while until that is known
+        stage.film_only(0, 1)
+    stage.choose(0, burst=BURST, down=True)
+    assert stage.encoding(1).takers == []
+    assert stage.seen() == [1] * 5 + [0] * 30
+    assert [p.payload[-2] for p in stage.packets[5:7]] == [0, 1], "from its keyframe on"
+    stage.film_only(0, 2)
+    stage.assert_no_seam()
 
 
 def test_a_start_with_what_is_kept_closes_up_what_was_left_out_upstream(stage: Stage) -> None:
