@@ -260,6 +260,7 @@ class Directory:
         if now < self._next_maintenance:
             return
         self._next_maintenance = now + MAINTENANCE_INTERVAL
+        self._publications.bound_kept()
         changed = {
             session.publication
             for session in self._edge.publishers()

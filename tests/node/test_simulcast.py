@@ -10,7 +10,7 @@ from relaymesh.protocol import frames
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
 from relaymesh.webrtc import rtp
 from tests.node.browser import Browser, exchange, offer_text
-from tests.node.mesh import NAME, Mesh, Recorder, video_frame
+from tests.node.mesh import AUDIO, NAME, Mesh, Recorder, video_frame
 
 CAMERA = TrackInfo(
     7, "video", "VP8", 90_000, encodings=tuple(EncodingInfo(k, rid) for k, rid in enumerate("qhf"))
@@ -327,3 +327,18 @@ def test_a_browser_in_simulcast_is_told_to_the_edges_by_what_it_really_sends() -
     assert track.live(0), "and when it starts again"
     assert mesh.cores[2].forwarder.dropped == {}
     assert mesh.sent[1, 2, frames.LAYERS] > 0
+
+
+def test_a_track_that_ended_takes_no_part_in_what_its_player_is_sent() -> None:
+    mesh = Mesh(2, [(1, 2)])
+    mesh.routes(1, {1: {2: {2}}, 2: {1: {1}}})
+    mesh.run(1.0)
+    browser = Browser()
+    session, answer = mesh.cores[2].play(mesh.hold(2, 1), offer_text("chromium-whep"), mesh.now)
+    browser.accept(answer)
+    browser.connect(mesh.cores[2], mesh.now)
+    assert all(sender.track is not None for sender in session.senders.values())
+    held = mesh.hold(2, 1, (AUDIO,))
+    assert [s.track.info if s.track is not None else None for s in session.senders.values()].count(AUDIO) == 1
+    assert [s.choice for s in session.senders.values() if s.is_video] == [None]
+    assert held.wanted() == {(AUDIO.track, 0): (TOP, TOP)}
