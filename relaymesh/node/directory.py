@@ -142,6 +142,8 @@ class Directory:
     def set_muted(track: Track, muted: bool) -> None:
         """Note it at the track and in what is said of it."""
         track.muted = muted
+        for encoding in track.encodings.values():
+            encoding.since_keyframe.clear()  # what comes after the pause does not follow it
         track.info = messages.replace_muted(track.info, muted)
 
     def _request(self) -> int:
@@ -258,6 +260,7 @@ class Directory:
         if now < self._next_maintenance:
             return
         self._next_maintenance = now + MAINTENANCE_INTERVAL
+        self._publications.bound_kept()
         changed = {
             session.publication
             for session in self._edge.publishers()

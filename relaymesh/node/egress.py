@@ -204,8 +204,8 @@ class Sender:
             return
         self._drop_pending()
         self._stall(down)
-        if down:
-            self._leave_current()
+        if down or (self.current is not None and not self.current.track.live(self.current.number)):
+            self._leave_current()  # it is too much, or nothing comes of it: the new one begins as a first one
         self.pending = encoding
         self._pending_since = now
         self._burst_bytes = burst_bytes
@@ -276,14 +276,27 @@ class Sender:
             encoding.keyframe_wish.ask(now)  # more than this player's path takes at once
 
     def _replay_to_begin(self, now: float) -> bool:
+        """Begin with what is kept of the pending encoding, or for the time being of a cheaper one."""
         assert self.pending is not None, "an encoding is about to begin"
-        kept = self.pending.since_keyframe
-        if self.current is not None or kept.size_bytes > self._burst_bytes:
+        if self.current is not None:
             return False
-        frames = kept.frames()
-        if frames:
+        if frames := self._kept(self.pending):
             self._replay(frames, now)
-        return bool(frames)
+            return True
+        cheaper = self.pending.track.ranked()
+        for encoding in reversed(cheaper[: cheaper.index(self.pending)]):
+            # An edge keeps what somebody there takes: that comes on, and costs the mesh nothing.
+            if encoding.track.live(encoding.number) and (frames := self._kept(encoding)):
+                wanted, self.pending = self.pending, encoding
+                encoding.add_taker(self)
+                self._replay(frames, now)
+                self.pending, self._pending_since = wanted, now
+                return False
+        return False
+
+    def _kept(self, encoding: Encoding) -> list[MediaFrame]:
+        kept = encoding.since_keyframe
+        return kept.frames() if kept.size_bytes <= self._burst_bytes else []
 
     def _replay(self, frames: list[MediaFrame], now: float) -> None:
         """Begin the pending encoding with *frames*, squeezed in media time: a decoder shows the last at once.
@@ -302,7 +315,10 @@ class Sender:
         assert self.current is not None, "it has just begun"
         self._replayed = self.current, {stamp: added for stamp, added in squeezed.items() if added}
         self.replays += 1
+        skips = self.current.since_keyframe.skips
         for frame in frames:
+            while skips and skips[0][0] < frame.sequence:
+                self.skip(self.current, *skips.pop(0))
             self._forward(frame, now)
 
     def _begin(self, frame: MediaFrame, now: float) -> None:
@@ -314,7 +330,6 @@ class Sender:
         self._leave_current()
         self.current = encoding
         self.is_stalled = False
-        self._replayed = None
         assert self._target is not None, "an encoding is pending because it was chosen"
         self._filter.want(self._target.spatial, self._target.temporal)
         self._filter.begin()
@@ -342,7 +357,7 @@ class Sender:
             self._rewriter.skip(*self._dropped)
             self._dropped = None
         marker = self._filter.ends_picture(frame)
-        added = self._squeezed(self.current, frame.timestamp)
+        added = self._squeezed(frame)
         if added:
             frame = replace(frame, timestamp=(frame.timestamp + added) & 0xFFFFFFFF)
         renamed = self._rewriter.rename(frame, now)
@@ -377,10 +392,14 @@ class Sender:
             self._rewriter.skip(*self._dropped)
         self._dropped = frame.sequence, 1, ends
 
-    def _squeezed(self, encoding: Encoding | None, timestamp: int) -> int:
-        if self._replayed is None or encoding is not self._replayed[0]:
+    def _squeezed(self, frame: MediaFrame) -> int:
+        """The time added to *frame*'s, if it was among those that an encoding was begun with."""
+        if self._replayed is None:
             return 0
-        return self._replayed[1].get(timestamp, 0)
+        encoding, added = self._replayed
+        if frame.encoding != encoding.number or frame.track_id != encoding.track.id:
+            return 0
+        return added.get(frame.timestamp, 0)
 
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
@@ -413,7 +432,7 @@ class Sender:
             if out < self._answers_from:
                 self.unavailable += 1
                 continue
-            timestamp = (timestamp + self._squeezed(self.current, frame.timestamp)) & 0xFFFFFFFF
+            timestamp = (timestamp + self._squeezed(frame)) & 0xFFFFFFFF
             if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
                 continue
             self._resent[out] = now

@@ -27,6 +27,9 @@ KEPT_SINCE_KEYFRAME = 12.0  # s
 KEPT_BYTES = 3_000_000
 # Packets that may still be on their way, being repaired: a hole among the newest is no reason not to begin.
 YOUNG_PACKETS = 32
+KEPT_SKIPS = 2048  # stretches left out upstream, since a keyframe
+
+Skip = tuple[int, int, int]  # extended sequence number of the first packet, packets, pictures
 
 
 class Taker(Protocol):
@@ -100,7 +103,18 @@ class KeyframeWish:
 class SinceKeyframe:
     """The packets of an encoding since its last keyframe, within bounds; empty where they do not fit."""
 
-    __slots__ = ("_began_at", "_bytes", "_frames", "_highest", "_skipped", "_start", "_timestamp")
+    __slots__ = (
+        "_began_at",
+        "_bytes",
+        "_collecting",
+        "_collects_to",
+        "_frames",
+        "_highest",
+        "_skipped",
+        "_skips",
+        "_start",
+        "_timestamp",
+    )
 
     def __init__(self) -> None:
         self._frames: dict[int, MediaFrame] = {}
@@ -110,6 +124,9 @@ class SinceKeyframe:
         self._highest = 0
         self._bytes = 0
         self._skipped = 0
+        self._skips: list[Skip] = []
+        self._collecting = False  # what the ingress keeps is on its way here, perhaps not in order
+        self._collects_to: int | None = None  # its last packet, once that is known
 
     def add(self, frame: MediaFrame, now: float) -> None:
         """Keep *frame*, or begin anew with it."""
@@ -117,12 +134,15 @@ class SinceKeyframe:
         if frame.keyframe and (
             self._start is None or (sequence > self._start and frame.timestamp != self._timestamp)
         ):
-            # Its first packet may be the one that was lost and came later than those after it.
-            self._frames = {n: kept for n, kept in self._frames.items() if n > sequence}
-            self._bytes = sum(len(kept.payload) for kept in self._frames.values())
-            self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
-            self._skipped, self._highest = 0, max(self._frames, default=sequence)
-        elif self._start is None or sequence < self._start or sequence in self._frames:
+            self._begin(frame, now)
+        elif self._start is None:
+            if not self._collecting:
+                return
+        elif frame.keyframe and sequence < self._start and frame.timestamp == self._timestamp:
+            self._start = sequence  # the same keyframe's, and late
+        elif sequence < self._start:
+            return
+        if sequence in self._frames:
             return
         self._frames[sequence] = frame
         self._highest = max(self._highest, sequence)
@@ -130,13 +150,51 @@ class SinceKeyframe:
         if self._bytes > KEPT_BYTES or now - self._began_at > KEPT_SINCE_KEYFRAME:
             self.clear()
 
-    def skip(self, packets: int) -> None:
-        """So many packets were left out upstream by intent: they are not missing."""
+    def _begin(self, frame: MediaFrame, now: float) -> None:
+        # Its first packet may be the one that was lost and came later than those after it.
+        sequence = frame.sequence
+        self._collecting = self._collecting and self._start is None
+        self._frames = {n: kept for n, kept in self._frames.items() if n > sequence}
+        self._bytes = sum(len(kept.payload) for kept in self._frames.values())
+        self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
+        self._highest = max(self._frames, default=sequence)
+        self._skips = [skip for skip in self._skips if skip[0] > sequence]
+        self._skipped = sum(packets for _, packets, _ in self._skips)
+
+    def collect(self, frame: MediaFrame, last: bool, now: float) -> None:
+        """Keep a packet that the ingress sent again, though those before it are not here yet."""
+        if self._start is None and not self._collecting:
+            self._collecting, self._collects_to, self._began_at = True, None, now
+        if last and self._collecting:
+            self._collects_to = frame.sequence
+        self.add(frame, now)
+
+    def take_collected(self) -> bool:
+        """Whether all that the ingress sent again is here as of now; said once."""
+        if not self._collecting or self._start is None or self._collects_to is None:
+            return False
+        between = range(self._start, self._collects_to + 1)
+        if len(self._frames) + self._skipped < len(between):
+            return False
+        if sum(n not in self._frames for n in between) > self._skipped:
+            return False
+        self._collecting = False
+        return True
+
+    def skip(self, first: int, packets: int, pictures: int) -> None:
+        """So many packets from *first* on were left out upstream by intent: they are not missing."""
+        if self._start is None or first < self._start:
+            return
+        self._skips.append((first, packets, pictures))
         self._skipped += packets
+        self._highest = max(self._highest, first + packets - 1)
+        if len(self._skips) > KEPT_SKIPS:
+            self.clear()
 
     def clear(self) -> None:
         """Forget them, until the next keyframe."""
-        self._frames, self._start, self._bytes, self._skipped = {}, None, 0, 0
+        self._frames, self._start, self._bytes, self._skipped, self._skips = {}, None, 0, 0, []
+        self._collecting = False
 
     def get(self, sequence: int) -> MediaFrame | None:
         """The packet with this extended sequence number, if it is kept."""
@@ -147,18 +205,19 @@ class SinceKeyframe:
         """Payload bytes kept."""
         return self._bytes
 
+    @property
+    def skips(self) -> list[Skip]:
+        """What was left out of them upstream by intent, in order."""
+        return sorted(self._skips)
+
     def frames(self) -> list[MediaFrame]:
         """All of them in order, beginning with the keyframe; empty when one is missing for good."""
         if self._start is None:
             return []
-        expected = self._highest - self._start + 1 - self._skipped
-        if len(self._frames) < expected:
-            oldest_gap = next(
-                (n for n in range(self._start, self._highest + 1) if n not in self._frames), self._highest
-            )
-            if not self._skipped and oldest_gap < self._highest - YOUNG_PACKETS:
-                return []
-            if self._skipped and expected - len(self._frames) > YOUNG_PACKETS:
+        if len(self._frames) + self._skipped < self._highest - self._start + 1:
+            left_out = {n for first, packets, _ in self._skips for n in range(first, first + packets)}
+            young = self._highest - YOUNG_PACKETS
+            if any(n not in self._frames and n not in left_out for n in range(self._start, young)):
                 return []
         return [self._frames[number] for number in sorted(self._frames)]
 
@@ -220,6 +279,8 @@ class Encoding:
     def remove_taker(self, taker: Taker) -> None:
         """Hand it nothing any more."""
         self.takers.remove(taker)
+        if not self.takers and self.track.is_remote:
+            self.since_keyframe.clear()  # nothing comes from now on: a later taker would begin in the past
         self.track.publication.demand_changed()
 
     def deliver(self, frame: MediaFrame, now: float) -> bool:
@@ -256,26 +317,32 @@ class Encoding:
         self.last_arrival = now
         if frame.keyframe:
             self.keyframe_wish.seen()
-        if self.track.is_video:
+        if self.track.is_video and (self.takers or not self.track.is_remote):
             self.since_keyframe.add(frame, now)
         for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
             taker.take(frame, now)
+        self._tell_collected(now)
         return True
 
     def collect(self, frame: MediaFrame, last: bool, now: float) -> None:
-        """Keep a packet that the ingress sent again so that takers can begin; with the *last* they do."""
+        """Keep a packet that the ingress sent again so that takers can begin; when all are here they do."""
         sequence = frame.sequence
-        slot = sequence & (CACHE_PACKETS - 1)
-        kept = self.cache[slot]
-        if kept is None or kept.sequence < sequence:
-            self.cache[slot] = frame
+        if self.recent(sequence) is None:
+            self.received += 1
+            slot = sequence & (CACHE_PACKETS - 1)
+            kept = self.cache[slot]
+            if kept is None or kept.sequence < sequence:
+                self.cache[slot] = frame
         if self.highest is None or sequence > self.highest:
             self.highest = sequence
-            self.first = sequence if self.first is None else self.first
-        self.received += 1
+        self.first = sequence if self.first is None else min(self.first, sequence)
         self.last_arrival = now
-        self.since_keyframe.add(frame, now)
-        if last:
+        if self.takers:
+            self.since_keyframe.collect(frame, last, now)
+            self._tell_collected(now)
+
+    def _tell_collected(self, now: float) -> None:
+        if self.since_keyframe.take_collected():
             self.keyframe_wish.seen()
             for taker in tuple(self.takers):
                 taker.collected(self, now)
@@ -289,7 +356,7 @@ class Encoding:
             return  # told twice, or too late
         left_out = last - max(self.highest, first - 1)
         self.skipped += left_out
-        self.since_keyframe.skip(left_out)
+        self.since_keyframe.skip(last - left_out + 1, left_out, pictures)
         self.highest = last
         for taker in tuple(self.takers):
             taker.skip(self, first, packets, pictures)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from relaymesh.node.session import Session
 
 
+# Kept since keyframes, of all encodings: a node of a thousand publishers would else keep gigabytes.
+KEPT_NODE_BYTES = 256_000_000
+
+
 class Track:
     """A track of a publication with its encodings."""
 
@@ -208,6 +212,18 @@ class PublicationTable:
         if isinstance(publication, RemotePublication):
             publication.touch = self._touch
             self._touch(publication)
+
+    def bound_kept(self, limit_bytes: int = KEPT_NODE_BYTES) -> int:
+        """Forget what is kept since keyframes, the most first, until the rest fits; its bytes."""
+        kept = [e.since_keyframe for p in self for e in p.encodings() if e.since_keyframe.size_bytes]
+        total = sum(one.size_bytes for one in kept)
+        if total > limit_bytes:
+            for one in sorted(kept, key=lambda one: -one.size_bytes):
+                total -= one.size_bytes
+                one.clear()
+                if total <= limit_bytes:
+                    break
+        return total
 
     def _touch(self, publication: RemotePublication) -> None:
         self.touched[publication] = None

@@ -46,6 +46,7 @@ class Rewriter:
         "_eras",
         "_last_at",
         "_last_numbers",
+        "_last_sent",
         "_numbering",
         "highest",
         "last_timestamp",
@@ -60,6 +61,7 @@ class Rewriter:
         self.last_timestamp = 0
         self._last_at = 0.0
         self._last_numbers: PictureNumbers | None = None  # as sent, where the era before ended
+        self._last_sent: tuple[Era, MediaFrame] | None = None  # with the highest number
 
     @property
     def era(self) -> Era | None:
@@ -99,6 +101,7 @@ class Rewriter:
             self.highest = out
             self.last_timestamp = timestamp
             self._last_at = now
+            self._last_sent = era, frame
         return out, timestamp, payload, extensions
 
     def _earlier(self, sequence: int) -> tuple[Era, int] | None:
@@ -164,11 +167,10 @@ class Rewriter:
 
     def close_era(self) -> None:
         """Remember where the current source stands, before another one begins."""
-        era = self.era
-        if era is None or era.encoding.highest is None:
+        if self._last_sent is None:
             return
-        frame = era.encoding.recent(era.encoding.highest)
-        numbers = self._numbers(frame) if frame is not None else None
+        era, frame = self._last_sent
+        numbers = self._numbers(frame)
         if numbers is not None:
             self._last_numbers = era.pictures.onto(numbers)
 

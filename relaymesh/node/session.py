@@ -222,6 +222,9 @@ class Session:
                 # A codec the player did not negotiate cannot begin in mid-session.
                 if source.info.codec.lower() == taker.codec.name.lower() and taker.track is not source:
                     taker.attach(source)
+        for taker in self.senders.values():
+            if taker.track is not None and publication.tracks.get(taker.track.number) is not taker.track:
+                taker.detach()  # the track ended: nothing comes of it, and it takes no part of the budget
         self.choose_layers(now)
 
     def choose_layers(self, now: float) -> None:

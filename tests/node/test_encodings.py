@@ -92,7 +92,7 @@ def test_what_was_left_out_by_intent_is_no_hole() -> None:
     kept = SinceKeyframe()
     kept.add(packet(10, keyframe=True), 0.0)
     for sequence in range(12, 200, 2):
-        kept.skip(1)
+        kept.skip(sequence - 1, 1, 1)
         kept.add(packet(sequence), 0.0)
     assert numbers(kept) == list(range(10, 200, 2))
 
@@ -100,10 +100,10 @@ def test_what_was_left_out_by_intent_is_no_hole() -> None:
 def test_many_missing_beside_those_left_out_are_too_many() -> None:
     kept = SinceKeyframe()
     kept.add(packet(10, keyframe=True), 0.0)
-    kept.skip(1)
+    kept.skip(11, 1, 1)
     kept.add(packet(12 + YOUNG_PACKETS), 0.0)
     assert numbers(kept) == [10, 12 + YOUNG_PACKETS]
-    kept.add(packet(13 + YOUNG_PACKETS + 1), 0.0)
+    kept.add(packet(13 + YOUNG_PACKETS), 0.0)
     assert kept.frames() == []
 
 
@@ -223,8 +223,55 @@ def test_takers_are_told_of_what_was_left_out_once() -> None:
     assert [f.sequence for f in encoding.since_keyframe.frames()] == [10, 14]
 
 
+def test_what_an_edge_kept_is_forgotten_with_its_last_taker() -> None:
+    """Nothing comes any more: whoever takes it later would begin in the past, with a gap."""
+    publication, encoding = remote()
+    one, other = Recorder(), Recorder()
+    encoding.add_taker(one)
+    encoding.add_taker(other)
+    for sequence in range(10, 15):
+        encoding.deliver(video_frame(publication, sequence, keyframe=sequence == 10), 0.0)
+    encoding.remove_taker(one)
+    assert len(encoding.since_keyframe.frames()) == 5, "somebody still takes it"
+    encoding.remove_taker(other)
+    assert encoding.since_keyframe.frames() == []
+    encoding.deliver(video_frame(publication, 15, keyframe=True), 0.0)
+    assert encoding.since_keyframe.frames() == [], "nor what was still on its way"
+
+
+@pytest.mark.parametrize("late", [0, 1, 5, 50, 98, 99])
+def test_what_the_ingress_sends_again_may_come_in_any_order(late: int) -> None:
+    """Over a lossy link one of so many packets nearly always comes late, perhaps the keyframe itself."""
+    publication, encoding = remote()
+    taker = Recorder()
+    encoding.add_taker(taker)
+    frames = [video_frame(publication, 1000 + k, keyframe=k == 0) for k in range(100)]
+    for k, frame in enumerate(frames):
+        if k != late:
+            encoding.collect(frame, k == 99, 0.0)
+    encoding.deliver(video_frame(publication, 1100), 0.02)
+    assert [f.sequence for f in taker.frames] == [1100], "not before all are here"
+    encoding.collect(frames[late], late == 99, 0.03)
+    assert [f.sequence for f in taker.frames[1:]] == list(range(1000, 1101)), "with what came meanwhile"
+    assert (encoding.lost, encoding.received) == (0, 101)
+    encoding.collect(frames[late], late == 99, 0.04)
+    assert len(taker.frames) == 102, "once"
+
+
+def test_a_hole_that_the_ingress_had_is_filled_by_what_comes_live() -> None:
+    publication, encoding = remote()
+    taker = Recorder()
+    encoding.add_taker(taker)
+    for sequence in (10, 11, 13):
+        encoding.collect(video_frame(publication, sequence, keyframe=sequence == 10), sequence == 13, 0.0)
+    assert taker.frames == []
+    encoding.deliver(video_frame(publication, 12), 0.01)
+    assert [f.sequence for f in taker.frames] == [12, 10, 11, 12, 13]
+
+
 def test_a_packet_that_left_the_ring_is_still_found_since_the_keyframe() -> None:
     publication, encoding = remote()
+    encoding.add_taker(Recorder())
     for sequence in range(3000):
         encoding.deliver(video_frame(publication, sequence, keyframe=sequence == 500), sequence / 1000)
     assert encoding.recent(500) is not None

@@ -97,3 +97,19 @@ def test_the_table_finds_publications_by_name_and_by_number():
     assert table.get(NAME) is publication, "only the publication itself can be removed, not one of its name"
     table.remove(publication)
     assert len(table) == 0
+
+
+def test_what_a_node_keeps_since_keyframes_is_bounded_in_all():
+    table = PublicationTable()
+    publications = []
+    for number in range(10):
+        publication = LocalPublication(ParticipantName("room", f"p{number}"))
+        publication.set_tracks((VIDEO,))
+        table.add(publication)
+        publications.append(publication)
+        frame = video_frame(publication, 1, keyframe=True, payload=bytes(1000 * (number + 1)))
+        publication.tracks[VIDEO.track].encodings[0].deliver(frame, 0.0)
+    assert table.bound_kept() == 55_000
+    assert table.bound_kept(37_000) == 36_000
+    kept = [p.tracks[VIDEO.track].encodings[0].since_keyframe.size_bytes for p in publications]
+    assert kept == [1000 * (number + 1) for number in range(8)] + [0, 0], "the largest go first"

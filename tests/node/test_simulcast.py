@@ -10,7 +10,7 @@ from relaymesh.protocol import frames
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
 from relaymesh.webrtc import rtp
 from tests.node.browser import Browser, exchange, offer_text
-from tests.node.mesh import NAME, Mesh, Recorder, video_frame
+from tests.node.mesh import AUDIO, NAME, Mesh, Recorder, video_frame
 
 CAMERA = TrackInfo(
     7, "video", "VP8", 90_000, encodings=tuple(EncodingInfo(k, rid) for k, rid in enumerate("qhf"))
@@ -203,6 +203,33 @@ def test_of_a_muted_track_nothing_is_sent_and_nothing_asked_for() -> None:
     assert got(taker)[heard:] == of(0, ticks)
 
 
+def test_what_was_kept_before_a_track_was_muted_begins_nothing_after_it() -> None:
+    studio = Studio()
+    studio.film(0.5, keys=(0,))
+    directory = studio.mesh.cores[1].directory
+    directory.mute(studio.publication, CAMERA.track, True, studio.mesh.now)
+    studio.film(0.5)
+    directory.mute(studio.publication, CAMERA.track, False, studio.mesh.now)
+    taker = studio.listen(2, 0)
+    studio.settle()
+    assert taker.frames == [] and studio.track.encodings[0].keyframe_wish.wanted
+    ticks = studio.film(0.2, keys=(0,))
+    studio.settle()
+    assert got(taker) == of(0, ticks)
+
+
+def test_who_comes_after_a_while_without_takers_begins_with_what_is_kept_now() -> None:
+    studio = Studio()
+    first = studio.listen(2, 0)
+    studio.settle()
+    studio.film(0.5, keys=(0,))
+    studio.leave(2, 0, first)
+    ticks = studio.film(2.0, keys=(0,))
+    late = studio.listen(2, 0)
+    studio.settle()
+    assert got(late) == of(0, ticks)
+
+
 def test_layers_that_only_some_edges_want_are_told_to_the_others_as_left_out() -> None:
     studio = Studio()
     slow, fast = studio.listen(2, 0, Recorder(TOP, 0)), studio.listen(3, 0)
@@ -300,3 +327,18 @@ def test_a_browser_in_simulcast_is_told_to_the_edges_by_what_it_really_sends() -
     assert track.live(0), "and when it starts again"
     assert mesh.cores[2].forwarder.dropped == {}
     assert mesh.sent[1, 2, frames.LAYERS] > 0
+
+
+def test_a_track_that_ended_takes_no_part_in_what_its_player_is_sent() -> None:
+    mesh = Mesh(2, [(1, 2)])
+    mesh.routes(1, {1: {2: {2}}, 2: {1: {1}}})
+    mesh.run(1.0)
+    browser = Browser()
+    session, answer = mesh.cores[2].play(mesh.hold(2, 1), offer_text("chromium-whep"), mesh.now)
+    browser.accept(answer)
+    browser.connect(mesh.cores[2], mesh.now)
+    assert all(sender.track is not None for sender in session.senders.values())
+    held = mesh.hold(2, 1, (AUDIO,))
+    assert [s.track.info if s.track is not None else None for s in session.senders.values()].count(AUDIO) == 1
+    assert [s.choice for s in session.senders.values() if s.is_video] == [None]
+    assert held.wanted() == {(AUDIO.track, 0): (TOP, TOP)}

@@ -10,6 +10,7 @@ from relaymesh.node.egress import REPLAY_TICK_MS, START_PATIENCE, SWITCH_PATIENC
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import LocalPublication
 from relaymesh.node.selector import TOP, LayerChoice
+from relaymesh.protocol.frames import EncodingLayers
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
 from relaymesh.webrtc import vp8
 from relaymesh.webrtc.rtp import RtpPacket, rtx_unwrap
@@ -63,6 +64,23 @@ class Stage:
             self.tick += 1
             self.now += 1 / 30
 
+    def film_only(self, number: int, pictures: int, *, key: bool = False) -> None:
+        """So many pictures of one encoding."""
+        for k in range(pictures):
+            picture = PICTURES[number] + self.tick & 0x7FFF
+            payload = bytes((0x90, 0xE0, 0x80 | picture >> 8, picture & 0xFF, self.tick & 0xFF, 0, 0))
+            frame = video_frame(
+                self.publication,
+                FIRST[number] + self.tick,
+                encoding=number,
+                keyframe=key and k == 0,
+                payload=payload + bytes((0 if key and k == 0 else 1,)) + b"%d" % number,
+                timestamp=STAMPS[number] + self.tick * 3000,
+            )
+            self.encoding(number).deliver(frame, self.now)
+            self.tick += 1
+            self.now += 1 / 30
+
     def choose(self, number: int | None, *, temporal: int = TOP, burst: int = 0, down: bool = False) -> None:
         choice = None if number is None else LayerChoice(number, TOP, temporal)
         self.sender.choose(choice, self.now, burst_bytes=burst, down=down)
@@ -108,6 +126,30 @@ def test_a_switch_waits_for_the_keyframe_of_the_new_encoding_and_leaves_no_seam(
     stage.assert_no_seam()
 
 
+def test_a_switch_right_after_something_was_left_out_upstream_leaves_no_seam(stage: Stage) -> None:
+    stage.choose(0)
+    stage.film(5, keys=(0,))
+    stage.choose(1)
+    stage.encoding(0).skip(FIRST[0] + stage.tick, 1, 1)
+    stage.tick += 1
+    stage.now += 1 / 30
+    # Of the new one alone: the last packet of the old one is the one before what was left out.
+    stage.film_only(1, 3, key=True)
+    assert stage.seen() == [0] * 5 + [1] * 3
+    stage.assert_no_seam()
+
+
+def test_a_pause_while_the_filter_holds_something_back_leaves_no_seam(stage: Stage) -> None:
+    stage.choose(0, temporal=0)
+    stage.film(6, keys=(0,), temporal=(0, 2, 1, 2))
+    stage.choose(None)
+    stage.film(6)
+    stage.choose(1)
+    stage.film(5, keys=(1,))
+    assert stage.seen() == [0] * 2 + [1] * 5
+    stage.assert_no_seam()
+
+
 def test_what_was_sent_before_a_switch_can_still_be_asked_for(stage: Stage) -> None:
     stage.choose(0)
     stage.film(5, keys=(0,))
@@ -140,16 +182,21 @@ def test_both_encodings_are_wanted_while_a_switch_is_under_way(stage: Stage) -> 
     assert [stage.encoding(number).takers for number in (0, 1)] == [[], [stage.sender]]
 
 
-def test_a_switch_for_want_of_room_drops_layers_of_the_old_encoding_at_once(stage: Stage) -> None:
+def test_a_step_down_stops_what_does_not_fit_at_once(stage: Stage) -> None:
     stage.choose(1)
     stage.film(4, keys=(1,), temporal=(0, 1))
     assert len(stage.packets) == 4
     stage.choose(0, down=True)
+    assert stage.sender.is_stalled
+    assert stage.encoding(1).takers == [], "nor is it asked of the ingress any more"
     stage.film(8, temporal=(0, 1))
-    assert len(stage.packets) == 8, "of the old one only the lowest layer goes on"
+    assert len(stage.packets) == 4, "the path carries none of the old one"
     stage.film(4, keys=(0,), temporal=(0, 1))
-    assert stage.seen()[8:] == [0] * 4, "and of the new one all of them"
+    assert stage.seen()[4:] == [0] * 4
+    assert not stage.sender.is_stalled
     stage.assert_no_seam()
+    stage.sender.handle_nack([packet.sequence for packet in stage.packets[:4]], stage.now)
+    assert len(stage.packets) == 8, "what was taken back before the step is not sent again"
 
 
 def test_a_switch_without_a_keyframe_takes_what_is_kept_in_the_end(stage: Stage) -> None:
@@ -220,12 +267,77 @@ def test_a_start_without_an_answer_takes_what_is_kept_however_much(stage: Stage)
     assert stage.sender.next_timeout() is None
 
 
+def test_a_start_takes_a_cheaper_encoding_that_is_kept_until_its_own_has_a_keyframe(stage: Stage) -> None:
+    """As at an edge that carries only the lower one: the ingress does not send again what it keeps."""
+    stage.film(10, keys=(0,))
+    stage.choose(1, burst=BURST)
+    assert stage.seen() == [0] * 10, "a picture at once"
+    assert stage.sender.pending is stage.encoding(1) and stage.encoding(1).keyframe_wish.due(stage.now)
+    stage.film(2)
+    assert stage.seen() == [0] * 12
+    stage.film(3, keys=(1,))
+    assert stage.seen() == [0] * 13 + [1] * 3
+    assert stage.encoding(0).takers == []
+    stage.assert_no_seam()
+
+
+def test_a_start_takes_no_dearer_encoding_for_the_time_being(stage: Stage) -> None:
+    stage.film(10, keys=(1,))
+    stage.choose(0, burst=BURST)
+    stage.film(2)
+    assert stage.packets == []
+    stage.film(2, keys=(0,))
+    assert stage.seen() == [0, 0]
+
+
+def test_an_encoding_that_stopped_is_left_at_once_for_what_is_kept_of_the_other(stage: Stage) -> None:
+    """A publisher that ignores requests would leave a frozen picture until its next keyframe."""
+    stage.choose(1)
+    stage.film(5, keys=(0, 1))
+    stage.track.layers = {
+        0: EncodingLayers(0, True, 1, 1, (100_000,)),
+        1: EncodingLayers(1, False, 1, 1, (0,)),
+    }
+    for _ in range(25):  # it takes a while until that is known
+        stage.film_only(0, 1)
+    stage.choose(0, burst=BURST, down=True)
+    assert stage.encoding(1).takers == []
+    assert stage.seen() == [1] * 5 + [0] * 30
+    assert [p.payload[-2] for p in stage.packets[5:7]] == [0, 1], "from its keyframe on"
+    stage.film_only(0, 2)
+    stage.assert_no_seam()
+
+
+def test_a_start_with_what_is_kept_closes_up_what_was_left_out_upstream(stage: Stage) -> None:
+    encoding = stage.encoding(0)
+    stage.film(1, keys=(0,))
+    for _ in range(10):
+        encoding.skip(FIRST[0] + stage.tick, 1, 1)
+        stage.tick += 1
+        stage.film(2)
+    stage.choose(0, burst=BURST)
+    stage.film(2)
+    assert len(stage.packets) == 1 + 2 * 10 + 2
+    stage.assert_no_seam()
+
+
 def test_nothing_kept_and_no_keyframe_means_going_on_waiting(stage: Stage) -> None:
     stage.film(10)
     stage.choose(0)
     stage.sender.handle_timeout(stage.now + START_PATIENCE)
     assert stage.packets == []
     assert stage.sender.next_timeout() == pytest.approx(stage.now + 2 * START_PATIENCE)
+
+
+def test_what_was_replayed_has_its_time_after_a_switch_too(stage: Stage) -> None:
+    stage.film(10, keys=(0,))
+    stage.choose(0, burst=BURST)
+    stage.choose(1)
+    stage.film(3, keys=(1,))
+    asked = stage.packets.copy()
+    stage.sender.handle_nack([packet.sequence for packet in asked], stage.now)
+    again = stage.packets[len(asked) :]
+    assert [p.timestamp for p in again] == [p.timestamp for p in asked]
 
 
 # --- layers ----------------------------------------------------------------------------------------
