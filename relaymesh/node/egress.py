@@ -43,6 +43,12 @@ GONE_KEPT = 512
 START_PATIENCE = 0.5  # s
 SWITCH_PATIENCE = 1.0  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
+# An encoding of which nothing comes for so long though it is live was left out on its way; one whose keyframe
+# is not there after so long, too. Both are let be for a while.
+STARVED_AFTER = 0.7  # s
+UNANSWERED_AFTER = 3.0  # s
+AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
+FED_AFTER = 5.0  # s in which it came: the next time counts as the first
 REPLAY_TICK_MS = 1  # between the pictures of a burst, in media time: a decoder shows them as they come
 U16 = Struct("!H")
 # RFC 8285 §4.2: profile, words, id and length − 1, the number, one byte of padding.
@@ -146,6 +152,12 @@ class Sender:
         self._filter = LayerFilter()
         self._target: LayerChoice | None = None
         self.is_stalled = False  # stepped down: nothing is sent until the keyframe of something cheaper
+        self._avoided: dict[
+            int, tuple[float, float]
+        ] = {}  # encoding → (until, pause): it does not get through
+        self._begun_at = (
+            self._wanted_at
+        ) = -inf  # when the current encoding began, and the pending one was chosen
         self._answers_from = 0  # extended sequence number; what was taken back before it is not sent again
         self._pending_since = inf
         self._burst_bytes = 0  # what a start may send at once
@@ -207,7 +219,7 @@ class Sender:
         if down or (self.current is not None and not self.current.track.live(self.current.number)):
             self._leave_current()  # it is too much, or nothing comes of it: the new one begins as a first one
         self.pending = encoding
-        self._pending_since = now
+        self._pending_since = self._wanted_at = now
         self._burst_bytes = burst_bytes
         encoding.add_taker(self)
         if self.is_video and not self._replay_to_begin(now):
@@ -229,6 +241,30 @@ class Sender:
     def choice(self) -> LayerChoice | None:
         """The encoding and the layers chosen, whether they are here yet or not."""
         return self._target
+
+    def starved(self, now: float) -> set[int]:
+        """The encodings that do not get through to here though their publisher sends them.
+
+        A mesh link that is short leaves dear ones out, whole; they are tried again after a while, each
+        time a longer one.
+        """
+        current, pending = self.current, self.pending
+        if current is not None and current.track.is_remote and len(current.track.encodings) > 1:
+            silent = now - current.last_arrival
+            if silent >= STARVED_AFTER:
+                self._avoid(current.number, now)
+            elif self._begun_at + FED_AFTER <= now:
+                self._avoided.pop(current.number, None)
+        waited = now - self._wanted_at
+        if pending is not None and pending.track.is_remote and current and waited >= UNANSWERED_AFTER:
+            self._avoid(pending.number, now)
+        return {number for number, (until, _) in self._avoided.items() if now < until}
+
+    def _avoid(self, number: int, now: float) -> None:
+        until, pause = self._avoided.get(number, (-inf, AVOIDED_S / 2))
+        if now >= until:
+            pause = min(2 * pause, MAX_AVOIDED_S)
+            self._avoided[number] = now + pause, pause
 
     def _stall(self, stalled: bool) -> None:
         self.is_stalled = stalled and self.started_at is not None
@@ -329,6 +365,7 @@ class Sender:
             self.switches += 1
         self._leave_current()
         self.current = encoding
+        self._begun_at = now
         self.is_stalled = False
         assert self._target is not None, "an encoding is pending because it was chosen"
         self._filter.want(self._target.spatial, self._target.temporal)

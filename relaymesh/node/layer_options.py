@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from relaymesh.node.allocation import Layer
 from relaymesh.node.publications import Track
 from relaymesh.node.selector import TOP, LayerChoice
 
 
-def layer_options(track: Track) -> tuple[Layer, ...]:
+def layer_options(track: Track, avoid: Collection[int] = ()) -> tuple[Layer, ...]:
     """The ways to send *track*, cheapest first, by what its ingress said of its layers.
 
     Of the cheapest encoding its temporal layers one by one, then its spatial layers with all of their
     pictures, then each dearer encoding whole. Without word of the ingress it is the lowest number.
+    *avoid*: numbers of encodings that do not get through, to be taken only where there is no other.
     """
     if track.muted:
         return ()
     live = [e for e in track.ranked() if track.live(e.number)] or track.ranked()
+    live = [e for e in live if e.number not in avoid] or live[:1]
     if not track.layers:
         return tuple(Layer(encoding.number, TOP, TOP, 0.0) for encoding in live[:1])
     found: list[Layer] = []

@@ -230,7 +230,11 @@ class Session:
     def choose_layers(self, now: float) -> None:
         """Choose for every sender the encoding and the layers it sends, within what the path carries."""
         self._next_choice = now + CHOICE_INTERVAL
-        options = {sender: layer_options(sender.track) for sender in self.senders.values() if sender.track}
+        options = {
+            sender: layer_options(sender.track, sender.starved(now))
+            for sender in self.senders.values()
+            if sender.track
+        }
         allocation = allocate(
             self.send_side.budget_bps,
             [

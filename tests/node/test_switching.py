@@ -8,7 +8,8 @@ import pytest
 
 from relaymesh.node.egress import REPLAY_TICK_MS, START_PATIENCE, SWITCH_PATIENCE
 from relaymesh.node.encodings import Encoding
-from relaymesh.node.publications import LocalPublication
+from relaymesh.node.layer_options import layer_options
+from relaymesh.node.publications import LocalPublication, RemotePublication
 from relaymesh.node.selector import TOP, LayerChoice
 from relaymesh.protocol.frames import EncodingLayers
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
@@ -197,6 +198,28 @@ def test_a_step_down_stops_what_does_not_fit_at_once(stage: Stage) -> None:
     stage.assert_no_seam()
     stage.sender.handle_nack([packet.sequence for packet in stage.packets[:4]], stage.now)
     assert len(stage.packets) == 8, "what was taken back before the step is not sent again"
+
+
+def test_an_encoding_that_does_not_get_through_is_let_be_for_a_while() -> None:
+    publication = RemotePublication(NAME, 1, 0.0)
+    publication.set_tracks((CAMERA,))
+    track = publication.tracks[7]
+    track.layers = {n: EncodingLayers(n, True, 1, 1, (100_000 * (n + 1),)) for n in (0, 1)}
+    sender = Player().sender
+    sender.attach(track)
+    sender.choose(LayerChoice(1), 0.0)
+    for tick in range(30):
+        frame = video_frame(publication, tick, encoding=1, keyframe=tick == 0, timestamp=tick * 3000)
+        track.encodings[1].deliver(frame, tick / 30)
+    assert sender.starved(1.0) == set()
+    assert [option.encoding for option in layer_options(track)] == [0, 1]
+    # Its publisher sends it, says the ingress, and nothing of it comes: a link leaves it out.
+    assert sender.starved(1.8) == {1}
+    assert [option.encoding for option in layer_options(track, sender.starved(1.8))] == [0]
+    sender.choose(LayerChoice(0), 1.8)
+    track.encodings[0].deliver(video_frame(publication, 7, encoding=0, keyframe=True), 1.9)
+    assert 1 in sender.starved(4.7)
+    assert 1 not in sender.starved(4.9), "tried again after three seconds"
 
 
 def test_a_switch_without_a_keyframe_takes_what_is_kept_in_the_end(stage: Stage) -> None:
