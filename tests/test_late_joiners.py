@@ -90,11 +90,12 @@ class Viewer:
         while not has_keyframe(browser.rtp):
             assert self.mesh.now - began < 10.0, "never a picture"
             self.camera.film(self.mesh.now + 0.005)
-            for packet in browser.rtp[heard:]:
+            came = browser.rtp + browser.padding
+            for packet in came:
                 twcc.record(int.from_bytes(packet.extensions[TRANSPORT_NUMBER], "big"), self.mesh.now)
-            if heard < len(browser.rtp) and (report := twcc.feedback(1, browser.rtp[-1].ssrc)) is not None:
+            if heard < len(came) and (report := twcc.feedback(1, came[0].ssrc)) is not None:
                 browser.send_rtcp(self.core, self.mesh.now, report)
-            heard = len(browser.rtp)
+            heard = len(came)
         took = self.mesh.now - began
         self.core.end_session(session, "it has seen enough", self.mesh.now)
         self.mesh.browsers.remove((self.at, browser))
