@@ -40,7 +40,7 @@ GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream
 GONE_KEPT = 512
 # A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch
 # in any case, before it takes what is kept: a publisher that heard the request has answered by then.
-START_PATIENCE = 0.5  # s
+START_PATIENCE = 0.4  # s
 SWITCH_PATIENCE = 1.0  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
 # An encoding of which nothing comes for so long though it is live was left out on its way; one whose keyframe
@@ -316,13 +316,13 @@ class Sender:
         assert self.pending is not None, "an encoding is about to begin"
         if self.current is not None:
             return False
-        if frames := self._kept(self.pending):
+        if frames := self._kept(self.pending, now):
             self._replay(frames, now)
             return True
         cheaper = self.pending.track.ranked()
         for encoding in reversed(cheaper[: cheaper.index(self.pending)]):
             # An edge keeps what somebody there takes: that comes on, and costs the mesh nothing.
-            if encoding.track.live(encoding.number) and (frames := self._kept(encoding)):
+            if encoding.track.live(encoding.number) and (frames := self._kept(encoding, now)):
                 wanted, self.pending = self.pending, encoding
                 encoding.add_taker(self)
                 self._replay(frames, now)
@@ -330,9 +330,11 @@ class Sender:
                 return False
         return False
 
-    def _kept(self, encoding: Encoding) -> list[MediaFrame]:
+    def _kept(self, encoding: Encoding, now: float) -> list[MediaFrame]:
+        """What can be begun with at once: within the player's rate, unless asking brings nothing better."""
         kept = encoding.since_keyframe
-        return kept.frames() if kept.size_bytes <= self._burst_bytes else []
+        small = kept.size_bytes <= self._burst_bytes or encoding.keyframe_wish.is_ignored(now)
+        return kept.frames() if small else []
 
     def _replay(self, frames: list[MediaFrame], now: float) -> None:
         """Begin the pending encoding with *frames*, squeezed in media time: a decoder shows the last at once.
@@ -526,8 +528,11 @@ class Sender:
 
     @property
     def may_pad(self) -> bool:
-        """Whether padding of this track can probe the path: it plays, and its player reports arrivals."""
-        return self.started_at is not None and self.numbers.transport_id is not None
+        """Whether padding of this track can probe the path: its player reports arrivals.
+
+        It need not have begun: a video that does not fit what the path is taken to carry would never.
+        """
+        return self.track is not None and self.numbers.transport_id is not None
 
     def padding(self) -> EgressRow | None:
         """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
@@ -535,12 +540,7 @@ class Sender:
         There no player misses it, and libwebrtc counts it in its feedback.
         """
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        if (
-            rtx_type is None
-            or rtx_ssrc is None
-            or self.numbers.transport_id is None
-            or self.started_at is None
-        ):
+        if rtx_type is None or rtx_ssrc is None or self.numbers.transport_id is None or self.track is None:
             return None
         return EgressRow(
             "padding",

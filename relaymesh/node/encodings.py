@@ -22,6 +22,7 @@ OUTAGE = 0.08  # s without a packet of a relayed video,
 OUTAGE_PACKETS = 3  # and so many missing after it: nobody's picture goes on without a keyframe
 KEYFRAME_INTERVAL = 0.3  # s; a publisher is asked at most this often
 KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen
+ANSWERED_WITHIN = 0.35  # s; a keyframe that comes later came by itself (OBS and ffmpeg ignore PLI)
 # What a joiner needs: OBS and ffmpeg send a keyframe each 8 to 10 s by habit. At 1.5 Mbit/s 12 s are 2.3 MB.
 KEPT_SINCE_KEYFRAME = 12.0  # s
 KEPT_BYTES = 3_000_000
@@ -57,12 +58,14 @@ class KeyframeWish:
     :data:`KEYFRAME_INTERVAL`; unanswered ones are repeated.
     """
 
-    __slots__ = ("_asked_at", "_last_sent", "_wanted", "requests")
+    __slots__ = ("_asked_at", "_first_sent", "_ignored", "_last_sent", "_wanted", "requests")
 
     def __init__(self) -> None:
         self._wanted = False
         self._asked_at = -inf
         self._last_sent = float("-inf")
+        self._first_sent = inf  # of the requests for what is wanted now
+        self._ignored = False
         self.requests = 0
 
     def ask(self, now: float, *, patience: float = 0.0) -> None:
@@ -73,9 +76,23 @@ class KeyframeWish:
         else:
             self._asked_at = min(self._asked_at, now + patience)
 
-    def seen(self) -> None:
+    def seen(self, now: float) -> None:
         """A keyframe came."""
-        self._wanted = False
+        if self._wanted and self._first_sent < inf:
+            self._ignored = now - self._first_sent > ANSWERED_WITHIN
+        self.drop()
+
+    def drop(self) -> None:
+        """It is not wanted any more."""
+        self._wanted, self._first_sent = False, inf
+
+    def is_ignored(self, now: float) -> bool:
+        """Whether a keyframe does not come for being asked for, as far as this was tried or is known."""
+        return self._ignored or now - self._first_sent > ANSWERED_WITHIN
+
+    def note_ignored(self) -> None:
+        """The ingress says so."""
+        self._ignored = True
 
     @property
     def wanted(self) -> bool:
@@ -96,6 +113,7 @@ class KeyframeWish:
         if at is None or at > now:
             return False
         self._last_sent = now
+        self._first_sent = min(self._first_sent, now)
         self.requests += 1
         return True
 
@@ -316,7 +334,7 @@ class Encoding:
         self.received += 1
         self.last_arrival = now
         if frame.keyframe:
-            self.keyframe_wish.seen()
+            self.keyframe_wish.seen(now)
         if self.track.is_video and (self.takers or not self.track.is_remote):
             self.since_keyframe.add(frame, now)
         for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
@@ -343,7 +361,7 @@ class Encoding:
 
     def _tell_collected(self, now: float) -> None:
         if self.since_keyframe.take_collected():
-            self.keyframe_wish.seen()
+            self.keyframe_wish.drop()
             for taker in tuple(self.takers):
                 taker.collected(self, now)
 

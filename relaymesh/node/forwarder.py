@@ -39,6 +39,7 @@ from relaymesh.protocol.ids import TrackId
 _SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST, frames.DEMAND))
 MAX_HELD_BACK = 4096  # encodings with a picture that is just left out for some edges
 REPLAY_BYTES = 1_500_000  # more is not sent to a new edge at once: it gets the next keyframe
+REPLAY_LAST, REPLAY_IGNORED = 1, 2  # the last packet of a burst; the publisher answers no request
 _REORDERED = 64  # serials so little behind the newest come late, or twice
 
 
@@ -163,7 +164,9 @@ class Forwarder:
             for frame in kept:
                 # A copy: the edge may have had demand before, and some of these. Marked as kept ones,
                 # so that the edge collects them and begins with all of them at once.
-                mark = (EXTENSION_REPLAY, b"\x01" if frame is kept[-1] else b"\x00")
+                flags = REPLAY_IGNORED if encoding.keyframe_wish.is_ignored(now) else 0
+                flags |= REPLAY_LAST if frame is kept[-1] else 0
+                mark = (EXTENSION_REPLAY, bytes((flags,)))
                 again = replace(frame, generation=generation, copy=True, extensions=(*frame.extensions, mark))
                 self._send_media(again, self._split(1 << edge, generation), now)
         except ProtocolError as error:
@@ -303,9 +306,11 @@ class Forwarder:
         frame.sequence = encoding.extender.extend(frame.sequence)
         merged = encoding.merged
         if frame.extensions and frame.extensions[-1][0] == EXTENSION_REPLAY:
-            last = frame.extensions[-1][1] == b"\x01"
+            flags = frame.extensions[-1][1][0]
             frame.extensions = frame.extensions[:-1]
-            encoding.collect(frame, last, now)
+            if flags & REPLAY_IGNORED:
+                encoding.keyframe_wish.note_ignored()
+            encoding.collect(frame, bool(flags & REPLAY_LAST), now)
         elif encoding.deliver(frame, now):
             self.delivered += 1
         self.merged += encoding.merged - merged

@@ -56,6 +56,11 @@ class SendSide:
         """What the path to the player is taken to carry, on the wire; infinite while nothing tells."""
         return self._estimator.estimate_bps if self._estimator is not None else inf
 
+    @property
+    def is_guessing(self) -> bool:
+        """Whether the budget is only where every estimate begins: nothing was heard of the path yet."""
+        return self._estimator is not None and not self._estimator.is_proven
+
     # --- sending ---------------------------------------------------------------------------------
 
     def send(self, row: EgressRow, now: float) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.node.encodings import (
+    ANSWERED_WITHIN,
     KEPT_BYTES,
     KEPT_SINCE_KEYFRAME,
     KEYFRAME_INTERVAL,
@@ -168,8 +169,23 @@ def test_a_patient_wish_waits_and_an_impatient_one_hurries_it() -> None:
 def test_what_comes_by_itself_ends_a_patient_wish_unsaid() -> None:
     wish = KeyframeWish()
     wish.ask(0.0, patience=0.3)
-    wish.seen()
+    wish.seen(0.2)
     assert not wish.due(1.0) and wish.requests == 0 and not wish.wanted
+
+
+def test_a_publisher_that_answers_no_request_is_known_by_it() -> None:
+    wish = KeyframeWish()
+    wish.ask(0.0)
+    assert wish.due(0.0) and not wish.is_ignored(ANSWERED_WITHIN)
+    assert wish.is_ignored(ANSWERED_WITHIN + 0.01), "so far"
+    wish.seen(3.0)
+    assert wish.is_ignored(3.0) and not wish.wanted, "that one came by itself"
+    wish.seen(5.0)
+    assert wish.is_ignored(5.0), "one that nobody asked for says nothing"
+    wish.ask(6.0)
+    assert wish.due(6.0)
+    wish.seen(6.1)
+    assert not wish.is_ignored(10.0)
 
 
 # --- takers --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_a_new_wish_after_a_keyframe_waits_only_for_the_rate_limit():
     wish = KeyframeWish()
     wish.ask(0.0)
     assert wish.due(0.0)
-    wish.seen()
+    wish.seen(0.05)
     assert not wish.due(0.1)
     wish.ask(0.1)
     assert not wish.due(0.2)

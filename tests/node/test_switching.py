@@ -331,6 +331,24 @@ def test_an_encoding_that_stopped_is_left_at_once_for_what_is_kept_of_the_other(
     stage.assert_no_seam()
 
 
+def test_what_is_too_much_at_once_is_begun_with_where_no_keyframe_is_to_be_had(stage: Stage) -> None:
+    stage.film(30, keys=(0,))
+    stage.choose(0, burst=10)
+    assert stage.packets == [] and stage.encoding(0).keyframe_wish.due(stage.now)
+    stage.choose(None)
+    stage.now += 1.0
+    stage.choose(0, burst=10)
+    assert stage.seen() == [0] * 30, "it was asked, and did not answer"
+
+
+def test_a_path_can_be_probed_before_anything_was_sent_on_it(stage: Stage) -> None:
+    """Else a video that does not fit the first estimate would wait for a better one for ever."""
+    player = Player(transport_id=3)
+    assert not player.sender.may_pad and player.sender.padding() is None
+    player.sender.attach(stage.track)
+    assert player.sender.may_pad and player.sender.padding() is not None
+
+
 def test_a_start_with_what_is_kept_closes_up_what_was_left_out_upstream(stage: Stage) -> None:
     encoding = stage.encoding(0)
     stage.film(1, keys=(0,))

@@ -18,9 +18,9 @@ from relaymesh.protocol.ids import TrackId
 
 EXTENSION_AUDIO_LEVEL = 1  # 1 byte, as RFC 6464
 EXTENSION_VIDEO_ORIENTATION = 2  # 1 byte, CVO (3GPP TS 26.114)
-EXTENSION_REPLAY = (
-    4  # 1 byte: kept since the last keyframe, sent again for an edge that begins; 1 = the last one
-)
+# 1 byte: kept since the last keyframe, sent again for an edge that begins; bits: 1 the last one,
+# 2 the publisher answers no keyframe request.
+EXTENSION_REPLAY = 4
 EXTENSION_DEPENDENCY_DESCRIPTOR = 3  # as published (AV1 RTP payload format, appendix A)
 MAX_EXTENSIONS_BYTES = 255  # of all together, each with kind and length
 _EXTENSION_LENGTHS = {  # of those known

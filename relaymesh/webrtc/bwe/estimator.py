@@ -127,6 +127,11 @@ class BandwidthEstimator:
         return min(self._max, max(self._min, rate))
 
     @property
+    def is_proven(self) -> bool:
+        """Whether the rate comes from what was heard of the path, and not from where every session starts."""
+        return self._proven or self._remb is not None or self._reported_at is not None
+
+    @property
     def is_overused(self) -> bool:
         """Whether the last feedback showed a full path."""
         return self._delay.usage is Usage.OVER

@@ -27,6 +27,9 @@ Item = TypeVar("Item")
 FACTOR = 2.5  # × the estimate (libwebrtc's kDefaultPaceMultiplier)
 BURST_S = 0.005  # seconds of the rate may leave at once (libwebrtc's burst interval is 5 – 40 ms) …
 BURST_BYTES = 2400.0  # … but at least so much: two packets
+START_BYTES = (
+    14_600.0  # the first of all may be so much: TCP's initial window (RFC 6928), most of a small keyframe
+)
 DRAIN_S = 2.0  # seconds in which all that waits is to be gone (libwebrtc's queue time limit)
 MAX_BYTES = 2_000_000  # of all kinds: the largest keyframes and what follows within DRAIN_S
 PROBE_TICK_BYTES = 1  # a probe packet is due as soon as its first byte is
@@ -53,7 +56,7 @@ class SessionPacer(Generic[Item]):
         self.dropped = dict.fromkeys(Kind, 0)  # items
         self._queues: dict[Kind, deque[tuple[Item, int, float]]] = {kind: deque() for kind in Kind}
         self._rate = FACTOR * estimate_bps / 8  # bytes/s
-        self._allowance = BURST_BYTES  # bytes; negative: sent ahead
+        self._allowance = START_BYTES  # bytes; negative: sent ahead
         self._at = now
         self._cluster: ProbeCluster | None = None
         self._cluster_began = now
@@ -106,7 +109,8 @@ class SessionPacer(Generic[Item]):
         if now > self._at:
             rate = self._current_rate()
             most = max(BURST_BYTES, rate * BURST_S)
-            self._allowance = min(most, self._allowance + (now - self._at) * rate)
+            grown = min(most, self._allowance + (now - self._at) * rate)
+            self._allowance = max(self._allowance, grown)
             self._at = now
 
     def poll(self, now: float) -> list[Item]:
