@@ -49,7 +49,12 @@ class Edge:
     def restart_ice(self, session: Session, credentials: IceCredentials, now: float) -> None:
         """Know *session* under new credentials too; the old ones stay until the client uses the new."""
         session.transport.restart_ice(credentials, now)
+        self._forget_ufrags(session, session.transport.ufrags)
         self._by_ufrag[credentials.ufrag] = session
+
+    def _forget_ufrags(self, session: Session, but: tuple[str, ...] = ()) -> None:
+        for ufrag in [u for u, known in self._by_ufrag.items() if known is session and u not in but]:
+            del self._by_ufrag[ufrag]
 
     def get(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
@@ -70,8 +75,7 @@ class Edge:
         session.close(reason, now)
         self._farewells += session.transport.poll_datagrams()
         self._sessions.pop(session.id, None)
-        for ufrag in [ufrag for ufrag, known in self._by_ufrag.items() if known is session]:
-            del self._by_ufrag[ufrag]
+        self._forget_ufrags(session)
         for address in [a for a, s in self._by_address.items() if s is session]:
             del self._by_address[address]
 
