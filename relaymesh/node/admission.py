@@ -6,6 +6,7 @@ In: offers of clients. Out: sessions added to the edge and their answers, or a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from relaymesh.node.directory import Directory
@@ -23,6 +24,7 @@ from relaymesh.protocol.messages import ParticipantName, Unpublish
 from relaymesh.webrtc.errors import NegotiationError
 
 FRAGMENT_STATUS = {"syntax": 400, "state": 409, "change": 422, "precondition": 428, "rate": 429}
+MAX_ENDED = 32
 PUBLISHER_SILENT = 5.0  # s; one that sent nothing for so long may be replaced by another
 
 
@@ -47,6 +49,7 @@ class Admission:
         self._outbox = outbox
         self._hitless = hitless
         self._directory = directory
+        self.ended: deque[SessionEnded] = deque(maxlen=MAX_ENDED)  # the last ones, for those who ask why
 
     def publish(
         self,
@@ -151,7 +154,9 @@ class Admission:
             if tell_controller:
                 self._outbox.tell(Unpublish(publication.name))
         name = session.name
-        self._outbox.emit(SessionEnded(session.id, session.role, name.room, name.participant, reason))
+        ended = SessionEnded(session.id, session.role, name.room, name.participant, reason)
+        self.ended.append(ended)
+        self._outbox.emit(ended)
 
     def _refuse_if_published(self, name: ParticipantName, credential: bytes, now: float) -> None:
         publication = self._directory().find(name)

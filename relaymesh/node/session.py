@@ -68,6 +68,7 @@ class Session:
         self.created_at = now
         self.connected_at: float | None = None
         self.closed: str | None = None  # why, once it is
+        self.contends_since: float | None = None  # s; for an address that another session has
         self.undecodable = 0  # SRTP that does not open, RTP or RTCP that does not parse or is not expected
         self.refused: tuple[RefusedSection, ...] = ()  # of what its client offered
         self.publication: LocalPublication | None = None  # what it feeds
