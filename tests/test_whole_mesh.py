@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relaymesh.node.refusals import SignallingError
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.topology import load_topology
 from relaymesh.webrtc import rtcp
@@ -27,10 +28,10 @@ def square(seed: int = 1, **options) -> WholeMesh:
 class Camera:
     """Sends 30 packets a second while time passes; answers a PLI with a keyframe."""
 
-    def __init__(self, mesh: WholeMesh, at: str) -> None:
+    def __init__(self, mesh: WholeMesh, at: str, *, credential: bytes = b"") -> None:
         self.mesh = mesh
         self.core = mesh.nodes[at].core
-        self.browser = mesh.publish(at, ALICE)
+        self.browser = mesh.publish(at, ALICE, credential=credential)
         self.sequence = 100
         self.answered = 0
         session = next(self.core.edge.publishers())
@@ -325,3 +326,43 @@ def test_a_link_that_died_and_returned_unseen_by_the_controller_is_taken_back_by
     assert path_of(mesh) == ["a", "t1", "c"]
     sequences = sorted(p.sequence for p in player.rtp[before:])
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences))), "nothing lost by it"
+
+
+@pytest.mark.parametrize("at", ["a", "t2", "c"])
+def test_a_publisher_that_died_takes_over_at_this_or_another_node_by_its_credential(at):
+    mesh = square()
+    camera = Camera(mesh, "a", credential=b"digest")
+    player = mesh.play("c", ALICE)
+    assert player is not None
+    camera.film(1.0)
+    mesh.run(0.05)
+    before, died_at = len(player.rtp), mesh.now
+    again = Camera(mesh, at, credential=b"digest")  # a moment later: nothing has noticed the death
+    again.sequence = 40_000
+    again.film(1.5)
+    mesh.run(0.1)
+    assert mesh.now - died_at < 2.0
+    assert len(player.rtp) - before >= 30
+    sequences = [p.sequence for p in player.rtp]
+    assert sequences == [(sequences[0] + k) & 0xFFFF for k in range(len(sequences))]
+    assert mesh.controller is not None
+    [publication] = mesh.controller.state()["publications"]  # type: ignore[misc]
+    assert publication["ingress"] == at
+    assert [len(list(node.core.edge.publishers())) for node in mesh.nodes.values()].count(1) == 1
+
+
+@pytest.mark.parametrize("credential", [b"", b"another"])
+def test_without_its_credential_a_name_stays_with_its_publisher(credential):
+    mesh = square()
+    camera = Camera(mesh, "a", credential=b"digest")
+    player = mesh.play("c", ALICE)
+    assert player is not None
+    camera.film(1.0)
+    with pytest.raises(SignallingError, match="already publishes"):
+        mesh.publish("c", ALICE, credential=credential)
+    mesh.publish("t2", ALICE, credential=credential)  # knows nothing of it: the controller refuses
+    camera.film(1.0)
+    assert mesh.controller is not None
+    [publication] = mesh.controller.state()["publications"]  # type: ignore[misc]
+    assert publication["ingress"] == "a"
+    assert len(mesh.nodes["t2"].core.publications) == 0

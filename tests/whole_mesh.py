@@ -141,10 +141,14 @@ class WholeMesh:
 
     # --- clients -------------------------------------------------------------------------------
 
-    def publish(self, at: str, name: ParticipantName, offer: str = "chromium-whip") -> Browser:
+    def publish(
+        self, at: str, name: ParticipantName, offer: str = "chromium-whip", *, credential: bytes = b""
+    ) -> Browser:
         browser = Browser(("198.51.100.1", 5000 + len(self.browsers)))
         core = self.nodes[at].core
-        session, answer = core.publish(name, offer_text(offer), ("VP8", "H264"), self.now)
+        session, answer = core.publish(
+            name, offer_text(offer), ("VP8", "H264"), self.now, credential=credential
+        )
         assert session.publication is not None
         core.directory.announce(session.publication)
         browser.accept(answer)

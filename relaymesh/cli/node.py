@@ -11,7 +11,8 @@ import click
 import trio
 
 from relaymesh.node.agent import JoinRefused, client_tls
-from relaymesh.node.app import NodePorts, open_ports, run_node
+from relaymesh.node.app import NodePorts
+from relaymesh.node.process import open_ports, run_node
 from relaymesh.node.settings import NodeSettings
 from relaymesh.runtime.log import configure_logging
 from relaymesh.runtime.settings import load_settings, settings_options

@@ -17,7 +17,7 @@ from relaymesh.netsim.connection import Connection, plain_offer
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.participant import Ask, Attend, Call, HangUp, ScriptedParticipant, Wait
 from relaymesh.node.app import Node
-from relaymesh.node.offers import SignallingError
+from relaymesh.node.refusals import SignallingError
 from relaymesh.protocol.messages import ParticipantName
 
 FindNode = Callable[[str], Node | None]
@@ -101,15 +101,15 @@ class Client:
                 raise SignallingError(503, "connection refused")
             if call.verb == "publish":
                 prefer = tuple(section.codec for section in call.sections if section.kind == "video")
-                session, answer = await node.publish(name, offer, prefer or ("VP8",))
+                opened = await node.publish(name, offer, prefer or ("VP8",))
             else:
-                session, answer = await node.play(name, offer)
+                opened = await node.play(name, offer)
         except SignallingError:
             call.handle_refusal(self._network.now)
             return ""
         await trio.sleep(self._access_delay)
-        call.handle_answer(answer, session, self._network.now)
-        return answer
+        call.handle_answer(opened.answer, opened.session, self._network.now)
+        return opened.answer
 
     async def _hang_up(self, session: str) -> None:
         await trio.sleep(self._access_delay)

@@ -47,6 +47,7 @@ class PlainTransport:
         self._events: list[Event] = []
         self._closed = False
         self._deadline = now + HANDSHAKE_LIMIT
+        self._heard_at = now
 
     @property
     def credentials(self) -> IceCredentials:
@@ -76,12 +77,20 @@ class PlainTransport:
     def consented(self) -> bool:
         return not self._closed
 
+    @property
+    def heard_at(self) -> float:
+        return self._heard_at
+
+    def authenticates(self, request: BindingRequest) -> bool:
+        return request.local_ufrag == self._credentials.ufrag and verify(request, self._credentials.password)
+
     def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
         """Answer a check; the first valid one connects, later ones keep the session."""
-        if request.local_ufrag != self._credentials.ufrag or not verify(request, self._credentials.password):
+        if not self.authenticates(request):
             return False
         if self._closed:
             return True
+        self._heard_at = now
         self._deadline = now + CONSENT_LIMIT
         if address != self._address:
             if self._address is None:
@@ -100,9 +109,11 @@ class PlainTransport:
         self._credentials = credentials
 
     def unprotect_rtp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
+        self._heard_at = self._heard_at if now is None else now
         return data
 
     def unprotect_rtcp(self, data: bytes, address: Address | None = None, now: float | None = None) -> bytes:
+        self._heard_at = self._heard_at if now is None else now
         return data
 
     def send_rtp(self, packet: bytes) -> None:

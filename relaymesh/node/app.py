@@ -8,36 +8,30 @@ awaits between reading a batch of packets and sending what they caused.
 
 from __future__ import annotations
 
-import os
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import structlog
 import trio
 from starlette.routing import Route
 
-from relaymesh.node.agent import Agent, JoinRefused, client_tls
+from relaymesh.node.agent import Agent, client_tls
 from relaymesh.node.core import NodeCore
 from relaymesh.node.events import LinkChanged, PublishAnswered, SessionEnded, SubscribeAnswered
 from relaymesh.node.hitless import Hitless
-from relaymesh.node.offers import MediaEndpoint, Negotiator, SignallingError, TransportFactory
+from relaymesh.node.offers import MediaEndpoint, Negotiator, TransportFactory
+from relaymesh.node.refusals import SignallingError
+from relaymesh.node.session import Session
 from relaymesh.node.settings import NodeSettings
-from relaymesh.node.signalling import make_app
 from relaymesh.node.status import NodeStatus
 from relaymesh.node.tap import Tap
-from relaymesh.protocol.ids import name_hash
+from relaymesh.node.whip import Fragment, Opened
 from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName
-from relaymesh.runtime.http import bind_http, serve_http
 from relaymesh.runtime.log import get_logger
-from relaymesh.runtime.process import settle_heap, wait_for_stop
-from relaymesh.runtime.settings import format_endpoint, parse_endpoint
 from relaymesh.runtime.timer import Timer
-from relaymesh.runtime.udp import DatagramPort, UdpPort
-from relaymesh.webrtc.certificate import Certificate
+from relaymesh.runtime.udp import DatagramPort
 from relaymesh.webrtc.transport import Transport
 
 REPLY_TIMEOUT = 2.0  # s; of the controller, before a client is told to try again
@@ -260,8 +254,12 @@ class Node:
         prefer: tuple[str, ...],
         hitless: Hitless | None = None,
         credential: bytes = b"",
-    ) -> tuple[str, str]:
-        session, answer = self.core.publish(name, offer, prefer, self.clock(), hitless, credential)
+        *,
+        partial: bool = False,
+    ) -> Opened:
+        session, answer = self.core.publish(
+            name, offer, prefer, self.clock(), hitless, credential, partial=partial
+        )
         self.timer.poke()
         publication = session.publication
         assert publication is not None, "it was made to publish"
@@ -270,10 +268,9 @@ class Node:
             if reason:  # the core has ended the session
                 raise SignallingError(409, reason)
         # Without a controller it is served here, and announced when it is back.
-        log.info("publisher", session=session.id[:8], room=name.room, participant=name.participant)
-        return session.id, answer
+        return self._opened(session, answer)
 
-    async def play(self, name: ParticipantName, offer: str) -> tuple[str, str]:
+    async def play(self, name: ParticipantName, offer: str, *, partial: bool = False) -> Opened:
         directory = self.core.directory
         publication = directory.find(name)
         if publication is None:
@@ -287,13 +284,32 @@ class Node:
             publication = directory.find(name)
         if publication is None:
             raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
-        session, answer = self.core.play(publication, offer, self.clock())
+        session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
         self.timer.poke()
-        log.info("player", session=session.id[:8], room=name.room, participant=name.participant)
-        return session.id, answer
+        return self._opened(session, answer)
 
-    def has_session(self, session_id: str) -> bool:
-        return self.core.edge.get(session_id) is not None
+    def _opened(self, session: Session, answer: str) -> Opened:
+        room, participant = session.name.room, session.name.participant
+        log.info(session.role, session=session.id[:8], room=room, participant=participant)
+        if session.refused:
+            parts = [str(section) for section in session.refused]
+            log.warning("part of the offer is refused", session=session.id[:8], refused=parts)
+        return Opened(session.id, answer, session.transport.credentials.ufrag, session.refused)
+
+    def ice_tag(self, session_id: str) -> str | None:
+        session = self.core.edge.get(session_id)
+        return session.transport.credentials.ufrag if session is not None else None
+
+    def take_fragment(self, session_id: str, text: str, *, may_restart: bool) -> Fragment | None:
+        session = self.core.edge.get(session_id)
+        if session is None:
+            raise SignallingError(404, "no such session; it may have ended")
+        fragment = self.core.admission.handle_fragment(session, text, self.clock(), may_restart=may_restart)
+        self.timer.poke()
+        if fragment is None:
+            return None
+        log.info("ICE restarts", session=session.id[:8])
+        return Fragment(fragment, session.transport.credentials.ufrag)
 
     def end(self, session_id: str) -> bool:
         session = self.core.edge.get(session_id)
@@ -305,117 +321,3 @@ class Node:
 
     def status(self) -> dict[str, object]:
         return self._status.snapshot(self.clock())
-
-
-def open_ports(settings: NodeSettings) -> NodePorts:
-    """The two UDP ports of a node on real sockets."""
-    media = UdpPort.open(*parse_endpoint(settings.media))
-    try:
-        relay = UdpPort.open(*parse_endpoint(settings.relay))
-    except OSError:
-        media.close()
-        raise
-    return NodePorts(media, relay)
-
-
-async def resolve(host: str, port: int) -> tuple[str, int]:
-    """*host* as a literal IP address: peers and clients are given numbers, never names."""
-    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
-    return str(found[0][4][0]), port
-
-
-async def run_node(
-    settings: NodeSettings,
-    ports: NodePorts | None = None,
-    *,
-    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Run a node until SIGTERM or SIGINT.
-
-    Raises:
-        OSError: a port cannot be bound.
-        JoinRefused: the controller does not let this node in.
-    """
-    ports = ports or open_ports(settings)
-    http_host, http_port = parse_endpoint(settings.http)
-    try:
-        http_socket = bind_http(http_host, http_port)
-    except OSError:
-        ports.media.close()
-        ports.relay.close()
-        raise
-    node = await _make_node(settings, ports, http_host, http_socket.getsockname()[1])
-    structlog.contextvars.bind_contextvars(node=settings.name)
-    log.info(
-        "node starts",
-        region=settings.region,
-        media=format_endpoint(ports.media.address),
-        relay=format_endpoint(ports.relay.address),
-        http=node.http_url,
-        pid=os.getpid(),
-    )
-    stopping = trio.Event()
-    refused: list[JoinRefused] = []
-
-    async def run_inside() -> None:
-        try:
-            await node.run()
-        except* JoinRefused as group:
-            refused.extend(error for error in group.exceptions if isinstance(error, JoinRefused))
-            stopping.set()
-
-    async def watch_signals() -> None:
-        log.info("stopping", signal=await wait_for_stop())
-        stopping.set()
-
-    app = make_app(node, ports.routes)
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                lambda task_status: serve_http(
-                    app,
-                    http_socket,
-                    stopping.wait,
-                    tls_cert=settings.tls_cert,
-                    tls_key=settings.tls_key,
-                    task_status=task_status,
-                )
-            )
-            nursery.start_soon(run_inside)
-            nursery.start_soon(watch_signals)
-            settle_heap()
-            task_status.started(node)
-            await stopping.wait()
-            node.core.close(node.clock())
-            node.drain()
-            # One turn for the farewell to reach the controller before the channel goes.
-            with trio.move_on_after(0.2):
-                await trio.sleep(0.1)
-            nursery.cancel_scope.cancel()
-    finally:
-        ports.media.close()
-        ports.relay.close()
-    log.info("stopped")
-    if refused:
-        raise refused[0]
-
-
-async def _make_node(settings: NodeSettings, ports: NodePorts, http_host: str, http_port: int) -> Node:
-    media_host, media_port = parse_endpoint(settings.media_address or settings.media)
-    relay_host, relay_port = parse_endpoint(settings.relay_address or settings.relay)
-    media_host, media_port = await resolve(media_host, media_port or ports.media.address[1])
-    relay_host, relay_port = await resolve(relay_host, relay_port or ports.relay.address[1])
-    scheme = "https" if settings.tls_cert is not None else "http"
-    endpoint = MediaEndpoint(
-        host=media_host,
-        port=media_port,
-        certificate=Certificate.generate(time.time()),
-        ufrag_prefix=f"{name_hash(settings.name):016x}"[:6],
-    )
-    return Node(
-        settings,
-        ports,
-        endpoint,
-        relay_address=Address(relay_host, relay_port),
-        http_url=settings.http_url or f"{scheme}://{format_endpoint((http_host, http_port))}",
-    )

@@ -174,13 +174,19 @@ class NodeCore:
         now: float,
         hitless: Hitless | None = None,
         credential: bytes = b"",
+        *,
+        partial: bool = False,
     ) -> Answered:
         """See :meth:`Admission.publish <relaymesh.node.admission.Admission.publish>`."""
-        return self.admission.publish(name, offer_text, prefer, now, hitless=hitless, credential=credential)
+        return self.admission.publish(
+            name, offer_text, prefer, now, hitless=hitless, credential=credential, partial=partial
+        )
 
-    def play(self, publication: AnyPublication, offer_text: str, now: float) -> Answered:
+    def play(
+        self, publication: AnyPublication, offer_text: str, now: float, *, partial: bool = False
+    ) -> Answered:
         """See :meth:`Admission.play <relaymesh.node.admission.Admission.play>`."""
-        return self.admission.play(publication, offer_text, now)
+        return self.admission.play(publication, offer_text, now, partial=partial)
 
     def end_session(self, session: Session, reason: str, now: float) -> None:
         """Close a session for good; what it publishes ends with it."""

@@ -230,6 +230,7 @@ class Directory:
             self._publications.add(publication)
         publication.ingress = ingress
         publication.ended_at = None
+        publication.credential = info.credential
         publication.wishes.repeat()
         publication.demand_changed()
         self._resubscribe_at.pop(name, None)

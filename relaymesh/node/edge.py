@@ -3,6 +3,10 @@
 A datagram is told apart by its first byte (RFC 7983); a client by the ICE
 ufrag of its connectivity checks, and from then on by its address. Nothing is
 answered but a check whose integrity holds: anything else only moves a counter.
+
+So one address carries one session. A second one that comes from the same client socket is
+refused while the first is heard, and ended once both are known to be alive; a client that
+starts again on its old port has been silent as its old self, and takes over.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from relaymesh.webrtc.rtp import classify
 from relaymesh.webrtc.transport import IceCredentials
 
 MAX_DATAGRAM_BYTES = 1500
+OWNER_SILENT = 5.0  # s; a client says something each 2.5 s at least: checks, reports or media
 TICK = 0.01  # s; sessions are looked after this often while there are any
 
 Address = tuple[str, int]
@@ -49,7 +54,12 @@ class Edge:
     def restart_ice(self, session: Session, credentials: IceCredentials, now: float) -> None:
         """Know *session* under new credentials too; the old ones stay until the client uses the new."""
         session.transport.restart_ice(credentials, now)
+        self._forget_ufrags(session, session.transport.ufrags)
         self._by_ufrag[credentials.ufrag] = session
+
+    def _forget_ufrags(self, session: Session, but: tuple[str, ...] = ()) -> None:
+        for ufrag in [u for u, known in self._by_ufrag.items() if known is session and u not in but]:
+            del self._by_ufrag[ufrag]
 
     def get(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
@@ -70,8 +80,7 @@ class Edge:
         session.close(reason, now)
         self._farewells += session.transport.poll_datagrams()
         self._sessions.pop(session.id, None)
-        for ufrag in [ufrag for ufrag, known in self._by_ufrag.items() if known is session]:
-            del self._by_ufrag[ufrag]
+        self._forget_ufrags(session)
         for address in [a for a, s in self._by_address.items() if s is session]:
             del self._by_address[address]
 
@@ -113,6 +122,13 @@ class Edge:
         if session is None:
             self.refused["unknown_ufrag"] += 1
             return
+        owner = self._by_address.get(address)
+        if (
+            owner is not None
+            and owner is not session
+            and not self._yields(owner, session, request, address, now)
+        ):
+            return
         if not session.transport.handle_stun(request, address, now):
             self.refused["unauthentic"] += 1
             return
@@ -122,6 +138,30 @@ class Edge:
             for stale in [a for a, s in self._by_address.items() if s is session and a not in known]:
                 del self._by_address[stale]
         session.drain_events(now)
+
+    def _yields(
+        self, owner: Session, newcomer: Session, request: stun.BindingRequest, address: Address, now: float
+    ) -> bool:
+        """Decide if *address* passes from *owner* to *newcomer*, which checks from there.
+
+        One of the two is ended once it is clear that they share a socket, or that the owner is gone.
+        """
+        if owner.closed is not None or owner.transport.address != address:
+            return True
+        if not newcomer.transport.authenticates(request):
+            self.refused["unauthentic"] += 1
+            return False
+        heard_at = owner.transport.heard_at
+        if now - heard_at >= OWNER_SILENT:
+            owner.closed = "its client is silent, and another session comes from the same address"
+            return True
+        self.refused["address_in_use"] += 1
+        since = newcomer.contends_since
+        if since is None:
+            newcomer.contends_since = now
+        elif heard_at > since and newcomer.closed is None:
+            newcomer.closed = "another session uses the same client socket; each needs its own"
+        return False
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         datagrams, self._farewells = self._farewells, []

@@ -17,6 +17,15 @@ from relaymesh.node.encodings import Encoding
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
+from relaymesh.node.refusals import (
+    SignallingError,
+    loses_all_video,
+    receives,
+    refused_of_player,
+    refused_of_publisher,
+    sends,
+    why_unplayable,
+)
 from relaymesh.node.session import Session
 from relaymesh.protocol.frames import (
     EXTENSION_AUDIO_LEVEL,
@@ -28,11 +37,12 @@ from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import opus, rtp
 from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.codecs import Codec, choose_codec, explain_choice, explain_mismatch, match_codec
+from relaymesh.webrtc.codecs import Codec, choose_codec, match_codec
 from relaymesh.webrtc.dtls import Role
 from relaymesh.webrtc.errors import NegotiationError
 from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.sdp import MediaSection, SessionDescription
+from relaymesh.webrtc.sdp_fragment import build_fragment
 from relaymesh.webrtc.transport import IceCredentials, Transport, make_credentials
 
 PUBLISHER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
@@ -56,15 +66,7 @@ CARRIED = {
 DESCRIBED = ("av1",)
 MAX_TRACKS = 8  # of one publisher
 MAX_ENCODINGS = 8  # of one track
-
-
-class SignallingError(Exception):
-    """A request that cannot be met; ``status`` is the HTTP status, the text says why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
+PARTIAL_HINT = "with ?allow=partial the rest is taken without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +155,20 @@ class Negotiator:
         prefer: tuple[str, ...],
         taken: set[int],
         hitless: Hitless = "none",
+        *,
+        partial: bool = False,
     ) -> dict[str, Receiving]:
         """For each section we will receive, by mid: the track's description and the publisher's codec.
 
         Raises:
-            SignallingError: 422 when nothing the offer sends is usable.
+            SignallingError: 406 for too many tracks; 422 when nothing the offer sends is usable, or none of
+                its video, unless *partial* says that the rest will do.
         """
+        sent = [section for section in incoming.offer.media if sends(section)]
+        if len(sent) > MAX_TRACKS:
+            raise SignallingError(406, f"an offer may send {MAX_TRACKS} tracks, this one sends {len(sent)}")
         chosen: dict[str, Receiving] = {}
-        for section in incoming.offer.media:
-            if not _sends(section) or len(chosen) == MAX_TRACKS:
-                continue
+        for section in sent:
             codec = choose_codec(section.kind, section.codecs, prefer)
             if codec is None:
                 continue
@@ -172,13 +178,12 @@ class Negotiator:
             chosen[section.mid] = Receiving(
                 _track_info(number, section.kind, codec, twice, rids), codec, rids
             )
+        refused = refused_of_publisher(incoming.offer, chosen, prefer)
+        lost = [section.reason for section in refused if section.kind in ("audio", "video")]
         if not chosen:
-            sent = [section for section in incoming.offer.media if _sends(section)]
-            why = (
-                "; ".join(explain_choice(s.kind, s.codecs, prefer) for s in sent)
-                or "this offer sends nothing"
-            )
-            raise SignallingError(422, f"no usable codec: {why}")
+            raise SignallingError(422, f"no usable codec: {'; '.join(lost) or 'this offer sends nothing'}")
+        if not partial and loses_all_video(refused, (s for s in sent if s.mid in chosen)):
+            raise SignallingError(422, f"no usable video codec: {'; '.join(lost)} ({PARTIAL_HINT})")
         return chosen
 
     def publisher(
@@ -238,11 +243,13 @@ class Negotiator:
         originate: Callable[[Track, MediaFrame, float], None],
         clock_changed: Callable[[Encoding, float], None],
         now: float,
+        partial: bool = False,
     ) -> Answered:
         """The session that plays *publication*, and the answer.
 
         Raises:
-            SignallingError: 422 when the player can decode none of its tracks.
+            SignallingError: 422 when the player can decode none of its tracks; or none of the video that
+                both have, unless *partial* says that the rest will do.
         """
         session = self._session(incoming, publication.name, originate, clock_changed, now)
         left = list(publication.tracks.values())
@@ -255,7 +262,13 @@ class Negotiator:
             left.remove(track)
             sections.append(self._play(session, section, track, codec))
         if not session.senders:
-            raise SignallingError(422, f"no usable codec: {_why_unplayable(incoming.offer, publication)}")
+            raise SignallingError(422, f"no usable codec: {why_unplayable(incoming.offer, publication)}")
+        taken = [answer.offered for answer in sections if answer.accepted]
+        session.refused = refused_of_player(incoming.offer, {s.mid for s in taken}, publication)
+        has_video = any(track.is_video for track in publication.tracks.values())
+        if has_video and not partial and loses_all_video(session.refused, taken):
+            why = "; ".join(section.reason for section in session.refused if section.kind == "video")
+            raise SignallingError(422, f"no usable video codec: {why} ({PARTIAL_HINT})")
         return Answered(session, self._answer(sections, session))
 
     def _play(self, session: Session, section: MediaSection, track: Track, codec: Codec) -> AnswerSection:
@@ -318,6 +331,24 @@ class Negotiator:
             clock_changed=clock_changed,
         )
 
+    def restart_ice(self, session: Session) -> tuple[IceCredentials, str]:
+        """New credentials for *session*, and the fragment that tells them to its client."""
+        endpoint, negotiation = self._endpoint, session.negotiation
+        assert negotiation.offer is not None, "a session begins with an offer"
+        credentials = make_credentials(self._secret_bytes(24), endpoint.ufrag_prefix)
+        agreed = zip(negotiation.offer.media, negotiation.sections, strict=True)
+        fragment = build_fragment(
+            next(media for media, section in agreed if section.live),
+            ufrag=credentials.ufrag,
+            password=credentials.password,
+            addresses=self._addresses,
+        )
+        return credentials, fragment
+
+    @property
+    def _addresses(self) -> tuple[tuple[str, int], ...]:
+        return ((self._endpoint.host, self._endpoint.port), *self._endpoint.further_addresses)
+
     def _session_id(self) -> str:
         return self._secret_bytes(12).hex()  # whoever knows it may end the session
 
@@ -333,7 +364,7 @@ class Negotiator:
             ufrag=credentials.ufrag,
             password=credentials.password,
             fingerprint=endpoint.certificate.fingerprint,
-            addresses=((endpoint.host, endpoint.port), *endpoint.further_addresses),
+            addresses=self._addresses,
         )
 
 
@@ -351,14 +382,6 @@ def _extensions(usual: tuple[str, ...], codec: Codec) -> tuple[str, ...]:
     return (*usual, rtp.DEPENDENCY_DESCRIPTOR) if codec.name.lower() in DESCRIBED else usual
 
 
-def _sends(section: MediaSection) -> bool:
-    return (
-        section.kind in ("audio", "video")
-        and not section.rejected
-        and section.direction in ("sendonly", "sendrecv")
-    )
-
-
 def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[str, int]) -> TrackInfo:
     return TrackInfo(
         track=number,
@@ -372,24 +395,9 @@ def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[
     )
 
 
-def _why_unplayable(offer: SessionDescription, publication: AnyPublication) -> str:
-    """The reason why an offer can receive none of *publication*'s tracks."""
-    sections = [s for s in offer.media if not s.rejected and s.direction in ("recvonly", "sendrecv")]
-    reasons = [
-        explain_mismatch(section.kind, section.codecs, track.info.codec, track.info.fmtp)
-        for track in publication.tracks.values()
-        for section in sections
-        if section.kind == track.info.kind
-    ]
-    if reasons:
-        return "; ".join(dict.fromkeys(reasons))
-    kinds = ", ".join(sorted({track.info.kind for track in publication.tracks.values()})) or "nothing yet"
-    return f"the publisher sends {kinds}, and this offer receives none of it"
-
-
 def _match(section: MediaSection, tracks: list[Track]) -> tuple[Track | None, Codec | None]:
     """The first track left that this section can receive, and the section's codec for it."""
-    if section.rejected or section.direction not in ("recvonly", "sendrecv"):
+    if not receives(section):
         return None, None
     for track in tracks:
         if track.info.kind == section.kind:

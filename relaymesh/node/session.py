@@ -17,6 +17,7 @@ from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
 from relaymesh.node.layer_options import layer_options, rate_of
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
+from relaymesh.node.refusals import RefusedSection
 from relaymesh.node.send_side import SendSide
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import ParticipantName
@@ -68,7 +69,9 @@ class Session:
         self.created_at = now
         self.connected_at: float | None = None
         self.closed: str | None = None  # why, once it is
+        self.contends_since: float | None = None  # s; for an address that another session has
         self.undecodable = 0  # SRTP that does not open, RTP or RTCP that does not parse or is not expected
+        self.refused: tuple[RefusedSection, ...] = ()  # of what its client offered
         self.publication: LocalPublication | None = None  # what it feeds
         self.played: AnyPublication | None = None
         self.receivers: list[IngressTrack] = []
@@ -385,6 +388,7 @@ class Session:
             "undecodable": self.undecodable,
             "transport": self.transport.debug_state(),
             "negotiation": self.negotiation.debug_state(),
+            "refused": [str(section) for section in self.refused],
             "receives": [track.debug_state() for track in self.receivers],
             "sends": [sender.debug_state() for sender in self.senders.values()],
             "send_side": self.send_side.debug_state(),

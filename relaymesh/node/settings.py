@@ -42,6 +42,15 @@ def _check_controller(text: str) -> None:
         )
 
 
+def _host_and_port(text: str) -> tuple[str, int]:
+    """HOST or HOST:PORT; an IPv6 address with a port stands in brackets."""
+    bare = text.removeprefix("[").removesuffix("]")
+    if is_host(bare) and (":" not in text or (bare.count(":") > 1 and "]:" not in text)):
+        return bare, 0
+    return parse_endpoint(text)
+
+
+MAX_ADVERTISED = 8
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -70,9 +79,14 @@ class NodeSettings(BaseModel):
     media_address: Endpoint | None = Field(
         default=None, description="HOST:PORT clients reach it at, where that differs from --media."
     )
+    advertise: str | None = Field(
+        default=None,
+        description="Further HOST[:PORT] at which clients reach --media (IPv6, a LAN), commas between.",
+    )
     http: Endpoint = Field(default="127.0.0.1:7700", description="Where WHIP, WHEP and /status are served.")
     http_url: str | None = Field(
-        default=None, description="The URL clients reach --http at, where it differs."
+        default=None,
+        description="The URL clients reach --http at, where it differs; its path is what a proxy strips.",
     )
     tls_cert: Path | None = Field(default=None, description="Certificate chain (PEM) for --http.")
     tls_key: Path | None = Field(default=None, description="Private key (PEM) for --http.")
@@ -97,6 +111,14 @@ class NodeSettings(BaseModel):
                 raise ValueError(
                     f"{option} listens on every address ({host}); say in {option}_address which others use"
                 )
+        try:
+            found = self.advertised
+        except ValueError as error:
+            raise ValueError(f"advertise: {error}") from None
+        if any(is_wildcard(host) for host, _ in found):
+            raise ValueError("advertise: clients cannot send to every address, name one")
+        if len(found) > MAX_ADVERTISED:
+            raise ValueError(f"advertise: at most {MAX_ADVERTISED} addresses")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         if self.tls_cert is None and not self.plain_http and not is_loopback(parse_endpoint(self.http)[0]):
@@ -108,3 +130,9 @@ class NodeSettings(BaseModel):
         """The URLs of all controllers, each once, in the order given."""
         urls = (url.strip().rstrip("/") for url in self.controller.split(","))
         return tuple(dict.fromkeys(url for url in urls if url))
+
+    @property
+    def advertised(self) -> tuple[tuple[str, int], ...]:
+        """The addresses in ``advertise``; port 0 where it names none."""
+        texts = [text.strip() for text in (self.advertise or "").split(",")]
+        return tuple(_host_and_port(text) for text in texts if text)

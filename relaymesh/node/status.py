@@ -56,6 +56,16 @@ class NodeStatus:
             "links": self._links(now),
             "publications": self._publications(),
             "sessions": [session.debug_state() for session in core.edge.sessions()],
+            "ended": [
+                {
+                    "session": ended.session[:8],
+                    "role": ended.role,
+                    "room": ended.room,
+                    "participant": ended.participant,
+                    "reason": ended.reason,
+                }
+                for ended in core.admission.ended
+            ],
             "forwarded": {
                 "packets": core.forwarder.forwarded,
                 "packets_per_s": self._rates.rate("forwarded"),

@@ -38,15 +38,16 @@ class RtpError(WebRtcError):
 class NegotiationError(WebRtcError):
     """An offer or an answer that does not fit into the negotiation so far (RFC 3264, RFC 8829).
 
-    ``kind``: "state" (not now), "rate" (too often), "syntax" (an :class:`SdpError` is its cause) or
-    "change" (of what must stay). ``fault``: of the "client", which offers, or of the "node", which answers.
+    ``kind``: "state" (not now), "rate" (too often), "syntax" (an :class:`SdpError` is its cause),
+    "change" (of what must stay) or "precondition" (only under a condition that was not stated).
+    ``fault``: of the "client", which offers, or of the "node", which answers.
     """
 
     def __init__(
         self,
         reason: str,
         *,
-        kind: Literal["state", "rate", "syntax", "change"],
+        kind: Literal["state", "rate", "syntax", "change", "precondition"],
         fault: Literal["client", "node"] = "client",
     ) -> None:
         super().__init__(reason)

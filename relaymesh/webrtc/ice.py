@@ -94,6 +94,15 @@ class IceLite:
         """Whether a valid check came from *address*."""
         return address in self._addresses
 
+    @property
+    def heard_at(self) -> float:
+        """When the last authentic packet came from the chosen address."""
+        return self._heard_at
+
+    def authenticates(self, request: BindingRequest) -> bool:
+        """Whether *request* is from our client; changes nothing."""
+        return self._credentials_of(request) is not None
+
     def handle_check(self, request: BindingRequest, address: Address, now: float) -> bytes | None:
         """The reply to a check from *address*; None for one that is not from our client."""
         credentials = self._credentials_of(request)

@@ -85,8 +85,8 @@ class Negotiation:
         self.state, self._pending = state, offered.offer
         return offered
 
-    def handle_fragment(self, text: str, now: float) -> bool:
-        """Take an ICE fragment of the client (RFC 9725 §4.3). True: it restarts ICE.
+    def handle_fragment(self, text: str, now: float, *, may_restart: bool = True) -> bool:
+        """Take an ICE fragment of the client (RFC 9725 §4.3). True: it restarts ICE, where it *may_restart*.
 
         Then new credentials of ours must go to the transport and to the client, by `build_fragment`.
         False: it has candidates at most, which a lite agent does not need.
@@ -105,6 +105,8 @@ class Negotiation:
             ufrag, password = credentials
             fresh = replace(offer, ice_ufrag=ufrag, ice_password=password)
             restart = restarts_ice(offer, fresh)
+            if restart and not may_restart:
+                raise NegotiationError("this would restart ICE", kind="precondition")
         except NegotiationError as error:
             self.refused[error.kind] += 1
             raise

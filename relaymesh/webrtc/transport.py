@@ -145,6 +145,15 @@ class Transport:
         """Where the client may send from, at most `MAX_ADDRESSES`. Changes only in `handle_stun`."""
         return self._ice.addresses
 
+    @property
+    def heard_at(self) -> float:
+        """When the last authentic packet came from `address`."""
+        return self._ice.heard_at
+
+    def authenticates(self, request: BindingRequest) -> bool:
+        """Whether a check is signed by our client; changes nothing."""
+        return self._ice.authenticates(request)
+
     def handle_stun(self, request: BindingRequest, address: Address, now: float) -> bool:
         """Answer a check that came from `address`.
 

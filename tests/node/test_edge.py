@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relaymesh.node.core import NodeCore
 from relaymesh.node.events import SessionEnded
-from relaymesh.node.offers import SignallingError
+from relaymesh.node.refusals import SignallingError
 from relaymesh.protocol.messages import (
     ParticipantName,
     Publish,

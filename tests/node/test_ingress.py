@@ -1,11 +1,13 @@
 """A publisher's packets over a seeded lossy link in virtual time: what is asked again, and what comes out."""
 
+import base64
 import heapq
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from relaymesh.node.ingress import MAX_MISSING, IngressEncoding, IngressTrack
 from relaymesh.node.publications import LocalPublication
@@ -196,3 +198,43 @@ def test_temporal_layers_above_the_base_may_be_left_out(descriptor, temporal, pr
     frame = one(make_ingress(), packet(1, descriptor), 0.0)
     assert frame is not None
     assert (frame.temporal, frame.priority, frame.entry) == (temporal, priority, entry)
+
+
+SPS, PPS, IDR, SLICE = b"\x67\x42\xe0\x1f\x95\xa0", b"\x68\xce\x3c\x80", b"\x65\x88\x84", b"\x41\x9a\x24"
+
+
+@pytest.mark.parametrize("told", ["in the stream", "in the session description"])
+def test_parameter_sets_learned_once_go_before_a_later_keyframe_that_lacks_them(told):
+    fmtp = "packetization-mode=1"
+    if told == "in the session description":
+        sets = ",".join(base64.b64encode(unit).decode() for unit in (SPS, PPS))
+        fmtp += f";sprop-parameter-sets={sets}"
+    publication = LocalPublication(NAME)
+    publication.set_tracks((structs.replace(VIDEO, codec="H264"),))
+    codec = Codec(96, "H264", 90_000, 1, fmtp, ("nack",), 97)
+    [track] = publication.tracks.values()
+    ingress = IngressTrack(track, "0", codec, {}, {}).encodings[0]
+    ingress.bind(1234, 0.0)
+    first = [SPS, PPS, IDR] if told == "in the stream" else [IDR]
+    frames = []
+    for number, payload in enumerate([*first, SLICE, SLICE, IDR, SLICE, IDR, SLICE]):
+        one_picture = packet(100 + number, payload)
+        if number < len(first):  # of one picture: one timestamp, and the marker at its end
+            one_picture.timestamp, one_picture.marker = 0, number == len(first) - 1
+        if number == len(first) + 1:
+            late = one_picture
+            continue
+        frames += ingress.handle_rtp(one_picture, number / 30)
+    sent = [frame.payload for frame in frames]
+    both = b"\x78" + b"".join(len(unit).to_bytes(2, "big") + unit for unit in (SPS, PPS))  # a STAP-A
+    begun = [SPS, PPS, IDR] if told == "in the stream" else [both, IDR]
+    assert sent == [*begun, SLICE, both, IDR, SLICE, both, IDR, SLICE]
+    for place in (len(begun) + 1, len(begun) + 4):
+        sets, idr = frames[place : place + 2]
+        assert (sets.keyframe, sets.layer_start, sets.marker) == (True, True, False)
+        assert (idr.keyframe, idr.layer_start, idr.marker) == (False, False, True)
+        assert sets.timestamp == idr.timestamp
+    frames += ingress.handle_rtp(late, 1.0)
+    sequences = sorted(frame.sequence for frame in frames)
+    assert sequences == list(range(sequences[0], sequences[0] + len(frames))), "each number once"
+    assert frames[-1].sequence == sequences[len(begun) + 1], "what was before them keeps its place"
