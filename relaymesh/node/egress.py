@@ -43,8 +43,8 @@ GONE_KEPT = 512
 START_PATIENCE = 0.4  # s
 SWITCH_PATIENCE = 1.0  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
-# An encoding of which nothing comes for so long though it is live was left out on its way; one whose keyframe
-# is not there after so long, too. Both are let be for a while.
+# An encoding of which nothing comes for so long, but word that it is left out, is let be for a while; one whose
+# keyframe does not come for so long, too.
 STARVED_AFTER = 0.7  # s
 UNANSWERED_AFTER = 3.0  # s
 AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
@@ -250,13 +250,13 @@ class Sender:
         """
         current, pending = self.current, self.pending
         if current is not None and current.track.is_remote and len(current.track.encodings) > 1:
-            silent = now - current.last_arrival
-            if silent >= STARVED_AFTER:
+            if now - current.last_arrival >= STARVED_AFTER and now - current.last_skip < STARVED_AFTER:
                 self._avoid(current.number, now)
             elif self._begun_at + FED_AFTER <= now:
                 self._avoided.pop(current.number, None)
         waited = now - self._wanted_at
-        if pending is not None and pending.track.is_remote and current and waited >= UNANSWERED_AFTER:
+        left_out = pending is not None and now - pending.last_skip < STARVED_AFTER
+        if pending is not None and current is not None and left_out and waited >= UNANSWERED_AFTER:
             self._avoid(pending.number, now)
         return {number for number, (until, _) in self._avoided.items() if now < until}
 

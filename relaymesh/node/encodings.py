@@ -263,6 +263,7 @@ class Encoding:
         "highest",
         "keyframe_wish",
         "last_arrival",
+        "last_skip",
         "merged",
         "number",
         "received",
@@ -285,6 +286,7 @@ class Encoding:
         self.skipped = 0  # packets left out upstream by intent
         self.merged = 0  # packets sent by two ways (hitless, or repaired), that both came
         self.last_arrival = float("-inf")
+        self.last_skip = -inf  # s; when a link last told that it left something out
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []
         self.keyframe_wish = KeyframeWish()
@@ -365,8 +367,9 @@ class Encoding:
             for taker in tuple(self.takers):
                 taker.collected(self, now)
 
-    def skip(self, first: int, packets: int, pictures: int) -> None:
+    def skip(self, first: int, packets: int, pictures: int, now: float = -inf) -> None:
         """*packets* from number *first* on were left out upstream, with them so many *pictures*."""
+        self.last_skip = now
         if self.highest is None or first <= self.highest - CACHE_PACKETS or self.recent(first) is not None:
             return
         last = first + packets - 1

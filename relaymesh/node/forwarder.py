@@ -329,7 +329,7 @@ class Forwarder:
         encoding = self._remote_encoding(skip.track_id, skip.encoding)
         if encoding is None:
             return False
-        encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures)
+        encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures, now)
         return True
 
     def _take_layers(self, body: bytes, now: float) -> bool:

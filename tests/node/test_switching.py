@@ -213,7 +213,9 @@ def test_an_encoding_that_does_not_get_through_is_let_be_for_a_while() -> None:
         track.encodings[1].deliver(frame, tick / 30)
     assert sender.starved(1.0) == set()
     assert [option.encoding for option in layer_options(track)] == [0, 1]
-    # Its publisher sends it, says the ingress, and nothing of it comes: a link leaves it out.
+    assert sender.starved(1.8) == set(), "silence alone may be an outage, which no other encoding ends"
+    for tick in range(30, 54):  # a link leaves it out, and says so
+        track.encodings[1].skip(tick, 1, 1, tick / 30)
     assert sender.starved(1.8) == {1}
     assert [option.encoding for option in layer_options(track, sender.starved(1.8))] == [0]
     sender.choose(LayerChoice(0), 1.8)
