@@ -16,6 +16,7 @@ import pytest
 
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.topology import load_topology
+from relaymesh.webrtc.rtcp import ReportBlock, build_receiver_report
 from relaymesh.webrtc.rtp import RtpPacket, build_rtp
 from relaymesh.webrtc.twcc import TwccReceiver
 from tests.whole_mesh import WholeMesh
@@ -149,3 +150,20 @@ def test_a_late_joiner_where_the_track_is_has_a_picture_at_once(at: str) -> None
 def test_a_late_joiner_who_is_the_first_at_its_edge_waits_for_the_path_besides(loss: float) -> None:
     mesh, camera = stage(loss)
     judge(list(joins(mesh, camera, "c")), PATH_RTT)
+
+
+def test_a_player_that_sends_receiver_reports_only_is_not_paused_for_ever() -> None:
+    """As aiortc: it offers REMB, and sends none where no packet says when it was sent."""
+    mesh, camera = stage()
+    browser = mesh.play("a", ALICE, "aiortc-whep")
+    assert browser is not None
+    core = mesh.nodes["a"].core
+    [session] = core.edge.players()
+    [sender] = (s for s in session.senders.values() if s.is_video)
+    assert session.send_side.is_adaptive
+    for _ in range(5):
+        before = len(browser.rtp)
+        camera.film(mesh.now + 1.0)
+        assert len(browser.rtp) - before >= 30 * DELTA_PACKETS - 2
+        block = ReportBlock(sender.numbers.ssrc, 0, 0, browser.rtp[-1].sequence, 0, 0, 0)
+        browser.send_rtcp(core, mesh.now, build_receiver_report(1, [block]))

@@ -32,7 +32,6 @@ REPAIR_TICK = 0.01  # s; how often missing packets are looked at while there are
 FEEDBACK_INTERVAL = 0.05  # s; transport-wide feedback (libwebrtc sends at 50–250 ms)
 REPORT_INTERVAL = 1.0  # s; receiver and sender reports
 MEASURE_INTERVAL = 0.2  # s; of what comes: which encodings are live, at what rate
-GUESS_S = 2.0  # s; an estimate that nothing confirmed or denied for so long is taken for what it says
 CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate
 # What a player begins with at once may take so long; more than that, and a keyframe is asked for first.
 BURST_S = 0.4
@@ -240,7 +239,7 @@ class Session:
             if sender.track
         }
         allocation = allocate(
-            self._budget(options, now),
+            self._budget(options),
             [
                 Subscription(sender, "video" if sender.is_video else "audio", offered, current=sender.choice)
                 for sender, offered in options.items()
@@ -255,13 +254,14 @@ class Session:
                     self.send_side.discard(sender)
         self.send_side.want(allocation.wanted_bps, now)
 
-    def _budget(self, options: dict[Sender, tuple[Layer, ...]], now: float) -> float:
+    def _budget(self, options: dict[Sender, tuple[Layer, ...]]) -> float:
         """What may be spent, bit/s: while the estimate is a guess, as much as the first video needs at least.
 
-        A publisher without simulcast would not be shown at all, though the path may carry it ten times.
+        A publisher without simulcast would not be shown at all, though the path may carry it ten times. Of
+        a player that sends receiver reports only nothing else is ever heard: its video would stay paused.
         """
         budget = self.send_side.budget_bps
-        if not self.send_side.is_guessing or self.connected_at is None or now > self.connected_at + GUESS_S:
+        if not self.send_side.is_guessing:
             return budget
         least = sum(
             layers[-1].rate_bps for sender, layers in options.items() if layers and not sender.is_video

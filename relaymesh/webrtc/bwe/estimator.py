@@ -128,8 +128,11 @@ class BandwidthEstimator:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the rate comes from what was heard of the path, and not from where every session starts."""
-        return self._proven or self._remb is not None or self._reported_at is not None
+        """Whether arrivals or the peer's own estimate moved the rate from where every session starts.
+
+        Receiver reports do not: they tell nothing of a path that is hardly used, so it would stay as it is.
+        """
+        return self._proven or self._remb is not None
 
     @property
     def is_overused(self) -> bool:
