@@ -1,11 +1,13 @@
 // WHIP (RFC 9725) and WHEP for a page: one POST with an offer, one answer, one DELETE.
-// Both functions return a Session; a refusal is an Error whose message is the server's reason.
+// Both functions return a Session; a refusal is an Error whose message is the server's reason, and
+// session.refused says what of the offer was left out, if anything.
 
 export class Session {
   constructor(pc, location) {
     this.pc = pc;
     this.location = location; // URL to DELETE, or null when the server named none
     this.stream = new MediaStream();
+    this.refused = '';
   }
   // The DELETE goes first, or the session has already ended with its connection; keepalive lets it
   // out even while the page is being closed.
@@ -17,7 +19,7 @@ export class Session {
   }
 }
 
-// Sends the tracks of `media` to `url`. options.codec prefers a video codec: 'VP8' or 'H264'.
+// Sends the tracks of `media` to `url`. options.codec prefers a video codec: 'VP8', 'VP9', 'AV1', 'H264' or 'H265'.
 export async function publish(url, media, options = {}) {
   const pc = new RTCPeerConnection();
   for (const track of media.getTracks()) {
@@ -38,7 +40,7 @@ export async function play(url) {
   pc.ontrack = (event) => stream.addTrack(event.track);
   pc.addTransceiver('video', { direction: 'recvonly' });
   pc.addTransceiver('audio', { direction: 'recvonly' });
-  const session = await negotiate(pc, new URL(url, window.location));
+  const session = await negotiate(pc, new URL(url, window.location), askForStereo);
   session.stream = stream;
   return session;
 }
@@ -63,10 +65,26 @@ export async function rawStats(pc) {
   return pc ? [...(await pc.getStats()).values()] : [];
 }
 
-async function negotiate(pc, url) {
+// `offer` in which every opus says that two channels are welcome: without stereo=1 (RFC 7587) browsers
+// decode one.
+export function askForStereo(offer) {
+  const opus = new Set([...offer.matchAll(/^a=rtpmap:(\d+) opus\/48000/gim)].map((found) => found[1]));
+  return offer.replace(/^a=fmtp:(\d+) ([^\r\n]*)/gim, (line, number, parameters) =>
+    opus.has(number) && !/(^|;)\s*stereo=/.test(parameters) ? `${line};stereo=1` : line);
+}
+
+async function describe(pc, change) {
+  if (!change) return pc.setLocalDescription();
+  const offer = await pc.createOffer();
+  const wanted = { type: 'offer', sdp: change(offer.sdp) };
+  // A browser that takes no change plays in mono rather than not at all.
+  return pc.setLocalDescription(wanted).catch(() => pc.setLocalDescription(offer));
+}
+
+async function negotiate(pc, url, change = null) {
   try {
     // Gathering is not waited for: a node answers checks from any address, so it needs no candidates.
-    await pc.setLocalDescription();
+    await describe(pc, change);
     const response = await fetch(url, {
       method: 'POST',
       headers: { 'Content-Type': 'application/sdp' },
@@ -80,6 +98,8 @@ async function negotiate(pc, url) {
     }
     const location = response.headers.get('Location');
     const session = new Session(pc, location && new URL(location, url).href);
+    session.refused = response.headers.get('RelayMesh-Refused') || '';
+    if (session.refused) console.warn(`left out by the node: ${session.refused}`);
     await pc.setRemoteDescription({ type: 'answer', sdp: text });
     return session;
   } catch (error) {

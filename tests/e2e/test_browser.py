@@ -64,6 +64,7 @@ def test_a_camera_is_watched_two_hops_away(mesh, browsers, codec, record_propert
     camera = publish(mesh, browsers[0], codec.lower(), codec)
     player, first_frame_ms = play(mesh, browsers[1], codec.lower())
     assert mesh.path("e2e", codec.lower(), "c")[1] in ("t1", "t2")
+    assert "stereo=1" in player.evaluate("pc.localDescription.sdp"), "the play page hears two channels"
     wait_for(lambda: frames(player, "inbound") >= STARTED_FRAMES, 10, "the player's start")
     sent_before, seen_before = video(camera, "outbound"), video(player, "inbound")
     time.sleep(WATCH_S)

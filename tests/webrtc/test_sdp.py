@@ -28,7 +28,7 @@ def test_agrees_with_another_parser(name):
             continue
         assert ours.direction == (theirs.direction or "sendrecv")
         assert ours.extensions == {e.uri: e.id for e in theirs.rtp.headerExtensions if e.id <= 14}
-        named = {c.payloadType: c for c in theirs.rtp.codecs if c.name != "rtx"}
+        named = {c.payloadType: c for c in theirs.rtp.codecs if c.name.lower() != "rtx"}
         assert [c.payload_type for c in ours.codecs] == list(named)
         for codec in ours.codecs:
             their_codec = named[codec.payload_type]
