@@ -11,13 +11,10 @@ that audio and video stay in step across the mesh.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
-from struct import Struct
-from typing import Literal
 
-import msgspec
-
+from relaymesh.node.egress_rows import PADDING_BYTES, U16, EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
 from relaymesh.node.rewrite import Extensions, Rewriter
@@ -25,7 +22,6 @@ from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.rtcp import build_sdes, build_sender_report
-from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, build_extensions, build_rtp
 
 RESEND_GUARD = 0.01  # s; a second NACK for the same packet within this is the same request
 RESENT_KEPT = 512
@@ -34,8 +30,6 @@ RESENT_KEPT = 512
 ASKED_PER_S = 2000.0
 ASKED_BURST = 2048.0
 VIDEO_CLOCK = 90_000
-RTP_OVERHEAD = 20  # bytes of header and extension
-PADDING_BYTES = 255  # as much as one packet can say
 GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
 GONE_KEPT = 512
 # A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch
@@ -50,78 +44,6 @@ UNANSWERED_AFTER = 3.0  # s
 AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
 FED_AFTER = 5.0  # s in which it came: the next time counts as the first
 REPLAY_TICK_MS = 1  # between the pictures of a burst, in media time: a decoder shows them as they come
-U16 = Struct("!H")
-# RFC 8285 §4.2: profile, words, id and length − 1, the number, one byte of padding.
-TRANSPORT_NUMBER_ONLY = Struct("!HHBHx")
-
-
-@dataclass(frozen=True, slots=True)
-class EgressNumbers:
-    """What identifies this copy of the track towards the player; all random but the ids."""
-
-    ssrc: int
-    rtx_ssrc: int | None
-    first_sequence: int  # 16 bits
-    first_rtx_sequence: int  # 16 bits
-    transport_id: int | None  # RTP extension id for the transport-wide sequence number
-    extension_ids: dict[int, int]  # frame extension kind → the player's RTP extension id
-
-
-Sent = Literal["audio", "video", "retransmission", "padding"]
-
-
-class EgressRow(msgspec.Struct, gc=False):
-    """One packet as a player is to get it, less what is known only when its turn comes.
-
-    That is the transport-wide sequence number, which must rise in the order of sending.
-    """
-
-    kind: Sent
-    payload_type: int
-    marker: bool
-    sequence: int  # 16 bits
-    timestamp: int  # 32 bits, RTP units
-    ssrc: int
-    payload: bytes
-    extensions: tuple[tuple[int, bytes], ...]  # (the player's identifier, value)
-    transport_id: int | None  # identifier for the transport-wide sequence number
-    padding_bytes: int = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Payload and RTP header, roughly: for pacing."""
-        return len(self.payload) + self.padding_bytes + RTP_OVERHEAD
-
-    def build(self, transport_sequence: int | None) -> bytes:
-        """The RTP packet; *transport_sequence* where it has an identifier for one."""
-        if transport_sequence is None or self.transport_id is None:
-            extensions = build_extensions(self.extensions) if self.extensions else b""
-        elif not self.extensions:  # nearly every video packet
-            extensions = TRANSPORT_NUMBER_ONLY.pack(
-                ONE_BYTE_PROFILE, 1, self.transport_id << 4 | 1, transport_sequence
-            )
-        else:
-            extensions = build_extensions(
-                (*self.extensions, (self.transport_id, U16.pack(transport_sequence)))
-            )
-        packet = build_rtp(
-            self.payload_type,
-            self.marker,
-            self.sequence,
-            self.timestamp,
-            self.ssrc,
-            self.payload,
-            extensions,
-        )
-        if not self.padding_bytes:
-            return packet
-        # RFC 3550 §5.1: P, and the last byte says how many there are.
-        return (
-            bytes((packet[0] | 0x20,))
-            + packet[1:]
-            + bytes(self.padding_bytes - 1)
-            + bytes((self.padding_bytes,))
-        )
 
 
 class Sender:

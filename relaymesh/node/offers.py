@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple, Protocol
 
-from relaymesh.node.egress import EgressNumbers, Sender
+from relaymesh.node.egress import Sender
+from relaymesh.node.egress_rows import EgressNumbers
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack

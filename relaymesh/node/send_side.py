@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from relaymesh.node.egress import EgressRow, Sender, Sent
+from relaymesh.node.egress import Sender
+from relaymesh.node.egress_rows import EgressRow, Sent
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.bwe import PACKET_OVERHEAD_BYTES
 from relaymesh.webrtc.bwe.estimator import BandwidthEstimator

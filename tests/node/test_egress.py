@@ -1,6 +1,7 @@
 """What a player is sent: numbering, retransmission, a source that changes, sender reports."""
 
-from relaymesh.node.egress import ASKED_BURST, ASKED_PER_S, REMOTE_PATIENCE, EgressNumbers, EgressRow, Sender
+from relaymesh.node.egress import ASKED_BURST, ASKED_PER_S, REMOTE_PATIENCE, Sender
+from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.publications import LocalPublication, Publication, RemotePublication, Track
 from relaymesh.node.selector import LayerChoice
