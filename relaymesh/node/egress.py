@@ -37,8 +37,8 @@ GONE_KEPT = 512
 START_PATIENCE = 0.4  # s
 SWITCH_PATIENCE = 1.0  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
-# An encoding of which nothing comes for so long, but word that it is left out, is let be for a while; one whose
-# keyframe does not come for so long, too.
+# An encoding of which nothing comes for so long, but word that it is left out, is let be for a while;
+# one whose keyframe does not come for so long, too.
 STARVED_AFTER = 0.7  # s
 UNANSWERED_AFTER = 3.0  # s
 AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
