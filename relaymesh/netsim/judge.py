@@ -7,12 +7,18 @@ same by what had to hold. It knows no clock and reads no files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from relaymesh.netsim.fault_windows import fault_windows
 from relaymesh.netsim.longer_ways import longer_ms
 from relaymesh.netsim.metrics import quantiles
-from relaymesh.netsim.player_metrics import count_route_changes, drift, player_metrics, reroute_times_ms
+from relaymesh.netsim.player_metrics import (
+    count_route_changes,
+    drift,
+    player_metrics,
+    relay_mbps,
+    reroute_times_ms,
+)
 from relaymesh.netsim.result import (
     Check,
     Event,
@@ -28,8 +34,14 @@ from relaymesh.netsim.result import (
 from relaymesh.netsim.scenario.expectations import Expectation, Scope
 from relaymesh.netsim.scenario.resolved import Scenario
 
-# What an expectation with a scope is judged by: players, windows, paths.
-Seen = tuple[Sequence[PlayerTrack], Sequence[FaultWindow], Sequence[PathChange]]
+
+class Seen(NamedTuple):
+    """What an expectation with a scope is judged by."""
+
+    players: Sequence[PlayerTrack] = ()
+    windows: Sequence[FaultWindow] = ()
+    paths: Sequence[PathChange] = ()
+    relay_mbps: Points = ()  # type: ignore[assignment]
 
 
 def conclude(
@@ -55,7 +67,8 @@ def conclude(
     """
     paths, found = paths or [], fault_windows(scenario)
     metrics = {**_derived(scenario, players, series, found, paths), **metrics}
-    checks = _judged(scenario, metrics, (players, found, paths))
+    seen = Seen(players, found, paths, _measured(series.get("relay_mbps", []), scenario))
+    checks = _judged(scenario, metrics, seen)
     known = scenario.expected_fail
     return Result(
         scenario=scenario.name,
@@ -97,10 +110,16 @@ def _derived(
         player.longer_ms = [round(by_way.get(way, 0.0), 3) for by_way in longer]
     return {
         **player_metrics(players, found, paths),
+        "relay_mbps": relay_mbps(_measured(series.get("relay_mbps", []), scenario)),
         "route_changes": count_route_changes(paths, scenario.warmup_s),
         "reroute_ms": quantiles(reroute_times_ms(paths, found), ("p50", "max")),
         "delay_drift_ms": drift(series.get("added_delay_p50_ms", []), scenario.warmup_s),
     }
+
+
+def _measured(points: Points, scenario: Scenario) -> Points:
+    """Those of *points* whose second is within the measured time."""
+    return [(t, value) for t, value in points if scenario.warmup_s + 1 <= t <= scenario.duration_s]
 
 
 def _judged(scenario: Scenario, metrics: Metrics, seen: Seen) -> list[Check]:
@@ -132,7 +151,7 @@ def _outcome(checks: Sequence[Check], *, expected: bool, valid: bool) -> Outcome
 def judge(
     expectation: Expectation,
     metrics: Metrics,
-    seen: Seen = ((), (), ()),
+    seen: Seen = Seen(),  # noqa: B008
     *,
     may_fail: bool = False,
 ) -> Check:
@@ -142,7 +161,10 @@ def judge(
     """
     scope = expectation.scope
     if scope is not None:
-        metrics = player_metrics(*seen, scope)
+        metrics = {
+            **player_metrics(seen.players, seen.windows, seen.paths, scope),
+            "relay_mbps": relay_mbps(seen.relay_mbps, scope),
+        }
     value = lookup(metrics, expectation.metric)
     low, high, equal = expectation.min, expectation.max, expectation.equals
     bounds = [f"≤ {high:g}"] if high is not None else []
@@ -169,6 +191,10 @@ def lookup(metrics: Metrics, name: str) -> float | None:
 def _scope_text(scope: Scope) -> str:
     parts = [f"room {scope.room}"] if scope.room is not None else []
     parts += [scope.kind] if scope.kind is not None else []
+    parts += [scope.player] if scope.player is not None else []
+    parts += [f"step {scope.step}"] if scope.step is not None else []
+    parts += [f"from {scope.from_s:g} s"] if scope.from_s is not None else []
+    parts += [f"to {scope.to_s:g} s"] if scope.to_s is not None else []
     parts += [f"fault {scope.fault}"] if scope.fault is not None else []
     parts += ["affected"] if scope.affected else []
     return ", ".join(parts)

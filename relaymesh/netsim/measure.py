@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from relaymesh.netsim.crowd import Crowd, PlayingClient
 from relaymesh.netsim.fault_windows import fault_windows
@@ -20,6 +21,7 @@ from relaymesh.netsim.player import BINS_PER_SECOND, PlayedTrack
 from relaymesh.netsim.reception import Fates, fates_between
 from relaymesh.netsim.result import FaultWindow, Metrics, PlayerTrack, Points
 from relaymesh.netsim.routes import Routes
+from relaymesh.netsim.scenario.resolved import Participant
 
 SAMPLES_PER_S = 10  # looks at routes
 MAX_LAYER_POINTS = 200  # of one played track: changes of layers, freezes
@@ -172,6 +174,7 @@ class Measurement:
 
     def _rates(self, now: float, since: dict[str, float]) -> None:
         self._point("offered_mbps", now, since["sent_bytes"] * 8e-6)
+        self._point("relay_mbps", now, since["relay_bytes"] * 8e-6)
         self._point("delivered_mbps", now, since["delivered_bytes"] * 8e-6)
         attached = sum(
             client.sessions > 0 and all(track.left_at is None for track in client.tracks)
@@ -246,7 +249,9 @@ class Measurement:
             if track.spec.simulcast > 1 or track.spec.spatial > 1
             else [],
             freezes=_pairs(track.freezes[: 2 * MAX_LAYER_POINTS]),
+            stretches=self._stretches(client.participant, client.asked_at, track) if video else [],
             frozen_ms=track.frozen(start, end) * 1000 if video else 0.0,
+            longest_freeze_ms=max(track.stills(start, end), default=0.0) * 1000 if video else 0.0,
             first_frame_ms=first,
             gaps_ms=[_gap(track, *window) for window in windows],
             added_delay_ms=bin_quantiles(record.added, METRICS["added_delay_ms"].quantiles),
@@ -260,6 +265,15 @@ class Measurement:
             # What is sent in its last moment cannot reach it any more.
             end = min(end, track.left_at - 1.0)
         return max(self._scenario.warmup_s, track.joined_at), end
+
+    def _stretches(
+        self, participant: Participant, asked_at: float, track: PlayedTrack
+    ) -> list[tuple[float, float]]:
+        """The player's stay, parted by the steps of its access link."""
+        end = self._scenario.duration_s if track.left_at is None else track.left_at
+        steps = participant.access.steps if participant.access is not None else []
+        begins = [asked_at, *(step.at_s for step in steps if asked_at < step.at_s < end)]
+        return list(pairwise([*begins, end]))
 
     def metrics(self, players: list[PlayerTrack]) -> Metrics:
         """What only the runner knows; the rest follows from *players* and the paths."""

@@ -16,7 +16,7 @@ from math import ceil
 class Metric:
     """One metric of a run."""
 
-    unit: str  # "ms", "fraction", "count", "1/s"
+    unit: str  # "ms", "fraction", "count", "1/s", "Mbit/s"
     meaning: str
     quantiles: tuple[str, ...] = ()  # () = a plain number
     by_player: bool = False  # can be told for some players only (a scope)
@@ -82,7 +82,7 @@ METRICS: dict[str, Metric] = {
         "ms",
         "From a player's request (or its publisher's first packet, where that comes later) to its first "
         "complete frame. Players that never had one are missing here: see streams_played.",
-        ("p50", "p95", "max"),
+        ("p50", "p95", "p99", "max"),
         by_player=True,
     ),
     "frozen_ms": Metric(
@@ -90,6 +90,31 @@ METRICS: dict[str, Metric] = {
         "Per video player track: time the picture stood still, beyond what the frame rate explains.",
         ("p50", "p99", "max"),
         by_player=True,
+    ),
+    "longest_freeze_ms": Metric(
+        "ms",
+        "Per video player track: the longest time at once that the picture stood still.",
+        ("p50", "p99", "max"),
+        by_player=True,
+    ),
+    "settle_ms": Metric(
+        "ms",
+        "Per video player track in encodings or spatial layers, and stretch of its stay (they are parted by "
+        "the steps of its access link): from the stretch's begin, or the player's request, until the "
+        "layer is shown that is shown at the stretch's end.",
+        ("p50", "max"),
+        by_player=True,
+    ),
+    "settled_layer": Metric(
+        "count",
+        "Per such track and stretch: the encoding or spatial layer shown at its end; 0 is the lowest.",
+        ("min", "max"),
+        by_player=True,
+    ),
+    "relay_mbps": Metric(
+        "Mbit/s",
+        "Bytes sent into relay links, all of them together, by the second of the measured time.",
+        ("min", "p50", "max"),
     ),
     "late_loss": Metric(
         "fraction", "Media packets that came too late to be played, of those sent.", by_player=True
@@ -130,11 +155,21 @@ SERIES: dict[str, Series] = {
     "overhead": Series("fraction", "Overhead on relay links"),
     "route_changes": Series("count", "Route changes"),
     "offered_mbps": Series("Mbit/s", "Media sent"),
+    "relay_mbps": Series("Mbit/s", "Sent into relay links"),
     "delivered_mbps": Series("Mbit/s", "Media delivered"),
     "players": Series("count", "Players attached"),
 }
 
-_QUANTILE = {"p10": 0.10, "p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p999": 0.999, "max": 1.0}
+_QUANTILE = {
+    "min": 0.0,
+    "p10": 0.10,
+    "p50": 0.50,
+    "p90": 0.90,
+    "p95": 0.95,
+    "p99": 0.99,
+    "p999": 0.999,
+    "max": 1.0,
+}
 
 
 def metric_names() -> list[str]:

@@ -303,13 +303,15 @@ class PlayedTrack:
 
     def frozen(self, start: float, end: float) -> float:
         """Seconds within *start* … *end* in which the picture stood still."""
-        total = 0.0
+        return sum(self.stills(start, end))
+
+    def stills(self, start: float, end: float) -> list[float]:
+        """How long the picture stood still each time, of that what is within *start* … *end*; seconds."""
         freezes = self.freezes
-        for at in range(0, len(freezes), 2):
-            total += max(0.0, min(freezes[at + 1], end) - max(freezes[at], start))
+        pairs = [(freezes[at], freezes[at + 1]) for at in range(0, len(freezes), 2)]
         if self.plays and self.left_at is None and end - self._shown_at > FREEZE_LEAST + self.spec.interval:
-            total += end - max(self._shown_at + self.spec.interval, start)  # it never came back
-        return total
+            pairs.append((self._shown_at + self.spec.interval, end))  # it never came back
+        return [max(0.0, min(over, end) - max(begun, start)) for begun, over in pairs]
 
 
 class SyntheticPlayer:

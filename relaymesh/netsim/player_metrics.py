@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import inf
 
 from relaymesh.netsim.metrics import METRICS, quantiles
 from relaymesh.netsim.result import FaultWindow, Metrics, PathChange, PlayerTrack, Points
@@ -36,6 +37,8 @@ def player_metrics(
             METRICS["first_frame_ms"].quantiles,
         ),
         "frozen_ms": quantiles(player.frozen_ms for player in chosen if player.kind == "video"),
+        "longest_freeze_ms": quantiles(p.longest_freeze_ms for p in chosen if p.kind == "video"),
+        **_layers(chosen, scope),
         "streams_played": sum(player.first_frame_ms is not None for player in chosen) / len(chosen)
         if chosen
         else None,
@@ -49,7 +52,36 @@ def player_metrics(
 
 
 def _in_scope(player: PlayerTrack, scope: Scope) -> bool:
-    return scope.room in (None, player.room) and scope.kind in (None, player.kind)
+    named = scope.player
+    return (
+        scope.room in (None, player.room)
+        and scope.kind in (None, player.kind)
+        and (named is None or player.player == named or player.player.startswith(f"{named}-"))
+    )
+
+
+def _layers(players: Iterable[PlayerTrack], scope: Scope | None) -> Metrics:
+    """When each player settled on which layer, by the stretches of its stay."""
+    wanted = scope.step if scope is not None else None
+    settled = [
+        found
+        for player in players
+        for index, (start, end) in enumerate(player.stretches)
+        if wanted in (None, index) and (found := _settled(player.layers, start, end)) is not None
+    ]
+    return {
+        "settle_ms": quantiles((after for after, _ in settled), METRICS["settle_ms"].quantiles),
+        "settled_layer": quantiles((layer for _, layer in settled), METRICS["settled_layer"].quantiles),
+    }
+
+
+def _settled(changes: Sequence[tuple[float, int, int]], start: float, end: float) -> tuple[float, int] | None:
+    """How long after *start* (ms) the layer was shown that was shown at *end*, and which it is."""
+    shown = [change for change in changes if change[0] < end]
+    if not shown:
+        return None
+    at, encoding, spatial = shown[-1]
+    return max(0.0, at - start) * 1000, encoding + spatial  # a track has several of one only
 
 
 def _gaps(
@@ -121,6 +153,14 @@ def reroute_times_ms(paths: Sequence[PathChange], found: Sequence[FaultWindow]) 
 def _uses(path: list[str], window: FaultWindow) -> bool:
     inner = path[1:-1]  # a path cannot avoid its own ends
     return any(link in window.links for link in pairwise(path)) or any(node in window.nodes for node in inner)
+
+
+def relay_mbps(points: Points, scope: Scope | None = None) -> dict[str, float | None]:
+    """Quantiles of the rate into relay links by the second; *points* stand at the ends of their seconds."""
+    start = scope.from_s if scope is not None and scope.from_s is not None else 0.0
+    end = scope.to_s if scope is not None and scope.to_s is not None else inf
+    names = METRICS["relay_mbps"].quantiles
+    return quantiles((value for t, value in points if start + 1 <= t <= end), names)
 
 
 def drift(points: Points, warmup_s: float) -> float | None:

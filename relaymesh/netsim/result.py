@@ -31,8 +31,10 @@ class PlayerTrack(msgspec.Struct, kw_only=True):
     left_out: int = 0  # of those, that never arrived
     late: int = 0  # of those: came too late to be played
     frozen_ms: float = 0.0  # video only
+    longest_freeze_ms: float = 0.0  # video only
     freezes: list[tuple[float, float]] = []  # s: from, to; the first some hundred
     layers: list[tuple[float, int, int]] = []  # s, encoding, spatial layer: what was shown from then on
+    stretches: list[tuple[float, float]] = []  # s: from, to; its stay, parted by the steps of its access link
     first_frame_ms: float | None = None  # None: it never played a frame
     gaps_ms: list[float | None] = []  # one for each of the run's windows; None: not attached then
     longer_ms: list[float] = []  # of each: what the best way around the fault is longer; none = 0

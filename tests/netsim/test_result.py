@@ -89,7 +89,7 @@ def test_players_are_put_together() -> None:
     metrics = player_metrics(players, [window(0), window(1)])
     assert metrics["media_gap_ms"] == {"p50": 30, "p99": 700, "max": 700}
     assert (metrics["residual_loss"], metrics["late_loss"], metrics["streams_played"]) == (0.02, 0.01, 0.5)
-    assert metrics["first_frame_ms"] == {"p50": 50, "p95": 50, "max": 50}
+    assert metrics["first_frame_ms"] == {"p50": 50, "p95": 50, "p99": 50, "max": 50}
     assert metrics["frozen_ms"] == {"p50": 5, "p99": 5, "max": 5}
     assert player_metrics([], [])["residual_loss"] is None
 

@@ -6,14 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from relaymesh.netsim.scenario.strict import Line, Name, Strict
+from relaymesh.netsim.scenario.strict import Line, Name, Seconds, Strict
 
 
 class Scope(Strict):
-    """Which players an expectation speaks of."""
+    """Which players, or which part of the run, an expectation speaks of."""
 
     room: Name | None = None
     kind: Literal["audio", "video"] | None = None
+    player: Name | None = Field(default=None, description="A participant, or a group by its prefix.")
+    step: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Of settle_ms, settled_layer: only the stretch after so many steps of the access link.",
+    )
+    from_s: Seconds | None = Field(default=None, description="Of relay_mbps: only from then on.")
+    to_s: Seconds | None = Field(default=None, description="Of relay_mbps: only until then.")
     fault: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Index in 'faults': gaps of that fault's window only."
     )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relaymesh.netsim.metrics import METRICS, metric_names
-from relaymesh.netsim.scenario.checks.reading import Finding, Mapping, entries, mapping, number, texts
+from relaymesh.netsim.scenario.checks.reading import (
+    Finding,
+    Mapping,
+    entries,
+    mapping,
+    number,
+    participants,
+    texts,
+)
 from relaymesh.topology.checks import suggestion
 from relaymesh.topology.source import Path
 
@@ -43,8 +51,12 @@ def _metric_hint(metric: str, names: list[str]) -> str:
 def _scope(path: Path, metric: str, scope: Mapping, data: Mapping) -> Iterator[Finding]:
     if not scope:
         return
-    if not METRICS[metric.partition(".")[0]].by_player:
-        yield (*path, "scope"), f"'{metric}' is of the whole run and has no scope"
+    name = metric.partition(".")[0]
+    timed = name == "relay_mbps" and scope.keys() <= {"from_s", "to_s"}
+    if not METRICS[name].by_player and not timed:
+        yield (*path, "scope"), f"'{metric}' is of the whole run and has no scope{_timed_hint(name)}"
+    else:
+        yield from _narrower((*path, "scope"), name, scope, data)
     rooms = [entry.get("name") for _, entry in entries(mapping(data, "traffic"), "rooms")]
     room, fault = scope.get("room"), scope.get("fault")
     gaps = metric.startswith(("media_gap_ms", "excess_gap_ms"))
@@ -64,6 +76,28 @@ def _scope(path: Path, metric: str, scope: Mapping, data: Mapping) -> Iterator[F
         yield (*path, "scope", "fault"), "only media_gap_ms and excess_gap_ms are known by fault"
     elif fault >= 0 and _shows_nothing(faults[fault]):
         yield (*path, "scope", "fault"), f"faults[{fault}] is a clock-skew, which has no gaps of its own"
+
+
+def _timed_hint(name: str) -> str:
+    return " but from_s and to_s" if name == "relay_mbps" else ""
+
+
+def _narrower(path: Path, name: str, scope: Mapping, data: Mapping) -> Iterator[Finding]:
+    """Players, steps and times in a scope."""
+    player, step = scope.get("player"), scope.get("step")
+    people = [
+        entry for _, _, entry in participants(data) if player in (entry.get("name"), entry.get("prefix"))
+    ]
+    if isinstance(player, str) and not people:
+        yield (*path, "player"), f"no participant or group named '{player[:64]}'"
+    if isinstance(step, int) and name not in ("settle_ms", "settled_layer"):
+        yield (*path, "step"), "only settle_ms and settled_layer are known by step"
+    start, end = number(scope, "from_s"), number(scope, "to_s")
+    for key in ("from_s", "to_s"):
+        if key in scope and name != "relay_mbps":
+            yield (*path, key), "only relay_mbps is known by time"
+    if start is not None and end is not None and end < start + 1:
+        yield (*path, "to_s"), f"{end:g} s is not a second after from_s, {start:g} s"
 
 
 def _shows_nothing(fault: object) -> bool:
