@@ -202,8 +202,11 @@ class Flow:
     # --- the receiver
 
     def _arrive(self, packet: Packet) -> None:
+        self._receiver.record(packet.sequence, self._peer_time(self.path.now))
+        self._count(packet)
+
+    def _count(self, packet: Packet) -> None:
         now = self.path.now
-        self._receiver.record(packet.sequence, self._peer_time(now))
         tenth = int(now * 10)
         by_tenth = self.seen.bytes_by_tenth
         by_tenth[tenth] = by_tenth.get(tenth, 0) + packet.size_bytes

@@ -1,6 +1,6 @@
 """``relaymesh bench``: measurements that anybody can repeat.
 
-`link` runs in virtual time, the same on every machine; `srt` in real time, beside
+`link`, `rate` and `access` run in virtual time, the same on every machine; `srt` in real time, beside
 another program, and `routing` as CPU time, so that only a quiet machine tells the truth.
 """
 
@@ -142,6 +142,83 @@ def rate(seeds: int, rtts: tuple[float, ...] | None, as_json: bool, page_path: P
         click.echo(f"{sum(check.passed for check in found)} of {len(found)} bounds hold")
     if page_path is not None:
         page_path.write_text(report.page(brownouts, shared, found), encoding="utf-8")
+    sys.exit(0 if all(check.passed for check in found) else 1)
+
+
+@command.command("access")
+@click.option("--quick", is_flag=True, help="A few cells, some seconds.")
+@click.option("--rate", "rates", callback=_numbers, metavar="MBIT/S,…", help="Only these rates.")
+@click.option("--rtt", "rtts", callback=_numbers, metavar="MS,…", help="Only these RTTs, ms.")
+@click.option("--loss", "losses", callback=_numbers, metavar="%,…", help="Only these losses, per cent.")
+@click.option(
+    "--cross", "crosses", multiple=True, type=click.Choice(["none", "steady", "bursts"]),
+    help="Only this traffic of others; may be repeated.",
+)  # fmt: skip
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of the grid.")
+@click.option(
+    "--cuts", "cut_seeds", default=5, show_default=True, type=click.IntRange(0, 1000),
+    help="Runs with a cut, for each RTT.",
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(1), help="Cells at a time, each in a process. Default: one per CPU."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of the tables.")
+def access(
+    quick: bool,
+    rates: tuple[float, ...] | None,
+    rtts: tuple[float, ...] | None,
+    losses: tuple[float, ...] | None,
+    crosses: tuple[str, ...],
+    seed: int,
+    cut_seeds: int,
+    processes: int | None,
+    as_json: bool,
+) -> None:
+    """The estimate of a subscriber's bandwidth: rate × RTT × loss × others' traffic.
+
+    How much of an access path one flow uses, the queue it makes, when it is there, how two
+    share, and how a cut is followed; ours beside aiortc's receiver-side estimator (REMB), where
+    aiortc is installed. In virtual time; the whole takes about five minutes of CPU.
+
+    Exit code: 0 what is promised of ours holds, 1 something does not.
+    """
+    from relaymesh.bench import access as bench
+    from relaymesh.bench import access_report as report
+    from relaymesh.bench.access_remb import aiortc_version
+    from relaymesh.bench.pool import run_cells
+
+    other = aiortc_version()
+    click.echo(f"beside aiortc {other}" if other else "aiortc is not installed: ours alone", err=True)
+    estimators = (bench.OURS, bench.AIORTC) if other else (bench.OURS,)
+    cells = [
+        cell
+        for cell in bench.grid(quick=quick, estimators=estimators, seed=seed)
+        if (rates is None or cell.rate_mbps in rates)
+        and (rtts is None or cell.rtt_ms in rtts)
+        and (losses is None or round(cell.loss * 100, 6) in losses)
+        and (not crosses or cell.cross in crosses)
+    ]
+    if not cells:
+        raise click.UsageError(
+            f"no cell is left of rate {bench.RATES_MBPS}, RTT {bench.RTTS_MS}, loss {bench.LOSSES}"
+        )
+    count = processes or os.cpu_count() or 1
+    results = []
+    if not as_json:
+        click.echo(report.table([]))
+    for result in run_cells(bench.run, cells, count):
+        results.append(result)
+        if not as_json:
+            click.echo(report.line(result))
+    runs = bench.cuts(quick=quick, estimators=estimators, seeds=cut_seeds)
+    cuts = list(run_cells(bench.cut, runs, count))
+    found = report.checks(results, cuts)
+    if as_json:
+        click.echo(report.to_json(results, cuts, found))
+    else:
+        if cuts:
+            click.echo(f"\n{report.cut_table(cuts)}\n")
+        click.echo(report.verdict(found))
     sys.exit(0 if all(check.passed for check in found) else 1)
 
 
