@@ -23,3 +23,7 @@ def holds(name: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_each_line_gets_what_it_carries_and_a_cut_costs_no_long_freeze(seed: int) -> None:
     holds("adaptive-access", seed)
+
+
+def test_a_link_carries_the_top_layer_only_while_somebody_takes_it() -> None:
+    holds("simulcast-demand", 1)

@@ -10,6 +10,7 @@ from relaymesh.netsim.player_metrics import (
     count_route_changes,
     drift,
     player_metrics,
+    relay_mbps,
     reroute_times_ms,
 )
 from relaymesh.netsim.result import FaultWindow, PathChange, PlayerTrack, result_from_json
@@ -178,3 +179,24 @@ def test_how_much_longer_the_way_around_is_follows_from_the_scenario() -> None:
     longer = {p.longer_ms[0] for p in result.players if (p.ingress, p.edge) == ("dallas", "london")}
     assert longer == {0.0, 3.0}
     assert {p.longer_ms[0] for p in result.players if (p.ingress, p.edge) == ("dallas", "tokyo")} == {0.0}
+
+
+def test_a_player_settles_in_each_stretch_of_its_stay() -> None:
+    changes = [(3.1, 0, 0), (4.5, 1, 0), (15.6, 0, 0), (25.4, 1, 0)]
+    stay = [(3.0, 15.0), (15.0, 25.0), (25.0, 40.0)]
+    players = [player(player="bob", layers=changes, stretches=stay), player(player="group-1")]
+
+    def settled(**scope: object) -> tuple[float, float]:
+        metrics = player_metrics(players, [], (), Scope.model_validate(scope))
+        return metrics["settle_ms"]["max"], metrics["settled_layer"]["max"]
+
+    assert settled(player="bob", step=0) == (pytest.approx(1500), 1)
+    assert settled(player="bob", step=1) == (pytest.approx(600), 0)
+    assert settled(player="bob", step=2) == (pytest.approx(400), 1)
+    assert settled(player="group") == (None, None)
+
+
+def test_the_rate_of_relay_links_is_told_of_whole_seconds() -> None:
+    points = [(1.0, 9.0), (2.0, 4.0), (3.0, 5.0), (4.0, 1.0)]
+    assert relay_mbps(points, Scope(from_s=1, to_s=3)) == {"min": 4.0, "p50": 4.0, "max": 5.0}
+    assert relay_mbps(points)["min"] == 1.0
