@@ -50,6 +50,7 @@ class Firefox:
                 stderr=subprocess.STDOUT,
             )
         self._number = 0
+        self._socket: socket.socket | None = None
         self._messages: list[dict[str, Any]] = []
         self._connect(self._port())
         self._call("session.new", capabilities={})
@@ -68,9 +69,9 @@ class Firefox:
         raise AssertionError(f"Firefox did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def _connect(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._socket = opened = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._ws = WSConnection(ConnectionType.CLIENT)
-        self._socket.sendall(self._ws.send(Request(host=f"127.0.0.1:{port}", target="/session")))
+        opened.sendall(self._ws.send(Request(host=f"127.0.0.1:{port}", target="/session")))
         self._text = ""
         self._accepted = False
         while not self._accepted:
@@ -120,6 +121,8 @@ class Firefox:
         return json.loads(value) if value is not None else None
 
     def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
         self._process.terminate()
         try:
             self._process.wait(10)
