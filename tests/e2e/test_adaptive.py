@@ -18,9 +18,11 @@ from tests.e2e.processes import own_address, square_mesh, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
-SETTLES_S = 6.0
-CUT_S = 4.0
-CLIMBS_S = 12.0
+# The figures of a quiet machine are printed; `tests/netsim/test_adaptive.py` holds them in virtual time. Here two
+# cores encode three layers and decode three players, and only what is chosen at all is judged.
+SETTLES_S = 20.0
+CUT_S = 8.0
+CLIMBS_S = 25.0
 
 
 def publish(mesh, page, name: str, codec: str = "VP8", mode: str | None = None) -> str:
@@ -73,7 +75,7 @@ def test_each_player_settles_on_the_layer_its_access_carries(mesh, browsers, cap
     try:
         wait_for(lambda: players[700_000.0].height() == 360, SETTLES_S, "360 lines at 700 kbit/s")
         wait_for(lambda: players[None].height() == 720, SETTLES_S, "720 lines without a limit")
-        assert players[150_000.0].height() in (0, 180), "no more than the lowest layer at 150 kbit/s"
+        wait_for(lambda: players[150_000.0].height() == 180, SETTLES_S, "180 lines at 150 kbit/s")
         narrow = players[700_000.0]
         narrow.line.down_bps = 150_000.0
         began = time.monotonic()
