@@ -18,8 +18,8 @@ from tests.e2e.processes import own_address, square_mesh, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
-# The figures of a quiet machine are printed; `tests/netsim/test_adaptive.py` holds them in virtual time. Here two
-# cores encode three layers and decode three players, and only what is chosen at all is judged.
+# The figures are printed; `tests/netsim/test_adaptive.py` holds their bounds in virtual time. Here two cores
+# encode three layers and decode three players, and only what is chosen at all is judged.
 SETTLES_S = 20.0
 CUT_S = 8.0
 CLIMBS_S = 25.0

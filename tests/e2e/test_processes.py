@@ -76,7 +76,7 @@ def test_settings_that_do_not_fit_are_all_told(tmp_path):
     ("path", "body", "kind", "status", "words"),
     [
         ("/whip/e2e/x", b"v=0", "text/plain", 415, "application/sdp"),
-        ("/whip/e2e/x", b"not an offer", "application/sdp", 400, "cannot be read"),
+        ("/whip/e2e/x", b"not an offer", "application/sdp", 400, "cannot be answered"),
         ("/whep/e2e/nobody", b"v=0", "application/sdp", 404, "nobody publishes"),
     ],
 )
