@@ -23,7 +23,7 @@ def too_busy(reason: str) -> NoReturn:
     pytest.skip(BUSY + reason)
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in a set
 class SkipBudget:
     """Counts skips of a run; a pytest plugin. With xdist it hears of those of all workers."""
 
