@@ -23,7 +23,7 @@ def too_busy(reason: str) -> NoReturn:
     pytest.skip(BUSY + reason)
 
 
-@dataclass(eq=False)  # pytest keeps plugins in a set
+@dataclass
 class SkipBudget:
     """Counts skips of a run; a pytest plugin. With xdist it hears of those of all workers."""
 
@@ -31,6 +31,9 @@ class SkipBudget:
     most: int | None = None
     busy: list[str] = field(default_factory=list)  # node ids
     every: list[str] = field(default_factory=list)
+
+    def __hash__(self) -> int:  # pytest keeps plugins in a set
+        return id(self)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> SkipBudget:

@@ -87,7 +87,7 @@ def test_bad_requests_get_a_status_and_a_reason(mesh, path, body, kind, status, 
 
 def test_an_offer_without_usable_codecs_gets_a_reason(mesh):
     offer = (Path(__file__).parent.parent / "vectors" / "sdp" / "chromium-whip.sdp").read_bytes()
-    for codec in (b"VP8", b"H264", b"opus"):
+    for codec in (b"VP8", b"VP9", b"AV1", b"H264", b"H265", b"opus"):
         offer = offer.replace(codec + b"/", b"XX" + codec + b"/")
     status, reason = post(mesh.http("a", "/whip/e2e/x"), offer)
     assert status == 422
