@@ -57,7 +57,7 @@ async ([url, port]) => {
     body: pc.localDescription.sdp});
   let answer = await response.text();
   if (response.status !== 201) throw new Error(answer);
-  window.signalled = performance.now() - window.began;
+  window.session = response.headers.get('Location');
   if (port) {
     answer = answer.replace(/(a=candidate:\\S+ 1 udp \\d+ \\S+) \\d+ typ host/g, `$1 ${port} typ host`);
   }

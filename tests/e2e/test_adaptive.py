@@ -61,6 +61,7 @@ class Player:
         return heights[-1][1] if heights else 0
 
     def close(self) -> None:
+        self.page.evaluate("fetch(window.session, {method: 'DELETE'}).then(() => null)")
         self.page.close()
         if self.line is not None:
             self.line.close()
@@ -117,7 +118,7 @@ def test_what_nobody_takes_does_not_cross(mesh, browsers):
         wait_for(lambda: any(key.endswith("/2") for key in demanded()), 15.0, "demand for the top layer")
     finally:
         player.close()
-    wait_for(lambda: not demanded(), 45.0, "the end of all demand")  # a closed page: its consent lapses first
+    wait_for(lambda: not demanded(), 10.0, "the end of all demand")
     camera.close()
 
 
