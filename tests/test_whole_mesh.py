@@ -9,7 +9,7 @@ from relaymesh.node.refusals import SignallingError
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.topology import load_topology
 from relaymesh.webrtc import rtcp
-from tests.node.browser import Browser
+from tests.node.browser import Browser, offer_text
 from tests.whole_mesh import WholeMesh
 
 TOPOLOGIES = Path(__file__).parent.parent / "topologies"
@@ -366,3 +366,22 @@ def test_without_its_credential_a_name_stays_with_its_publisher(credential):
     [publication] = mesh.controller.state()["publications"]  # type: ignore[misc]
     assert publication["ingress"] == "a"
     assert len(mesh.nodes["t2"].core.publications) == 0
+
+
+def test_a_picture_is_fetched_while_the_first_player_of_an_edge_shakes_hands() -> None:
+    mesh = square()
+    camera = Camera(mesh, "a")
+    camera.film(1.0)
+    edge = mesh.nodes["c"].core
+    edge.directory.subscribe(ALICE)
+    camera.film(0.2)
+    publication = edge.directory.find(ALICE)
+    assert publication is not None
+    session, _ = edge.play(publication, offer_text("chromium-whep"), mesh.now)
+    camera.film(0.3)
+    [encoding] = [e for e in publication.encodings() if e.track.is_video]
+    assert session.connected_at is None
+    assert encoding.takers == []
+    assert encoding.since_keyframe.frames(), "what a joiner needs is here before it has connected"
+    edge.end_session(session, "the client left", mesh.now)
+    assert encoding.since_keyframe.size_bytes == 0, "nothing is fetched ahead for nobody"

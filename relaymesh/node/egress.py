@@ -36,6 +36,7 @@ GONE_KEPT = 512
 # in any case, before it takes what is kept: a publisher that heard the request has answered by then.
 START_PATIENCE = 0.4  # s
 SWITCH_PATIENCE = 1.0  # s
+COLLECTED_PATIENCE = 0.15  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
 # An encoding of which nothing comes for so long, but word that it is left out, is let be for a while;
 # one whose keyframe does not come for so long, too.
@@ -247,7 +248,8 @@ class Sender:
     def collected(self, encoding: Encoding, now: float) -> None:
         """The ingress sent what it kept: begin with it, if that is waited for."""
         if encoding is self.pending and self.current is None and not self._replay_to_begin(now):
-            encoding.keyframe_wish.ask(now)  # more than this player's path takes at once
+            # More than this player's path takes at once; the ingress has asked for a keyframe already.
+            encoding.keyframe_wish.ask(now, patience=COLLECTED_PATIENCE)
 
     def _replay_to_begin(self, now: float) -> bool:
         """Begin with what is kept of the pending encoding, or for the time being of a cheaper one."""

@@ -337,7 +337,7 @@ class Encoding:
         self.last_arrival = now
         if frame.keyframe:
             self.keyframe_wish.seen(now)
-        if self.track.is_video and (self.takers or not self.track.is_remote):
+        if self.track.is_video and self._is_followed:
             self.since_keyframe.add(frame, now)
         for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
             taker.take(frame, now)
@@ -357,9 +357,15 @@ class Encoding:
             self.highest = sequence
         self.first = sequence if self.first is None else min(self.first, sequence)
         self.last_arrival = now
-        if self.takers:
+        if self._is_followed:
             self.since_keyframe.collect(frame, last, now)
             self._tell_collected(now)
+
+    @property
+    def _is_followed(self) -> bool:
+        """Whether all of it comes on: it enters here, is taken, or is fetched ahead for who connects."""
+        track = self.track
+        return bool(self.takers) or not track.is_remote or bool(track.publication.connecting)
 
     def _tell_collected(self, now: float) -> None:
         if self.since_keyframe.take_collected():

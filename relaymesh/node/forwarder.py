@@ -38,6 +38,7 @@ from relaymesh.protocol.ids import TrackId
 # Not a CLOCK, which says what time it is, nor a DETOUR, whose hops are strict: nothing is repaired twice.
 _SALVAGED = frozenset((frames.MEDIA, frames.KEYFRAME_REQUEST, frames.DEMAND))
 MAX_HELD_BACK = 4096  # encodings with a picture that is just left out for some edges
+BEGIN_BYTES = 12_000  # a player of whose path nothing is known begins with so much at once
 REPLAY_BYTES = 1_500_000  # more is not sent to a new edge at once: it gets the next keyframe
 REPLAY_LAST, REPLAY_IGNORED = 1, 2  # the last packet of a burst; the publisher answers no request
 _REORDERED = 64  # serials so little behind the newest come late, or twice
@@ -396,7 +397,12 @@ class Forwarder:
             self.originate_clock(encoding, 1 << edge, now)
             others = [n for n in track.encodings if n != encoding_number]
             switches = any(demand.audience(number, other) >> edge & 1 for other in others)
-            if track.is_video and (switches or not self.replay(edge, encoding, now)):
+            if not track.is_video:
+                continue
+            kept_bytes = encoding.since_keyframe.size_bytes
+            replayed = not switches and self.replay(edge, encoding, now)
+            # More than a player begins with is sent in case nobody answers; a keyframe is asked for beside.
+            if not replayed or (kept_bytes > BEGIN_BYTES and not encoding.keyframe_wish.is_ignored(now)):
                 encoding.keyframe_wish.ask(now)
 
     def take_changed_tracks(self) -> list[Track]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from relaymesh.node.demand import DemandBook, EncodingKey, Wishes
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.layer_rates import LayerRates
+from relaymesh.node.selector import TOP
 from relaymesh.protocol.frames import EncodingLayers
 from relaymesh.protocol.ids import ParticipantId, TrackId, participant_id
 from relaymesh.protocol.messages import ParticipantName, PublicationInfo, TrackInfo
@@ -88,10 +89,17 @@ class Publication:
         self.ended_at: float | None = None  # s; the publisher left, players wait for it to come back
         self.credential = b""  # digest of its publisher's; empty: it has none
         self.sessions: dict[Session, None] = {}  # those here that play it, in the order in which they came
+        self.connecting: set[Session] = set()  # of them, those whose handshake is not done
 
     def info(self) -> PublicationInfo:
         tracks = tuple(track.info for track in self.tracks.values())
         return PublicationInfo(self.name.room, self.name.participant, tracks, self.credential)
+
+    def connected(self, session: Session) -> None:
+        """*session*, which plays it, has shaken hands or is gone: nothing is fetched ahead for it."""
+        if session in self.connecting:
+            self.connecting.discard(session)
+            self.demand_changed()
 
     def demand_changed(self) -> None:
         """A taker of one of its encodings came, left, or wants other layers."""
@@ -144,6 +152,14 @@ class RemotePublication(Publication):
         self.touch: Callable[[RemotePublication], None] | None = None  # told when demand may have changed
         self.idle_since: float | None = now  # s; nobody here plays it
 
+    def connected(self, session: Session) -> None:
+        """See :class:`Publication`."""
+        super().connected(session)
+        if not self.connecting:
+            for encoding in self.encodings():
+                if not encoding.takers:
+                    encoding.since_keyframe.clear()  # fetched ahead, and nothing of it comes from now on
+
     def demand_changed(self) -> None:
         """See :class:`Publication`."""
         if self.touch is not None:
@@ -153,13 +169,20 @@ class RemotePublication(Publication):
         """The encodings with takers here, each with the highest layers any of them wants."""
         if self.ended_at is not None:
             return {}
-        return {
+        wanted = {
             (track.number, encoding.number): layers
             for track in self.tracks.values()
             if not track.muted
             for encoding in track.encodings.values()
             if (layers := encoding.wanted_layers) is not None
         }
+        if self.connecting:
+            # Who connects begins with the cheapest encoding: it is fetched while hands are shaken.
+            for track in self.tracks.values():
+                first = next((e for e in track.ranked() if track.live(e.number)), None)
+                if first is not None and not track.muted:
+                    wanted.setdefault((track.number, first.number), (TOP, TOP))
+        return wanted
 
 
 AnyPublication: TypeAlias = LocalPublication | RemotePublication

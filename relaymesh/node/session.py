@@ -210,6 +210,9 @@ class Session:
         """Play *publication* as soon as the transport is connected."""
         self.played = publication
         publication.sessions[self] = None
+        if self.connected_at is None:
+            publication.connecting.add(self)
+            publication.demand_changed()
 
     def attach(self, publication: AnyPublication, now: float) -> None:
         """Take *publication*'s tracks, each by kind and order; what was taken of others is let go."""
@@ -229,6 +232,7 @@ class Session:
             if taker.track is not None and publication.tracks.get(taker.track.number) is not taker.track:
                 taker.detach()  # the track ended: nothing comes of it, and it takes no part of the budget
         self.choose_layers(now)
+        publication.connected(self)
 
     def choose_layers(self, now: float) -> None:
         """Choose for every sender the encoding and the layers it sends, within what the path carries."""
@@ -281,6 +285,7 @@ class Session:
             sender.detach()
         if self.played is not None:
             self.played.sessions.pop(self, None)
+            self.played.connected(self)
             self.played = None
 
     # --- time ------------------------------------------------------------------------------------
