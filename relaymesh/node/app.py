@@ -285,6 +285,7 @@ class Node:
         if publication is None:
             raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
         session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
+        self.drain()
         self.timer.poke()
         return self._opened(session, answer)
 

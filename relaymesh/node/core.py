@@ -186,7 +186,9 @@ class NodeCore:
         self, publication: AnyPublication, offer_text: str, now: float, *, partial: bool = False
     ) -> Answered:
         """See :meth:`Admission.play <relaymesh.node.admission.Admission.play>`."""
-        return self.admission.play(publication, offer_text, now, partial=partial)
+        answered = self.admission.play(publication, offer_text, now, partial=partial)
+        self.directory.drain(now)  # what the player begins with is fetched while it connects
+        return answered
 
     def end_session(self, session: Session, reason: str, now: float) -> None:
         """Close a session for good; what it publishes ends with it."""
