@@ -24,7 +24,7 @@ from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.rtcp import build_sdes, build_sender_report
 
 RESEND_GUARD = 0.01  # s; a second NACK for the same packet within this is the same request
-RESENT_KEPT = 512
+RESENT_KEPT = 2048  # as many as a player may ask for at once
 # One NACK of 250 bytes can ask for a thousand packets: beyond this a player is not served. A tenth of the
 # packets of a 20 Mbit/s stream, asked for ten times each, is 2000 a second.
 ASKED_PER_S = 2000.0
@@ -298,6 +298,8 @@ class Sender:
             while skips and skips[0][0] < frame.sequence:
                 self.skip(self.current, *skips.pop(0))
             self._forward(frame, now)
+        for skip in skips:
+            self.skip(self.current, *skip)
 
     def _begin(self, frame: MediaFrame, now: float) -> None:
         """*frame* is the first of the pending encoding: the other one is left."""
@@ -397,8 +399,14 @@ class Sender:
 
     # --- feedback ------------------------------------------------------------------------------
 
-    def handle_nack(self, sequences: list[int] | tuple[int, ...], now: float) -> None:
-        """Send again what is asked for and still kept; a gap that came from upstream is simply not there."""
+    def handle_nack(
+        self, sequences: list[int] | tuple[int, ...], now: float, answer_s: float = RESEND_GUARD
+    ) -> None:
+        """Send again what is asked for and still kept; a gap that came from upstream is simply not there.
+
+        *answer_s*: what is sent now is with the player after so many seconds: asked for again before, it is
+        the same request.
+        """
         self._may_ask = min(ASKED_BURST, self._may_ask + (now - self._may_ask_at) * ASKED_PER_S)
         self._may_ask_at = now
         for sequence in sequences[: int(self._may_ask)]:
@@ -414,7 +422,7 @@ class Sender:
                 self.unavailable += 1
                 continue
             timestamp = (timestamp + self._squeezed(frame)) & 0xFFFFFFFF
-            if now - self._resent.get(out, float("-inf")) < RESEND_GUARD:
+            if now - self._resent.get(out, -inf) < max(RESEND_GUARD, answer_s):
                 continue
             self._resent[out] = now
             while len(self._resent) > RESENT_KEPT:

@@ -229,8 +229,8 @@ class SinceKeyframe:
         return sorted(self._skips)
 
     def frames(self) -> list[MediaFrame]:
-        """All of them in order, beginning with the keyframe; empty when one is missing for good."""
-        if self._start is None:
+        """All of them in order, beginning with the keyframe; empty while one is missing or on its way."""
+        if self._start is None or self._collecting:
             return []
         if len(self._frames) + self._skipped < self._highest - self._start + 1:
             left_out = {n for first, packets, _ in self._skips for n in range(first, first + packets)}

@@ -18,6 +18,7 @@ from relaymesh.webrtc.bwe.estimator import BandwidthEstimator
 from relaymesh.webrtc.bwe.pacer import Kind, SessionPacer
 
 OVERHEAD_BYTES = PACKET_OVERHEAD_BYTES + 16  # around an RTP packet; the longer of SRTP's usual tags
+ANSWER_SHARE = 0.7  # of the round trip: there and, since the smoothed one lags behind, a little more
 _KINDS: dict[Sent, Kind] = {
     "audio": Kind.AUDIO,
     "video": Kind.VIDEO,
@@ -61,6 +62,13 @@ class SendSide:
     def is_guessing(self) -> bool:
         """Whether the budget is only where every estimate begins: nothing was heard of the path yet."""
         return self._estimator is not None and not self._estimator.is_proven
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds until the player has what is sent again now: for what waits before it, and the way."""
+        if self._estimator is None or self._pacer is None:
+            return 0.0
+        return self._pacer.wait_s + ANSWER_SHARE * self._estimator.rtt
 
     # --- sending ---------------------------------------------------------------------------------
 

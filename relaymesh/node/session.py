@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from relaymesh.node.allocation import UPGRADE_MARGIN, Layer, Subscription, allocate
+from relaymesh.node.allocation import Layer, Subscription, allocate
 from relaymesh.node.binding import SsrcBinder
+from relaymesh.node.budget import Budget
 from relaymesh.node.egress import Sender
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
@@ -76,6 +77,7 @@ class Session:
         self.receivers: list[IngressTrack] = []
         self.senders: dict[int, Sender] = {}  # by media SSRC
         self.send_side = SendSide(transport.send_rtp, now)
+        self._budget = Budget()
         self._layers_changed = False
         self._goodbyes: set[int] = set()
         self._originate = originate
@@ -180,7 +182,7 @@ class Session:
         elif isinstance(packet, rtcp.Nack):
             sender = self.senders.get(packet.media_ssrc)
             if sender is not None:
-                sender.handle_nack(packet.sequences, now)
+                sender.handle_nack(packet.sequences, now, self.send_side.answer_s)
         elif isinstance(packet, rtcp.PictureLossIndication):
             sender = self.senders.get(packet.media_ssrc)
             if sender is not None:
@@ -243,7 +245,7 @@ class Session:
             if sender.track
         }
         allocation = allocate(
-            self._budget(options),
+            self._budget_bps(options, now),
             [
                 Subscription(sender, "video" if sender.is_video else "audio", offered, current=sender.choice)
                 for sender, offered in options.items()
@@ -258,22 +260,19 @@ class Session:
                     self.send_side.discard(sender)
         self.send_side.want(allocation.wanted_bps, now)
 
-    def _budget(self, options: dict[Sender, tuple[Layer, ...]]) -> float:
-        """What may be spent, bit/s: while the estimate is a guess, as much as the first video needs at least.
-
-        A publisher without simulcast would not be shown at all, though the path may carry it ten times. Of
-        a player that sends receiver reports only nothing else is ever heard: its video would stay paused.
-        """
-        budget = self.send_side.budget_bps
-        if not self.send_side.is_guessing:
-            return budget
-        least = sum(
-            layers[-1].rate_bps for sender, layers in options.items() if layers and not sender.is_video
+    def _budget_bps(self, options: dict[Sender, tuple[Layer, ...]], now: float) -> float:
+        estimate = self.send_side.budget_bps
+        audio = sum(
+            offered[-1].rate_bps for sender, offered in options.items() if offered and not sender.is_video
         )
-        video = next((layers for sender, layers in options.items() if layers and sender.is_video), None)
-        if video is not None:
-            least += video[0].rate_bps
-        return max(budget, UPGRADE_MARGIN * least)
+        videos = [
+            (sender, offered[0].rate_bps)
+            for sender, offered in options.items()
+            if offered and sender.is_video
+        ]
+        if self.send_side.is_guessing:
+            return self._budget.guess(estimate, audio, videos[0][1] if videos else 0.0)
+        return self._budget.spend(estimate, audio, [rate for sender, rate in videos if sender.choice], now)
 
     def _burst_bytes(self) -> int:
         """What is kept since a keyframe may be sent at once up to this: as much as soon has passed."""

@@ -97,6 +97,10 @@ class NodeStatus:
                 "residual_loss": round(report.residual_loss, 6),
                 "sent_packets": report.sent_packets,
                 "received_packets": report.received_packets,
+                "available_kbps": round(report.available_kbps),
+                "used_kbps": round(report.used_kbps),
+                "shed_kbps": round(report.shed_kbps),
+                "queue_ms": round(report.queue_ms, 1),
             }
             for report in self._core.relay.reports(now)
         ]

@@ -1,14 +1,21 @@
-"""What tests of adaptive video do in a page: publish simulcast, play by an access line, count what came."""
+"""Adaptive video in real pages: publish in layers, play by an access line, see what came."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from tests.e2e import marked
+from tests.e2e.access import AccessLink
+from tests.e2e.processes import Mesh
+
+# Arguments: the WHIP URL, encodings (simulcast), codec, scalability mode or null, the marked camera or null.
 PUBLISH = """
-async ([url, layers, codec, mode]) => {
-  const media = await navigator.mediaDevices.getUserMedia(
+async ([url, layers, codec, mode, marked]) => {
+  const media = marked ? await window.markedCamera(marked) : await navigator.mediaDevices.getUserMedia(
     {audio: true, video: {width: 1280, height: 720, frameRate: 30}});
   const pc = window.pc = new RTCPeerConnection();
   pc.addTransceiver(media.getAudioTracks()[0], {direction: 'sendonly', streams: [media]});
-  const sendEncodings = mode ? [{scalabilityMode: mode}] : layers;
+  const sendEncodings = mode ? [{scalabilityMode: mode, maxBitrate: 2000000}] : layers;
   const sender = pc.addTransceiver(media.getVideoTracks()[0],
     {direction: 'sendonly', streams: [media], sendEncodings});
   if (codec) {
@@ -53,6 +60,7 @@ async ([url, port]) => {
     video.requestVideoFrameCallback(see);
   };
   video.requestVideoFrameCallback(see);
+  if (window.watchMarked) window.watchMarked(video);
   const response = await fetch(url, {method: 'POST', headers: {'Content-Type': 'application/sdp'},
     body: pc.localDescription.sdp});
   let answer = await response.text();
@@ -76,17 +84,8 @@ async () => {
 }
 """
 
-OUTBOUND = """
-async () => {
-  const found = [];
-  (await window.pc.getStats()).forEach((entry) => {
-    if (entry.type === 'outbound-rtp' && entry.kind === 'video') found.push(
-      {rid: entry.rid, width: entry.frameWidth, height: entry.frameHeight, frames: entry.framesEncoded,
-       bytes: entry.bytesSent, active: entry.active, mode: entry.scalabilityMode, pli: entry.pliCount});
-  });
-  return found;
-}
-"""
+# What a player's page saw of marked pictures: how many, which were wrong, when each was shown, its height.
+SEEN = "() => ({...window.seen, began: window.began, now: performance.now()})"
 
 # Rates that a phone on 2G, one on 3G and a cable line tell apart.
 SIMULCAST = [
@@ -94,3 +93,67 @@ SIMULCAST = [
     {"rid": "h", "scaleResolutionDownBy": 2, "maxBitrate": 400_000},
     {"rid": "f", "maxBitrate": 1_500_000},
 ]
+
+
+def publish(
+    mesh: Mesh,
+    page: Any,
+    name: str,
+    codec: str = "VP8",
+    mode: str | None = None,
+    camera: dict[str, Any] | None = None,
+) -> str:
+    """Publish from node a, a marked *camera* or the browser's own; returns the answer."""
+    page.goto(mesh.http("a", "/healthz"))
+    if camera is not None:
+        page.evaluate(marked.CAMERA)
+    return page.evaluate(
+        PUBLISH, [mesh.http("a", f"/whip/e2e/{name}?codec={codec}"), SIMULCAST, codec, mode, camera]
+    )
+
+
+def live_layers(mesh: Mesh, name: str, node: str = "a") -> list[dict[str, Any]]:
+    """The encodings of the video of *name* that the ingress says are live."""
+    for publication in mesh.status(node)["publications"]:
+        if publication["participant"] == name:
+            for track in publication["tracks"]:
+                if track["kind"] == "video":
+                    return [e for e in track["encodings"] if e["live"] and e["layers"]]
+    return []
+
+
+class Player:
+    """A page that plays from node c by an access line; with *watch*, it checks each picture."""
+
+    def __init__(
+        self, mesh: Mesh, browser: Any, name: str, down_bps: float | None, *, watch: bool = False
+    ) -> None:
+        target = (mesh.media_host, mesh.media_ports["c"])
+        self.line = AccessLink(target, down_bps=down_bps) if down_bps is not None else None
+        self.page = browser.new_context().new_page()
+        self.page.goto(mesh.http("c", "/healthz"))
+        if watch:
+            self.page.evaluate(marked.WATCH)
+        port = self.line.port if self.line is not None else 0
+        self.page.evaluate(PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port])
+
+    def look(self) -> dict[str, Any]:
+        return self.page.evaluate(INBOUND)
+
+    def seen(self) -> dict[str, Any]:
+        """What was seen of marked pictures; times are milliseconds of the page's clock."""
+        return self.page.evaluate(SEEN)
+
+    def now(self) -> float:
+        """Milliseconds of the page's clock."""
+        return self.page.evaluate("performance.now()")
+
+    def height(self) -> int:
+        heights = self.look()["heights"]
+        return heights[-1][1] if heights else 0
+
+    def close(self) -> None:
+        self.page.evaluate("fetch(window.session, {method: 'DELETE'}).then(() => null)")
+        self.page.close()
+        if self.line is not None:
+            self.line.close()

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.e2e import adaptive
-from tests.e2e.access import AccessLink
+from tests.e2e.adaptive import Player, live_layers, publish
 from tests.e2e.firefox import Firefox, find_firefox
 from tests.e2e.processes import own_address, square_mesh, wait_for
 
@@ -23,48 +23,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.processes]
 SETTLES_S = 20.0
 CUT_S = 8.0
 CLIMBS_S = 25.0
-
-
-def publish(mesh, page, name: str, codec: str = "VP8", mode: str | None = None) -> str:
-    page.goto(mesh.http("a", "/healthz"))
-    return page.evaluate(
-        adaptive.PUBLISH, [mesh.http("a", f"/whip/e2e/{name}?codec={codec}"), adaptive.SIMULCAST, codec, mode]
-    )
-
-
-def live_layers(mesh, name: str) -> list[dict]:
-    """The encodings of the video of *name* that the ingress says are live."""
-    for publication in mesh.status("a")["publications"]:
-        if publication["participant"] == name:
-            for track in publication["tracks"]:
-                if track["kind"] == "video":
-                    return [e for e in track["encodings"] if e["live"] and e["layers"]]
-    return []
-
-
-class Player:
-    """A page that plays by an access line."""
-
-    def __init__(self, mesh, browser, name: str, down_bps: float | None) -> None:
-        target = (mesh.media_host, mesh.media_ports["c"])
-        self.line = AccessLink(target, down_bps=down_bps) if down_bps is not None else None
-        self.page = browser.new_context().new_page()
-        self.page.goto(mesh.http("c", "/healthz"))
-        port = self.line.port if self.line is not None else 0
-        self.page.evaluate(adaptive.PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port])
-
-    def look(self) -> dict:
-        return self.page.evaluate(adaptive.INBOUND)
-
-    def height(self) -> int:
-        heights = self.look()["heights"]
-        return heights[-1][1] if heights else 0
-
-    def close(self) -> None:
-        self.page.evaluate("fetch(window.session, {method: 'DELETE'}).then(() => null)")
-        self.page.close()
-        if self.line is not None:
-            self.line.close()
 
 
 def test_each_player_settles_on_the_layer_its_access_carries(mesh, browsers, capsys):
@@ -179,3 +137,22 @@ def test_firefox_publishes_simulcast_and_plays(tmp_path, capsys):
         for browser in opened:
             browser.close()
         mesh.stop()
+
+
+def test_the_check_of_pictures_finds_wrong_ones(mesh, browsers):
+    """A camera that draws every twentieth picture wrong is seen to do so, and one that does not, is not."""
+    found = {}
+    for name, spoil in (("sound", 0), ("spoilt", 20)):
+        camera = browsers[0].new_context().new_page()
+        marked = {"width": 640, "height": 360, "fps": 20, "noise": 0.1, "spoil": spoil}
+        publish(mesh, camera, name, "VP8", "L1T1", marked)
+        player = Player(mesh, browsers[1], name, None, watch=True)
+        try:
+            wait_for(lambda player=player: player.seen()["pictures"] > 100, 30.0, "a hundred pictures")
+            found[name] = player.seen()
+        finally:
+            player.close()
+            camera.close()
+    assert not found["sound"]["corrupted"]
+    numbers = {wrong["number"] % 20 for wrong in found["spoilt"]["corrupted"]}
+    assert numbers == {0}

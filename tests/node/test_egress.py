@@ -43,10 +43,10 @@ class Player:
         self.transport_sequence += 1
         self.packets.append(parse_rtp(row.build(self.transport_sequence)))
 
-    def play(self, track: Track, now: float, number: int = 0) -> Encoding:
+    def play(self, track: Track, now: float, number: int = 0, burst_bytes: int = 0) -> Encoding:
         """Take one encoding of *track*, with all of its layers."""
         self.sender.attach(track)
-        self.sender.choose(LayerChoice(number), now)
+        self.sender.choose(LayerChoice(number), now, burst_bytes=burst_bytes)
         return track.encodings[number]
 
 
@@ -116,6 +116,46 @@ def test_a_nack_is_answered_by_rtx_with_the_original_number():
     assert player.sender.unavailable == 1
     player.sender.handle_nack([lost.sequence], 1.1)
     assert player.packets[-1].sequence == 6, "asked again later, sent again"
+
+
+def test_what_is_on_its_way_is_not_sent_once_more():
+    """A player asks anew each 10 ms or so; the answer may wait longer than that behind other packets."""
+    publication, player = make_publication(), Player()
+    player.play(publication.tracks[VIDEO.track], 0.0)
+    feed(publication, range(1, 20), keyframes={1})
+    lost = player.packets[7].sequence
+    for now in (1.0, 1.02, 1.1, 1.29):
+        player.sender.handle_nack([lost], now, 0.3)
+    assert player.sender.retransmitted == 1
+    player.sender.handle_nack([lost], 1.31, 0.3)
+    assert player.sender.retransmitted == 2
+
+
+def test_nothing_begins_with_a_part_of_what_the_ingress_sends_again():
+    """The rest would be a hole that each NACK of the player wants filled, packet by packet."""
+    publication, player = make_publication(), Player()
+    encoding = player.play(publication.tracks[VIDEO.track], 0.0, burst_bytes=1 << 20)
+    kept = [video_frame(publication, 10 + k, keyframe=k == 0) for k in range(200)]
+    for frame in kept[:150]:
+        encoding.collect(frame, False, 0.1)
+    late = player.sender.next_timeout()
+    assert late is not None
+    player.sender.handle_timeout(late)
+    assert player.packets == []
+    for frame in kept[150:]:
+        encoding.collect(frame, frame is kept[-1], late + 0.1)
+    encoding.deliver(video_frame(publication, 210), late + 0.2)
+    assert [p.sequence for p in player.packets] == [(0x7FFF + k) & 0xFFFF for k in range(201)]
+
+
+def test_what_was_left_out_behind_all_that_is_kept_is_no_hole():
+    publication, player, other = make_publication(), Player(), Player()
+    encoding = other.play(publication.tracks[VIDEO.track], 0.0)
+    feed(publication, range(10, 20), keyframes={10})
+    encoding.skip(20, 5, 2)
+    player.play(publication.tracks[VIDEO.track], 1.0, burst_bytes=1 << 20)
+    encoding.deliver(video_frame(publication, 25), 10.1)
+    assert [p.sequence for p in player.packets] == [(0x7FFF + k) & 0xFFFF for k in range(11)]
 
 
 def test_a_hole_from_upstream_that_stays_is_answered_by_a_keyframe():

@@ -67,6 +67,11 @@ class SessionPacer(Generic[Item]):
         """The id of the cluster that is being sent: what leaves now belongs to it."""
         return None if self._cluster is None else self._cluster.id
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds in which all that waits now has left."""
+        return (self.waiting_bytes - min(0.0, self._allowance)) / self._current_rate()
+
     def set_estimate(self, bps: float, now: float) -> None:
         """From *now* on the path is taken to carry *bps*."""
         self._refill(now)
