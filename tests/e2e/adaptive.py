@@ -37,6 +37,11 @@ async ([url, layers, codec, mode, marked]) => {
     };
     pc.onconnectionstatechange = look; look(); setTimeout(() => no(new Error('timeout')), 10000);
   });
+  if (marked) {  // a busy machine costs pictures, not their size
+    const parameters = sender.sender.getParameters();
+    parameters.degradationPreference = 'maintain-resolution';
+    await sender.sender.setParameters(parameters);
+  }
   return answer;
 }
 """
