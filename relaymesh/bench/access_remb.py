@@ -41,7 +41,7 @@ class _Follower(BandwidthEstimator):
     def poll_probe(self, now: float) -> ProbeCluster | None:
         return None
 
-    def next_timeout(self) -> float | None:
+    def next_timeout(self, *, may_probe: bool = True) -> float | None:
         return None  # every frame is a turn
 
 

@@ -96,6 +96,7 @@ class Sender:
         self.nacked = self.retransmitted = self.unavailable = self.keyframe_requests = 0
         self.switches = self.replays = 0
         self.fraction_lost = 0.0
+        self._reported = 0  # packets, of which the last report may tell
 
     @property
     def is_video(self) -> bool:
@@ -360,6 +361,7 @@ class Sender:
                 payload,
                 self._extensions(extensions) if extensions else (),
                 self.numbers.transport_id,
+                self.numbers.send_time_id,
             ),
             now,
         )
@@ -468,6 +470,7 @@ class Sender:
                 payload,
                 self._extensions(extensions) if extensions else (),
                 self.numbers.transport_id,
+                self.numbers.send_time_id,
             ),
             now,
         )
@@ -478,11 +481,11 @@ class Sender:
 
     @property
     def may_pad(self) -> bool:
-        """Whether padding of this track can probe the path: its player reports arrivals.
+        """Whether padding of this track can probe the path: its player counts what arrives.
 
         It need not have begun: a video that does not fit what the path is taken to carry would never.
         """
-        return self.track is not None and self.numbers.transport_id is not None
+        return self.track is not None and self.numbers.tells_path and self.numbers.rtx_ssrc is not None
 
     def padding(self) -> EgressRow | None:
         """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
@@ -490,7 +493,7 @@ class Sender:
         There no player misses it, and libwebrtc counts it in its feedback.
         """
         rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        if rtx_type is None or rtx_ssrc is None or self.numbers.transport_id is None or self.track is None:
+        if rtx_type is None or rtx_ssrc is None or not self.may_pad:
             return None
         return EgressRow(
             "padding",
@@ -502,8 +505,15 @@ class Sender:
             b"",
             (),
             self.numbers.transport_id,
+            self.numbers.send_time_id,
             PADDING_BYTES,
         )
+
+    def handle_report(self, fraction_lost: float) -> int:
+        """The player's loss since its last report; how many packets were sent to it in that time."""
+        self.fraction_lost = fraction_lost
+        packets, self._reported = self.packets - self._reported, self.packets
+        return packets
 
     def handle_keyframe_request(self, now: float) -> None:
         """The player's decoder is stuck."""

@@ -1,6 +1,6 @@
 """Rows of what a session sends: one packet for one player, less what is known only when its turn comes.
 
-In: a sender's numbers, a payload. Out: the RTP packet, once its transport-wide number is given.
+In: a sender's numbers, a payload. Out: the RTP packet, once its transport-wide number and the time are given.
 Knows nothing of encodings, layers or pacing.
 """
 
@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, build_extensions, build_rtp
+from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, abs_send_time, build_extensions, build_rtp
 
 RTP_OVERHEAD = 20  # bytes of header and extension
 PADDING_BYTES = 255  # as much as one packet can say
@@ -31,6 +31,12 @@ class EgressNumbers:
     first_rtx_sequence: int  # 16 bits
     transport_id: int | None  # RTP extension id for the transport-wide sequence number
     extension_ids: dict[int, int]  # frame extension kind → the player's RTP extension id
+    send_time_id: int | None = None  # RTP extension id for the absolute send time
+
+    @property
+    def tells_path(self) -> bool:
+        """Whether packets carry what their player needs to tell of the path."""
+        return self.transport_id is not None or self.send_time_id is not None
 
 
 Sent = Literal["audio", "video", "retransmission", "padding"]
@@ -39,7 +45,7 @@ Sent = Literal["audio", "video", "retransmission", "padding"]
 class EgressRow(msgspec.Struct, gc=False):
     """One packet as a player is to get it, less what is known only when its turn comes.
 
-    That is the transport-wide sequence number, which must rise in the order of sending.
+    That is the transport-wide sequence number, which must rise in the order of sending, and the time.
     """
 
     kind: Sent
@@ -51,6 +57,7 @@ class EgressRow(msgspec.Struct, gc=False):
     payload: bytes
     extensions: tuple[tuple[int, bytes], ...]  # (the player's identifier, value)
     transport_id: int | None  # identifier for the transport-wide sequence number
+    send_time_id: int | None = None  # identifier for the absolute send time
     padding_bytes: int = 0
 
     @property
@@ -58,18 +65,19 @@ class EgressRow(msgspec.Struct, gc=False):
         """Payload and RTP header, roughly: for pacing."""
         return len(self.payload) + self.padding_bytes + RTP_OVERHEAD
 
-    def build(self, transport_sequence: int | None) -> bytes:
-        """The RTP packet; *transport_sequence* where it has an identifier for one."""
+    def build(self, transport_sequence: int | None, sent_at: float) -> bytes:
+        """The RTP packet, sent at *sent_at* (s); *transport_sequence* where it has an identifier for one."""
+        items = list(self.extensions)
+        if self.send_time_id is not None:
+            items.append((self.send_time_id, abs_send_time(sent_at)))
         if transport_sequence is None or self.transport_id is None:
-            extensions = build_extensions(self.extensions) if self.extensions else b""
-        elif not self.extensions:  # nearly every video packet
+            extensions = build_extensions(items)
+        elif not items:  # nearly every video packet
             extensions = TRANSPORT_NUMBER_ONLY.pack(
                 ONE_BYTE_PROFILE, 1, self.transport_id << 4 | 1, transport_sequence
             )
         else:
-            extensions = build_extensions(
-                (*self.extensions, (self.transport_id, U16.pack(transport_sequence)))
-            )
+            extensions = build_extensions((*items, (self.transport_id, U16.pack(transport_sequence))))
         packet = build_rtp(
             self.payload_type,
             self.marker,

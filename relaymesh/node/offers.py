@@ -15,8 +15,10 @@ from typing import NamedTuple, Protocol
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressNumbers
 from relaymesh.node.encodings import Encoding
+from relaymesh.node.header_extensions import carried, of_bundle, of_player, of_publisher
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.ingress import IngressTrack
+from relaymesh.node.path_feedback import PathFeedback
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
 from relaymesh.node.refusals import (
     SignallingError,
@@ -28,12 +30,7 @@ from relaymesh.node.refusals import (
     why_unplayable,
 )
 from relaymesh.node.session import Session
-from relaymesh.protocol.frames import (
-    EXTENSION_AUDIO_LEVEL,
-    EXTENSION_DEPENDENCY_DESCRIPTOR,
-    EXTENSION_VIDEO_ORIENTATION,
-    MediaFrame,
-)
+from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import opus, rtp
 from relaymesh.webrtc.answer import AnswerSection
@@ -47,24 +44,7 @@ from relaymesh.webrtc.sdp_fragment import build_fragment
 from relaymesh.webrtc.transport import IceCredentials, Transport, make_credentials
 
 PUBLISHER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
-PLAYER_FEEDBACK = ("transport-cc", "nack", "nack pli", "ccm fir")
-PUBLISHER_EXTENSIONS = (
-    rtp.MID,
-    rtp.RID,
-    rtp.REPAIRED_RID,
-    rtp.TRANSPORT_CC,
-    rtp.AUDIO_LEVEL,
-    rtp.VIDEO_ORIENTATION,
-)
-PLAYER_EXTENSIONS = (rtp.TRANSPORT_CC, rtp.AUDIO_LEVEL, rtp.VIDEO_ORIENTATION)
-# RTP header extensions whose values cross the mesh, and as which kind.
-CARRIED = {
-    rtp.AUDIO_LEVEL: EXTENSION_AUDIO_LEVEL,
-    rtp.VIDEO_ORIENTATION: EXTENSION_VIDEO_ORIENTATION,
-    rtp.DEPENDENCY_DESCRIPTOR: EXTENSION_DEPENDENCY_DESCRIPTOR,
-}
-# Codecs whose layers only the dependency descriptor tells; others say theirs themselves.
-DESCRIBED = ("av1",)
+PLAYER_FEEDBACK = ("nack", "nack pli", "ccm fir")  # and what tells of the path: PathFeedback
 MAX_TRACKS = 8  # of one publisher
 MAX_ENCODINGS = 8  # of one track
 PARTIAL_HINT = "with ?allow=partial the rest is taken without it"
@@ -206,12 +186,8 @@ class Negotiator:
             if receiving is None:
                 sections.append(AnswerSection(offered=section, direction="inactive", codec=None))
                 continue
-            extensions = _extensions(PUBLISHER_EXTENSIONS, receiving.codec)
-            kinds = {
-                section.extensions[uri]: kind
-                for uri, kind in CARRIED.items()
-                if uri in section.extensions and uri in extensions
-            }
+            extensions = of_publisher(receiving.codec)
+            kinds = {number: kind for kind, number in carried(section, extensions).items()}
             track = publication.tracks[receiving.info.track]
             ingress = IngressTrack(track, section.mid, receiving.codec, kinds, receiving.rids)
             session.add_receiver(ingress, list(section.ssrcs), now)
@@ -225,7 +201,7 @@ class Negotiator:
                     rids=tuple(receiving.rids),
                 )
             )
-        ids = _bundle_extensions(incoming.offer)
+        ids = of_bundle(incoming.offer)
         session.use_extensions(
             mid_id=ids.get(rtp.MID),
             rid_id=ids.get(rtp.RID),
@@ -254,14 +230,20 @@ class Negotiator:
         """
         session = self._session(incoming, publication.name, originate, clock_changed, now)
         left = list(publication.tracks.values())
-        sections = []
+        matched: list[tuple[MediaSection, Track | None, Codec | None]] = []
         for section in incoming.offer.media:
             track, codec = _match(section, left)
-            if track is None or codec is None:
-                sections.append(AnswerSection(offered=section, direction="inactive", codec=None))
-                continue
-            left.remove(track)
-            sections.append(self._play(session, section, track, codec))
+            if track is not None:
+                left.remove(track)
+            matched.append((section, track, codec))
+        feedback = PathFeedback.choose((section, codec) for section, _, codec in matched if codec is not None)
+        session.send_side.use_feedback(feedback)
+        sections = [
+            AnswerSection(offered=section, direction="inactive", codec=None)
+            if track is None or codec is None
+            else self._play(session, section, track, codec, feedback)
+            for section, track, codec in matched
+        ]
         if not session.senders:
             raise SignallingError(422, f"no usable codec: {why_unplayable(incoming.offer, publication)}")
         taken = [answer.offered for answer in sections if answer.accepted]
@@ -272,18 +254,20 @@ class Negotiator:
             raise SignallingError(422, f"no usable video codec: {why} ({PARTIAL_HINT})")
         return Answered(session, self._answer(sections, session))
 
-    def _play(self, session: Session, section: MediaSection, track: Track, codec: Codec) -> AnswerSection:
-        ids = section.extensions
-        extensions = _extensions(PLAYER_EXTENSIONS, codec)
+    def _play(
+        self, session: Session, section: MediaSection, track: Track, codec: Codec, feedback: PathFeedback
+    ) -> AnswerSection:
+        kinds, of_path = feedback.accepted(section, codec)
+        extensions = of_player(codec, of_path)
+        ids = {uri: number for uri, number in section.extensions.items() if uri in extensions}
         numbers = EgressNumbers(
             ssrc=self._rng.getrandbits(32),
             rtx_ssrc=self._rng.getrandbits(32) if codec.rtx is not None else None,
             first_sequence=self._rng.getrandbits(15),
             first_rtx_sequence=self._rng.getrandbits(15),
-            transport_id=ids.get(rtp.TRANSPORT_CC) if "transport-cc" in codec.feedback else None,
-            extension_ids={
-                kind: ids[uri] for uri, kind in CARRIED.items() if uri in ids and uri in extensions
-            },
+            transport_id=ids.get(rtp.TRANSPORT_CC),
+            send_time_id=ids.get(rtp.ABS_SEND_TIME),
+            extension_ids=carried(section, extensions),
         )
         cname = f"rm-{track.id.participant:016x}"  # one for all tracks of a publisher: players sync by it
         sender = Sender(section.mid, codec, numbers, cname=cname, send=session.send_side.send)
@@ -294,7 +278,7 @@ class Negotiator:
             direction="sendonly",
             codec=_answered(codec, receives=False, sends_stereo=opus.offers_stereo(track.info.fmtp)),
             extensions=extensions,
-            feedback=PLAYER_FEEDBACK,
+            feedback=(*kinds, *PLAYER_FEEDBACK),
             ssrc=numbers.ssrc,
             rtx_ssrc=numbers.rtx_ssrc,
             cname=cname,
@@ -379,10 +363,6 @@ def _answered(codec: Codec, *, receives: bool, sends_stereo: bool = False) -> Co
     )
 
 
-def _extensions(usual: tuple[str, ...], codec: Codec) -> tuple[str, ...]:
-    return (*usual, rtp.DEPENDENCY_DESCRIPTOR) if codec.name.lower() in DESCRIBED else usual
-
-
 def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[str, int]) -> TrackInfo:
     return TrackInfo(
         track=number,
@@ -406,11 +386,3 @@ def _match(section: MediaSection, tracks: list[Track]) -> tuple[Track | None, Co
             if codec is not None:
                 return track, codec
     return None, None
-
-
-def _bundle_extensions(offer: SessionDescription) -> dict[str, int]:
-    """URI → id over all sections: within one bundle an id means one thing (RFC 8843 §9)."""
-    ids: dict[str, int] = {}
-    for section in offer.media:
-        ids.update(section.extensions)
-    return ids

@@ -2,7 +2,7 @@
 
 In: rows of its senders, the player's feedback, ``now``. Out: RTP packets to its transport, each
 with the next transport-wide sequence number, in the order in which they leave; the budget for its
-layers. A player that reports nothing to estimate by is sent everything at once.
+layers. A player that agreed to tell nothing of its path is sent everything at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from math import inf
 
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressRow, Sent
+from relaymesh.node.path_feedback import PathFeedback
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.bwe import PACKET_OVERHEAD_BYTES
 from relaymesh.webrtc.bwe.estimator import BandwidthEstimator
 from relaymesh.webrtc.bwe.pacer import Kind, SessionPacer
+from relaymesh.webrtc.bwe.remb import RembReader
 
 OVERHEAD_BYTES = PACKET_OVERHEAD_BYTES + 16  # around an RTP packet; the longer of SRTP's usual tags
 ANSWER_SHARE = 0.7  # of the round trip: there and, since the smoothed one lags behind, a little more
@@ -35,17 +37,25 @@ class SendSide:
         self._transport_sequence = 0
         self._estimator: BandwidthEstimator | None = None
         self._pacer: SessionPacer[EgressRow] | None = None
+        self._remb: RembReader | None = None
         self._padding_from: list[Sender] = []
         self._now = now
 
+    def use_feedback(self, feedback: PathFeedback) -> None:
+        """What the player has agreed to tell; before any sender is added."""
+        if feedback is PathFeedback.NONE:
+            return
+        arrivals = feedback is PathFeedback.ARRIVALS
+        self._estimator = BandwidthEstimator(now=self._now, transport_feedback=arrivals)
+        self._pacer = SessionPacer(self._estimator.estimate_bps, self._now)
+        self._remb = None if arrivals else RembReader()
+
     def add_sender(self, sender: Sender) -> None:
-        """*sender*'s rows are sent here; if its player reports arrivals, at the pace that these allow."""
-        feedback = sender.codec.feedback
-        reports_arrivals = sender.numbers.transport_id is not None
-        if self._estimator is None and (reports_arrivals or "goog-remb" in feedback):
-            self._estimator = BandwidthEstimator(now=self._now, transport_feedback=reports_arrivals)
-            self._pacer = SessionPacer(self._estimator.estimate_bps, self._now)
-        if reports_arrivals and sender.numbers.rtx_ssrc is not None:
+        """*sender*'s rows are sent here, at the pace that the player's feedback allows."""
+        numbers = sender.numbers
+        if self._remb is not None:
+            self._remb.add_source(numbers.ssrc, numbers.rtx_ssrc)
+        if numbers.tells_path and numbers.rtx_ssrc is not None:
             self._padding_from.append(sender)
 
     @property
@@ -98,9 +108,11 @@ class SendSide:
         if row.transport_id is not None:
             # One counter for the whole transport (draft-holmer-rmcat-transport-wide-cc-extensions-01 §2).
             number = self._transport_sequence = (self._transport_sequence + 1) & 0xFFFF
-        packet = row.build(number)
+        packet = row.build(number, now)
         self._send_rtp(packet)
         size: int = len(packet) + OVERHEAD_BYTES
+        if self._remb is not None:
+            self._remb.on_sent(row.ssrc, len(row.payload) + row.padding_bytes, size, now)
         if self._estimator is not None:
             self._estimator.on_sent(number, size, now, probe)
         return size
@@ -119,14 +131,17 @@ class SendSide:
             self._estimator.handle_feedback(feedback, now)
 
     def handle_remb(self, remb: rtcp.Remb, now: float) -> None:
-        """The rate the player believes it can take."""
-        if self._estimator is not None:
-            self._estimator.handle_remb(float(remb.bitrate), now)
+        """The rate the player believes it can take; unasked for it is not looked at."""
+        if self._estimator is None or self._remb is None:
+            return
+        bps = self._remb.read(remb, now)
+        if bps is not None:
+            self._estimator.handle_remb(bps, now)
 
-    def handle_report(self, fraction_lost: float, now: float) -> None:
-        """The loss in a receiver report."""
+    def handle_report(self, fraction_lost: float, packets: int, now: float) -> None:
+        """The loss in a receiver report, of so many packets."""
         if self._estimator is not None:
-            self._estimator.handle_receiver_report(fraction_lost, None, now)
+            self._estimator.handle_receiver_report(fraction_lost, None, now, packets)
 
     def want(self, bps: float, now: float) -> None:
         """So much in all could be used; 0: the estimate is enough."""
@@ -135,10 +150,15 @@ class SendSide:
 
     # --- time ----------------------------------------------------------------------------------------
 
+    @property
+    def _may_probe(self) -> bool:
+        """Whether there is anything to make padding from."""
+        return any(sender.may_pad for sender in self._padding_from)
+
     def next_timeout(self) -> float | None:
         if self._estimator is None or self._pacer is None:
             return None
-        times = (self._estimator.next_timeout(), self._pacer.next_timeout())
+        times = (self._estimator.next_timeout(may_probe=self._may_probe), self._pacer.next_timeout())
         return min((at for at in times if at is not None), default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -147,7 +167,7 @@ class SendSide:
             return
         self._estimator.handle_timeout(now)
         self._pacer.set_estimate(self._estimator.estimate_bps, now)
-        if any(sender.may_pad for sender in self._padding_from):
+        if self._may_probe:
             cluster = self._estimator.poll_probe(now)
             if cluster is not None:
                 self._pacer.begin_probe(cluster, now)
@@ -160,4 +180,5 @@ class SendSide:
             "adaptive": True,
             "estimator": self._estimator.debug_state(),
             "pacer": self._pacer.debug_state(),
+            "remb": None if self._remb is None else self._remb.debug_state(),
         }

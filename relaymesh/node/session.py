@@ -176,9 +176,10 @@ class Session:
                 self._clock_changed(bound[0].encoding, now)
         if isinstance(packet, rtcp.ReceiverReport | rtcp.SenderReport):
             for block in packet.blocks:
-                if block.ssrc in self.senders:
-                    self.senders[block.ssrc].fraction_lost = block.fraction_lost / 256
-                    self.send_side.handle_report(block.fraction_lost / 256, now)
+                sender = self.senders.get(block.ssrc)
+                if sender is not None:
+                    packets = sender.handle_report(block.fraction_lost / 256)
+                    self.send_side.handle_report(sender.fraction_lost, packets, now)
         elif isinstance(packet, rtcp.Nack):
             sender = self.senders.get(packet.media_ssrc)
             if sender is not None:

@@ -41,7 +41,7 @@ class Player:
 
     def _take(self, row: EgressRow, now: float) -> None:
         self.transport_sequence += 1
-        self.packets.append(parse_rtp(row.build(self.transport_sequence)))
+        self.packets.append(parse_rtp(row.build(self.transport_sequence, now)))
 
     def play(self, track: Track, now: float, number: int = 0, burst_bytes: int = 0) -> Encoding:
         """Take one encoding of *track*, with all of its layers."""
@@ -316,3 +316,22 @@ def test_a_skip_that_comes_too_late_or_twice_changes_nothing():
     encoding.skip(7, 2, 2)
     offered(publication, player, [10], skips={})
     assert [(p.sequence - 0x7FFF) & 0xFFFF for p in player.packets] == [0, 1, 4, 5, 6, 7]
+
+
+def test_a_row_says_when_it_leaves_in_6_18_fixed_point_modulo_64_s():
+    row = EgressRow("video", 96, True, 7, 8, 9, b"media", (), None, 3)
+    assert parse_rtp(row.build(None, 1.5)).extensions == {3: (3 << 17).to_bytes(3, "big")}
+    assert parse_rtp(row.build(None, 64.0 - 2**-18)).extensions == {3: b"\xff\xff\xff"}
+    assert parse_rtp(row.build(None, 64.0)).extensions == {3: b"\0\0\0"}
+    assert parse_rtp(row.build(None, 64_000_000.25)).extensions == {3: (1 << 16).to_bytes(3, "big")}
+
+
+def test_a_row_carries_its_extensions_and_what_is_known_when_it_leaves():
+    both = EgressRow("video", 96, True, 7, 8, 9, b"media", ((13, b"\1"),), 5, 3, padding_bytes=9)
+    packet = parse_rtp(both.build(0xABCD, 1.0))
+    assert packet.extensions == {13: b"\1", 3: (1 << 18).to_bytes(3, "big"), 5: b"\xab\xcd"}
+    assert packet.payload == b"media"
+    plain = EgressRow("video", 96, True, 7, 8, 9, b"media", (), None)
+    assert parse_rtp(plain.build(None, 1.0)).extensions == {}
+    numbered = EgressRow("video", 96, True, 7, 8, 9, b"media", (), 5)
+    assert parse_rtp(numbered.build(0xABCD, 1.0)).extensions == {5: b"\xab\xcd"}

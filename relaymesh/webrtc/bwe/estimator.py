@@ -6,8 +6,8 @@ clusters, the next time to be called. It knows no tracks, layers, sockets or pac
 
 Google Congestion Control in its send-side form (draft-ietf-rmcat-gcc-02, libwebrtc's ``goog_cc``): the
 least of the delay-based rate (`delay`, `aimd`) and the bound by loss (`loss`), raised at once by
-probes (`probing`). REMB is a cap. A peer that feeds back no arrivals is followed by its REMB, or by
-the loss in its receiver reports alone (draft §6).
+probes (`probing`). REMB is a cap. A peer that feeds back no arrivals is followed by its REMB, and by the loss
+in its receiver reports (draft §6), which may bring the rate below it; padding lets both rise (`filling`).
 
 While the media offers less than the estimate, which is the rule where layers are whole steps, the estimate
 neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is beyond. Their packets, and
@@ -26,9 +26,12 @@ from collections import deque
 from relaymesh.webrtc.bwe.acked import SHORT_WINDOW, AckedRate
 from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
 from relaymesh.webrtc.bwe.delay import DelayDetector, Usage
+from relaymesh.webrtc.bwe.filling import Filler
 from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
-from relaymesh.webrtc.bwe.loss import HIGH, LOW, PAUSE, WEIGHT, LossBound
+from relaymesh.webrtc.bwe.loss import CONFIDENCE, HIGH, LOW, PAUSE, WEIGHT, LossBound
 from relaymesh.webrtc.bwe.probing import ProbeCluster, ProbeController
+from relaymesh.webrtc.bwe.remb import KEPT as REMB_KEPT
+from relaymesh.webrtc.bwe.sent import SentRate
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtcp import TransportFeedback
 from relaymesh.webrtc.twcc import parse_transport_feedback
@@ -39,12 +42,16 @@ MAX_BPS = 20_000_000.0  # of one subscriber; no peer can claim more
 # Seconds and a round trip after a packet of which nothing is heard; browsers report each 50 – 250 ms.
 FEEDBACK_TIMEOUT = 1.0
 SILENT_FACTOR = 0.5  # × the estimate, for each such second
-# Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc).
+# Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc), five of REMB's.
 REPORT_TIMEOUT = 15.0
+REMB_TIMEOUT = 5.0
 # Seconds of sending after which a peer that reported, but no arrivals, is taken for one without.
 UNSEEN_AFTER = 3.0
-REMB_KEPT = 10.0  # seconds; it is sent each second
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
+DIP = 0.75  # × what was sent in the last second: REMB of more than that …
+DIP_MARGIN = 1.1  # … and less than that, by the noise of a layer's rate above it, …
+DIP_PATIENCE = 3.0  # … is followed after so many seconds, …
+DIP_RISEN, RISING_PATIENCE = 1.05, 6.0  # … or so many while it is so far above the lowest
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
 START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
@@ -53,27 +60,6 @@ FILLED = 0.8  # × the estimate: so much media fills it
 DRAIN_SHARE = 0.25  # of the estimate, at least, is taken to empty a probe's queue
 BLIND_FILLED = 0.15  # … and where media fills the estimate, for its own queue must be seen
 BLIND_MOST = 0.6  # seconds after a probe, at most, that the delays are not looked at
-
-
-class _SentRate:
-    """What was sent in the last second, in tenths."""
-
-    def __init__(self) -> None:
-        self._bins: deque[tuple[int, int]] = deque()  # (tenth of a second, bytes)
-
-    def add(self, size_bytes: int, now: float) -> None:
-        tenth = int(now * 10)
-        if self._bins and self._bins[-1][0] == tenth:
-            self._bins[-1] = tenth, self._bins[-1][1] + size_bytes
-        else:
-            self._bins.append((tenth, size_bytes))
-            while self._bins[0][0] < tenth - 10:
-                self._bins.popleft()
-
-    def bps(self, now: float) -> float:
-        """Bit/s over the last whole second."""
-        tenth = int(now * 10)
-        return sum(size for at, size in self._bins if tenth - 10 <= at < tenth) * 8.0
 
 
 class BandwidthEstimator:
@@ -95,14 +81,16 @@ class BandwidthEstimator:
         self.rtt = START_RTT  # seconds, smoothed
         self._min, self._max = min_bps, max_bps
         self._negotiated = transport_feedback
+        self._fills = not transport_feedback  # padding fills the estimate; else clusters probe beyond it
         self._began = now
         self._history = SendHistory()
-        self._sent = _SentRate()
+        self._sent = SentRate()
         self._acked = AckedRate()
         self._delay = DelayDetector()
         self._aimd = AimdRate(min(max(start_bps, min_bps), max_bps), min_bps, max_bps)
         self._loss = LossBound(min_bps)
         self._probes = ProbeController(start_bps, max_bps)
+        self._filler = Filler()
         self._proven = False  # the start rate was confirmed, or replaced
         self._arrivals_seen = False
         self._filled = False  # the media is about as much as the estimate
@@ -113,6 +101,8 @@ class BandwidthEstimator:
         self._remb: tuple[float, float] | None = None  # bit/s, until
         self._reported_at: float | None = None
         self._report_reduced_at = -math.inf
+        self._dip: tuple[float, float] | None = None  # REMB is a little too low: since when, the lowest
+        self._loss_leads = False  # reports brought the rate below what REMB says
         self._highs: deque[tuple[float, float]] = deque()  # estimates of the last seconds, falling
         # Times of sending between which a probe and its queue stand; and the running cluster's id.
         self._blind: deque[tuple[float, float]] = deque(maxlen=8)
@@ -276,17 +266,48 @@ class BandwidthEstimator:
             self._probes.on_drop(now)
 
     def handle_remb(self, bps: float, now: float) -> None:
-        """The peer says that it can take *bps* in all."""
+        """The peer says that it can take *bps* in all, on the wire; followed where it reports no arrivals.
+
+        Down at once. Up as well, unless its reports told of loss below it: then they lead up to it.
+        """
+        before = self.estimate_bps
         bps = min(self._max, max(self._min, bps))
+        self._filler.on_change(before, bps, now)
+        bps = self._without_dip(bps, now)
         self._remb = bps, now + REMB_KEPT
         self._reports_seen = True
-        if not self._arrivals_seen:
-            self._heard_at = now
-            if now - self._report_reduced_at > DROP_WITHIN:
-                self._aimd.set_rate(bps, now)
+        if self._arrivals_seen:
+            return
+        self._heard_at = now
+        if self._aimd.rate_bps >= bps:
+            self._loss_leads = False
+        if not self._loss_leads:
+            self._aimd.set_rate(bps, now)
 
-    def handle_receiver_report(self, fraction_lost: float, rtt: float | None, now: float) -> None:
-        """The loss (0 … 1) since the last report, over all that is sent; used where no arrivals come."""
+    def _without_dip(self, bps: float, now: float) -> float:
+        """*bps*, or what is sent at present if it may soon be enough for that again.
+
+        A receiver's filter takes the first packets of another size, or a keyframe, for a queue, and answers
+        with 0.85 × what arrives, from where it rises again. A path that became narrower shows by less, or by
+        falling again.
+        """
+        sent, estimate = self._sent.bps(now), self.estimate_bps
+        kept = min(estimate, DIP_MARGIN * sent)
+        if bps >= kept or bps < DIP * min(sent, estimate) or self._arrivals_seen:
+            self._dip = None
+            return bps
+        since, lowest = self._dip or (now, bps)
+        self._dip = since, min(bps, lowest)
+        patience = RISING_PATIENCE if bps > DIP_RISEN * lowest else DIP_PATIENCE
+        return kept if now - since < patience else bps
+
+    def handle_receiver_report(
+        self, fraction_lost: float, rtt: float | None, now: float, packets: int | None = None
+    ) -> None:
+        """The loss (0 … 1) since the last report; used where no arrivals come.
+
+        Of how many *packets* it tells, if known: of few it means as much as its confidence (`loss`).
+        """
         self._reports_seen = True
         if self._arrivals_seen:
             return
@@ -295,13 +316,15 @@ class BandwidthEstimator:
             self.rtt += RTT_SHARE * (min(max(rtt, 0.0), 2.0) - self.rtt)
         last, self._reported_at = self._reported_at, now
         rate = self.estimate_bps
-        if fraction_lost > HIGH:
+        lost = min(max(fraction_lost, 0.0), 1.0)
+        spread = CONFIDENCE * math.sqrt(lost * (1.0 - lost) / packets) if packets else 0.0
+        if lost - spread > HIGH:
             if now - self._report_reduced_at >= PAUSE + self.rtt:
-                before = rate
                 self._report_reduced_at = now
-                self._aimd.set_rate(rate * (1.0 - WEIGHT * min(fraction_lost, 1.0)), now)
-                self._note_drop(before, now)
-        elif fraction_lost < LOW and last is not None:
+                self._loss_leads = True
+                self._aimd.set_rate(rate * (1.0 - WEIGHT * lost), now)
+                self._filler.on_change(rate, self.estimate_bps, now)
+        elif lost - spread < LOW and last is not None:
             grown = rate * REPORT_GROWTH ** min(now - last, 1.0) + 1000.0 * min(now - last, 1.0)
             limit = max(rate, AHEAD * self._sent.bps(now) + AHEAD_BPS)
             self._aimd.set_rate(min(grown, limit), now)
@@ -314,8 +337,11 @@ class BandwidthEstimator:
 
     def poll_probe(self, now: float) -> ProbeCluster | None:
         """A cluster to be sent from now on, if any."""
-        if self._remb is not None and now >= self._remb[1]:
-            self._remb = None
+        self._lapse(now)
+        self._fills = not self._expects_arrivals(now)
+        if self._fills:
+            wanted = self._probes.wanted_bps
+            return self._filler.poll(self.estimate_bps, self._max if wanted is None else wanted, now)
         may_probe = not self.is_overused and self._loss.loss <= self._loss.inherent + HIGH
         if self._filled and self._aimd.was_full(now):
             may_probe = False  # the media itself finds out
@@ -324,7 +350,6 @@ class BandwidthEstimator:
         return self._probes.poll(
             self.estimate_bps,
             may_probe=may_probe,
-            seen=self._expects_arrivals(now),
             filled=self._filled,
             rtt=self.rtt,
             now=now,
@@ -343,29 +368,38 @@ class BandwidthEstimator:
             return math.inf
         if self._expects_arrivals(self._unanswered + FEEDBACK_TIMEOUT):
             return self._unanswered + FEEDBACK_TIMEOUT + self.rtt
-        return max(self._heard_at, self._unanswered) + REPORT_TIMEOUT
+        patience = REPORT_TIMEOUT if self._remb is None else REMB_TIMEOUT
+        return max(self._heard_at, self._unanswered) + patience
 
-    def next_timeout(self) -> float | None:
-        """When to call :meth:`handle_timeout` and :meth:`poll_probe`; None while nothing is due."""
+    def next_timeout(self, *, may_probe: bool = True) -> float | None:
+        """When to call :meth:`handle_timeout`, and :meth:`poll_probe` with *may_probe*; None: never."""
         due = self._silent_at()
         wanted = self._probes.wanted_bps
-        if not self._proven or wanted is None or wanted > self.estimate_bps:
+        wants_more = wanted is None or wanted > self.estimate_bps
+        if may_probe and self._fills:
+            due = min(due, self._filler.next_timeout()) if wants_more else due
+        elif may_probe and (wants_more or not self._proven):
             due = min(due, self._probes.next_timeout())
         return None if due == math.inf else due
 
     def handle_timeout(self, now: float) -> None:
         """Reduce the estimate for silence of the peer."""
-        if self._remb is not None and now >= self._remb[1]:
-            self._remb = None
+        self._lapse(now)
         if now < self._silent_at():
             return
         self.timeouts += 1
         before = self.estimate_bps
         self._aimd.set_rate(before * SILENT_FACTOR, now)
         self._probes.on_overuse(self.rtt, now, filled=False)
+        self._filler.on_change(before, self.estimate_bps, now)
         self._proven = True
-        self._unanswered = self._heard_at = now  # and once more in as long
+        self._unanswered = now  # and once more in as long
         self._note_drop(before, now)
+
+    def _lapse(self, now: float) -> None:
+        """An old REMB counts no more; of a peer that is silent since, it is the last word."""
+        if self._remb is not None and now >= self._remb[1] and self._heard_at > self._remb[1] - REMB_KEPT:
+            self._remb = None
 
     def debug_state(self) -> dict[str, object]:
         return {
@@ -376,7 +410,7 @@ class BandwidthEstimator:
             "delay": self._delay.debug_state(),
             "aimd": self._aimd.debug_state(),
             "loss": self._loss.debug_state(),
-            "probes": self._probes.debug_state(),
+            "probes": self._filler.debug_state() if self._fills else self._probes.debug_state(),
             "history": self._history.debug_state(),
             "malformed": self.malformed,
             "ignored": self.ignored,

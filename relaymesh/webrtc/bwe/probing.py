@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 DURATION = (
     0.04  # seconds: longer than the time between frames (33 ms), in whose gaps others' traffic does not show
 )
-DURATION_UNSEEN = 0.4  # seconds where only REMB tells: its rate is that of a second
 MIN_PACKETS = 5  # libwebrtc
 MIN_PACKET_BYTES, MAX_PACKET_BYTES = 150, 1200
 FIRST_FACTOR = 3.0  # × the start rate (libwebrtc)
@@ -131,10 +130,9 @@ class ProbeController:
         return self._next_at
 
     def poll(
-        self, estimate_bps: float, *, may_probe: bool, seen: bool, filled: bool, rtt: float, now: float
+        self, estimate_bps: float, *, may_probe: bool, filled: bool, rtt: float, now: float
     ) -> ProbeCluster | None:
-        """The cluster to send now, if any. *seen*: feedback tells each packet's arrival; *filled*:
-        media is about as much as the estimate."""
+        """The cluster to send now, if any. *filled*: media is about as much as the estimate."""
         run = self._run
         if run is not None:
             if now < run.expires:
@@ -146,8 +144,7 @@ class ProbeController:
         target = self._target(
             estimate_bps, wanted, FACTOR_FILLED if filled and not self._climbing else FACTOR
         )
-        duration = DURATION if seen else DURATION_UNSEEN
-        size = max(int(target * duration / 8), MIN_PACKETS * MIN_PACKET_BYTES)
+        size = max(int(target * DURATION / 8), MIN_PACKETS * MIN_PACKET_BYTES)
         packet = min(MAX_PACKET_BYTES, max(MIN_PACKET_BYTES, size // MIN_PACKETS))
         cluster = ProbeCluster(self._next_id, target, size, -(-size // packet), size * 8 / target)
         self._next_id += 1

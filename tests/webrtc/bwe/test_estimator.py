@@ -169,6 +169,77 @@ def test_remb_alone_is_followed() -> None:
     assert estimator.estimate_bps == MIN_BPS
 
 
+def sending(bps: float) -> BandwidthEstimator:
+    """One that follows REMB, after two seconds of sending so much, with a REMB of twice that."""
+    estimator = BandwidthEstimator(now=0.0, transport_feedback=False)
+    for tick in range(200):
+        estimator.on_sent(None, int(bps / 800), tick / 100)
+    estimator.handle_remb(2 * bps, 2.0)
+    return estimator
+
+
+def send_on(estimator: BandwidthEstimator, bps: float, now: float, remb: float) -> None:
+    for tick in range(100):
+        estimator.on_sent(None, int(bps / 800), now + tick / 100)
+    estimator.handle_remb(remb, now + 1.0)
+
+
+def test_a_dip_of_remb_costs_nothing_that_is_sent() -> None:
+    estimator = sending(400e3)
+    estimator.handle_remb(0.85 * 400e3, 2.0)
+    assert 400e3 <= estimator.estimate_bps <= 1.1 * 400e3
+    for second, remb in enumerate((0.86, 0.9, 0.93, 0.96, 1.2)):
+        send_on(estimator, 400e3, 2.0 + second, remb * 400e3)
+        assert estimator.estimate_bps >= 400e3, "it rises again"
+
+
+def test_a_dip_that_stays_is_followed() -> None:
+    estimator = sending(400e3)
+    estimator.handle_remb(0.85 * 400e3, 2.0)
+    send_on(estimator, 400e3, 2.0, 0.87 * 400e3)
+    assert estimator.estimate_bps >= 400e3
+    send_on(estimator, 400e3, 3.0, 0.85 * 400e3)
+    send_on(estimator, 400e3, 4.0, 0.87 * 400e3)
+    assert estimator.estimate_bps == 0.87 * 400e3
+
+
+def test_a_deep_fall_of_remb_is_followed_at_once() -> None:
+    estimator = sending(400e3)
+    estimator.handle_remb(0.7 * 400e3, 2.0)
+    assert estimator.estimate_bps == pytest.approx(0.7 * 400e3)
+
+
+def test_loss_that_reports_tell_of_leads_below_remb_and_up_to_it() -> None:
+    estimator = sending(400e3)
+    estimator.handle_receiver_report(0.4, None, 2.5, 100)
+    reduced = estimator.estimate_bps
+    assert reduced == pytest.approx(0.8 * 800e3)
+    estimator.handle_remb(800e3, 6.0)
+    assert estimator.estimate_bps == reduced, "what is lost is lost, whatever REMB says"
+    for second in range(7, 30):
+        for tick in range(100):
+            estimator.on_sent(None, 1000, second + tick / 100)
+        estimator.handle_receiver_report(0.0, None, second + 1.0, 100)
+        estimator.handle_remb(800e3, second + 1.0)
+    assert estimator.estimate_bps == 800e3
+
+
+def test_the_loss_of_few_packets_means_little() -> None:
+    estimator = sending(400e3)
+    estimator.handle_receiver_report(3 / 25, None, 2.5, 25)
+    assert estimator.estimate_bps == 800e3
+    estimator.handle_receiver_report(20 / 100, None, 3.5, 100)
+    assert estimator.estimate_bps == pytest.approx(0.9 * 800e3)
+
+
+def test_without_a_word_the_rate_of_a_remb_peer_is_halved_each_five_seconds() -> None:
+    estimator = sending(400e3)
+    for step in range(1, 161):
+        estimator.handle_timeout(2.0 + step / 10)
+    assert estimator.timeouts == 3
+    assert estimator.estimate_bps == 100e3
+
+
 def test_receiver_reports_alone() -> None:
     estimator = BandwidthEstimator(now=0.0, transport_feedback=False)
     for second in range(1, 21):
