@@ -25,7 +25,7 @@ from collections import deque
 
 from relaymesh.webrtc.bwe.acked import SHORT_WINDOW, AckedRate
 from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
-from relaymesh.webrtc.bwe.delay import DelayDetector, Usage
+from relaymesh.webrtc.bwe.delay import PACKET_BITS, DelayDetector, Usage
 from relaymesh.webrtc.bwe.filling import Filler
 from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
 from relaymesh.webrtc.bwe.loss import CONFIDENCE, HIGH, LOW, PAUSE, WEIGHT, LossBound
@@ -52,6 +52,7 @@ DIP = 0.75  # × what was sent in the last second: REMB of more than that …
 DIP_MARGIN = 1.1  # … and less than that, by the noise of a layer's rate above it, …
 DIP_PATIENCE = 3.0  # … is followed after so many seconds, …
 DIP_RISEN, RISING_PATIENCE = 1.05, 6.0  # … or so many while it is so far above the lowest
+SHORT_PACKETS = 6  # large packets that a rate is measured over at least, however slow the path
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
 START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
@@ -203,6 +204,7 @@ class BandwidthEstimator:
         arrived = [r for r in batch.results if r.arrived_at is not None]
         if batch.unreported_bytes and arrived:
             self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
+        self._delay.set_rate(self.estimate_bps)
         skipped = False
         for result in batch.results:
             if result.probe is not None:
@@ -221,7 +223,7 @@ class BandwidthEstimator:
     def _judge(self, batch: FeedbackBatch, now: float) -> None:
         """Let delays and loss move the rate."""
         acked = self._acked.rate_bps()
-        arriving = self._acked.rate_bps(SHORT_WINDOW)
+        arriving = self._acked.rate_bps(max(SHORT_WINDOW, SHORT_PACKETS * PACKET_BITS / self.estimate_bps))
         usage = self._delay.usage
         reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
         if reduced:
