@@ -4,12 +4,13 @@ In: frame objects; out: bytes, and back. A plaintext is one or more frames (``ki
 big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``routed``): their body
 begins with a header that a transit node reads and rewrites without looking at the rest, so
 that it can also forward types it does not know. ``media`` and ``track`` are what flows,
-``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange. ACK, REPAIR,
-RETRANSMISSION and CONTROL have their codecs beside what acts on them.
+``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange, ``part`` half of
+what is too long for a datagram. ACK, REPAIR, RETRANSMISSION and CONTROL have their codecs beside what
+acts on them.
 
 Decoders raise :class:`ProtocolError` and nothing else, whatever the bytes.
 Encoders raise ``ValueError`` for values out of range (our own mistake), and
-:class:`ProtocolError` ``oversized`` for what does not fit a datagram (a
+:class:`ProtocolError` ``oversized`` for what is longer than a frame may be (a
 publisher can cause that). Nothing here knows tables, links or time.
 """
 
@@ -41,6 +42,7 @@ from relaymesh.protocol.frames.kinds import (
     LAYERS,
     MAX_FRAME_BYTES,
     MEDIA,
+    PART,
     PROBE,
     REPAIR,
     RETRANSMISSION,
@@ -67,6 +69,7 @@ from relaymesh.protocol.frames.media import (
     priority_of,
     read_tag,
 )
+from relaymesh.protocol.frames.part import PART_HEAD_BYTES, Part, decode_part, encode_part, halves
 from relaymesh.protocol.frames.probes import (
     Echo,
     Probe,
@@ -120,6 +123,8 @@ __all__ = [
     "MAX_WISHES",
     "MEDIA",
     "MEDIA_HEAD_BYTES",
+    "PART",
+    "PART_HEAD_BYTES",
     "PROBE",
     "REPAIR",
     "RETRANSMISSION",
@@ -134,6 +139,7 @@ __all__ = [
     "LayersFrame",
     "MediaFrame",
     "MediaTag",
+    "Part",
     "Probe",
     "Route",
     "SkipFrame",
@@ -145,6 +151,7 @@ __all__ = [
     "decode_keyframe_request",
     "decode_layers",
     "decode_media",
+    "decode_part",
     "decode_probe",
     "decode_skip",
     "detour",
@@ -154,9 +161,11 @@ __all__ = [
     "encode_keyframe_request",
     "encode_layers",
     "encode_media",
+    "encode_part",
     "encode_probe",
     "encode_skip",
     "follow_detour",
+    "halves",
     "is_copy",
     "is_enhancement",
     "payload_size",
