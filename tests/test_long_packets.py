@@ -1,7 +1,7 @@
 """RTP packets as long as an Ethernet frame carries cross the mesh: each once, byte for byte.
 
 GStreamer's default MTU of 1400, FFmpeg's of 1472, and cameras make payloads of up to 1460 bytes; with the
-headers of the mesh they fit no relay datagram, and travel in two parts (ADR 0021).
+headers of the mesh they fit no relay datagram, and travel in two fragments (ADR 0021).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def chain(loss: float = 0.0) -> Mesh:
     return mesh
 
 
-def parts_joined(core: NodeCore) -> int:
-    """Frames that this node put together of two parts."""
+def joined_in(core: NodeCore) -> int:
+    """Frames that this node put together of two fragments."""
     neighbours = core.relay.debug_state()["neighbours"]
     assert isinstance(neighbours, dict)
-    return sum(link["parts"]["joined"] for link in neighbours.values())
+    return sum(link["fragments"]["joined"] for link in neighbours.values())
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
@@ -65,7 +65,7 @@ def test_every_size_crosses_three_hops_exactly_once_with_the_same_bytes(loss: fl
     for core in mesh.cores.values():
         assert core.forwarder.dropped == {}
     for index in (2, 3, 4):
-        assert 100 < parts_joined(mesh.cores[index]) < len(sent)
+        assert 100 < joined_in(mesh.cores[index]) < len(sent)
 
 
 def test_they_go_both_of_two_ways_and_the_second_copies_on_detours() -> None:

@@ -32,23 +32,24 @@ from relaymesh.protocol.control import (
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair, decode_repair
+from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, Reassembly, fragmented, wholes
 from relaymesh.protocol.frames import (
     ACK,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
     ECHO,
-    PART,
+    FRAGMENT,
     PROBE,
     REPAIR,
     RETRANSMISSION,
     ROUTED_FIRST,
     ROUTED_LAST,
     Echo,
-    Part,
+    Fragment,
     Probe,
     decode_echo,
-    decode_part,
+    decode_fragment,
     decode_probe,
     encode_echo,
     encode_probe,
@@ -58,7 +59,6 @@ from relaymesh.protocol.keyring import KeyRing
 from relaymesh.protocol.link_events import LinkDown, LinkSample, LinkStepped, LinkUp
 from relaymesh.protocol.liveness import Liveness
 from relaymesh.protocol.outflow import Outflow
-from relaymesh.protocol.parts import MAX_WHOLE_BYTES, Reassembly, part, wholes
 from relaymesh.protocol.probe import Prober
 from relaymesh.protocol.recovery import Receiver, Sender
 from relaymesh.protocol.repair import Adaptive, RepairPolicy
@@ -111,7 +111,7 @@ class Link:
         self._sender = Sender(self._policy)
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
-        self._parts = Reassembly()
+        self._fragments = Reassembly()
         self._control = ControlChannels(rng)
         self._media_bytes = 0  # datagrams that seal() made
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
@@ -176,7 +176,7 @@ class Link:
     def _seal_whole(self, frame: bytes, now: float) -> tuple[bytes, ...]:
         if len(frame) <= MAX_WHOLE_BYTES:
             return (self.seal(frame, now),)
-        first, second = part(frame)
+        first, second = fragmented(frame)
         return self.seal(first, now), self.seal(second, now)
 
     def _seal(self, plaintext: bytes, now: float) -> tuple[bytes, int]:
@@ -210,7 +210,7 @@ class Link:
         plaintext = sealed.open_sealed(key.opener, datagram)
         local: list[tuple[int, Any]] = []
         unknown = 0
-        half: Part | None = None
+        half: Fragment | None = None
         try:
             routed = split_frames(plaintext)
             if len(routed) > 1 or not ROUTED_FIRST <= routed[0][0] <= ROUTED_LAST:  # else: nearly always
@@ -235,7 +235,7 @@ class Link:
         if receiver.keeps and (routed or half is not None):
             receiver.keep(key.prefix | number, plaintext, now)
         if half is not None:
-            routed = self._parts.add(key.prefix | number, half, now)
+            routed = self._fragments.add(key.prefix | number, half, now)
         self._unknown_frames += unknown
         if not local and not late:
             return routed
@@ -306,8 +306,8 @@ class Link:
                 window.mark(packet_id & 0xFFFFFFFF)
             try:
                 frames = split_frames(source)
-                if frames[0][0] == PART and len(frames) == 1:
-                    routed += self._parts.add(packet_id, decode_part(frames[0][1]), now)
+                if frames[0][0] == FRAGMENT and len(frames) == 1:
+                    routed += self._fragments.add(packet_id, decode_fragment(frames[0][1]), now)
                     continue
             except ProtocolError:
                 self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
@@ -409,7 +409,7 @@ class Link:
                 now=now,
             )
             self._sender.forget_old(now)
-            self._parts.forget_old(now)
+            self._fragments.forget_old(now)
             if self._fates.handle_probes(prober, now):
                 self._events.append(LinkStepped(self.peer_index))
             if self._conduct.judge(self._offences(), self._received_packets, now) is not None:
@@ -426,7 +426,7 @@ class Link:
             "acks_invalid": self._sender.packets.acks_invalid,
             "blocks_invalid": receiver.blocks_invalid,
             "recovered_malformed": self._recovered_malformed,
-            "parts_invalid": self._parts.invalid,
+            "fragments_invalid": self._fragments.invalid,
             "retransmissions_useless": receiver.useless,
             "outages": sum(tracker.outages for tracker in self._keys.trackers),
             "echoes_unmatched": self._prober.echoes_unmatched,
@@ -439,7 +439,7 @@ class Link:
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
-        self._parts = Reassembly()
+        self._fragments = Reassembly()
         for tracker in self._keys.trackers:
             tracker.forget()
         self._echoes.clear()
@@ -509,24 +509,24 @@ class Link:
             "outflow": self._outflow.debug_state(),
             "control": self._control.debug_state(),
             "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
-            "parts": self._parts.debug_state(),
+            "fragments": self._fragments.debug_state(),
         }
 
 
 def _sort(
     frames: list[tuple[int, bytes]],
-) -> tuple[list[tuple[int, bytes]], Part | None, list[tuple[int, Any]], int]:
-    """Routed frames as they are, a part, link-local ones decoded, and how many are of unknown type."""
+) -> tuple[list[tuple[int, bytes]], Fragment | None, list[tuple[int, Any]], int]:
+    """Routed frames as they are, a fragment, link-local ones decoded, and how many are of unknown type."""
     routed: list[tuple[int, bytes]] = []
     local: list[tuple[int, Any]] = []
     unknown = 0
     for kind, body in frames:
         if ROUTED_FIRST <= kind <= ROUTED_LAST:
             routed.append((kind, body))
-        elif kind == PART:
+        elif kind == FRAGMENT:
             if len(frames) > 1:
-                raise ProtocolError("malformed", "a part is alone in its datagram")
-            return routed, decode_part(body), local, 0
+                raise ProtocolError("malformed", "a fragment is alone in its datagram")
+            return routed, decode_fragment(body), local, 0
         elif (entry := _LOCAL.get(kind)) is not None:
             local.append((kind, entry[0](body)))
         else:

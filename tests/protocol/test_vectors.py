@@ -35,7 +35,7 @@ CODECS: dict[str, tuple[int, Any, Any, Any]] = {
     "skip": (frames.SKIP, frames.SkipFrame, frames.encode_skip, frames.decode_skip),
     "demand": (frames.DEMAND, frames.DemandFrame, frames.encode_demand, frames.decode_demand),
     "layers": (frames.LAYERS, frames.LayersFrame, frames.encode_layers, frames.decode_layers),
-    "part": (frames.PART, frames.Part, frames.encode_part, frames.decode_part),
+    "fragment": (frames.FRAGMENT, frames.Fragment, frames.encode_fragment, frames.decode_fragment),
     "probe": (frames.PROBE, frames.Probe, frames.encode_probe, frames.decode_probe),
     "control": (frames.CONTROL, control.Control, control.encode_control, control.decode_control),
     "control-ack": (
@@ -115,11 +115,11 @@ def test_retransmission() -> None:
     assert arq.decode_retransmission(bytes.fromhex(vector["frame"])[3:]) == fields
 
 
-def test_parts() -> None:
+def test_fragments() -> None:
     first, second = (
-        bytes.fromhex(vector["frame"]) for vector in FRAMES["others"] if vector["name"].startswith("part")
+        bytes.fromhex(vector["frame"]) for vector in FRAMES["others"] if vector["name"].startswith("fragment")
     )
-    whole = frames.decode_part(first[3:]).data + frames.decode_part(second[3:]).data
+    whole = frames.decode_fragment(first[3:]).data + frames.decode_fragment(second[3:]).data
     assert frames.halves(whole, 3) == (first, second)
     ((kind, body),) = frames.split_frames(whole)
     assert kind == frames.KEYFRAME_REQUEST

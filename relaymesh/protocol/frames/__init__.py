@@ -4,7 +4,7 @@ In: frame objects; out: bytes, and back. A plaintext is one or more frames (``ki
 big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``routed``): their body
 begins with a header that a transit node reads and rewrites without looking at the rest, so
 that it can also forward types it does not know. ``media`` and ``track`` are what flows,
-``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange, ``part`` half of
+``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange, ``fragment`` half of
 what is too long for a datagram. ACK, REPAIR, RETRANSMISSION and CONTROL have their codecs beside what
 acts on them.
 
@@ -29,6 +29,13 @@ from relaymesh.protocol.frames.demand import (
     encode_demand,
     encode_layers,
 )
+from relaymesh.protocol.frames.fragment import (
+    FRAGMENT_HEAD_BYTES,
+    Fragment,
+    decode_fragment,
+    encode_fragment,
+    halves,
+)
 from relaymesh.protocol.frames.kinds import (
     ACK,
     CLOCK,
@@ -38,11 +45,11 @@ from relaymesh.protocol.frames.kinds import (
     DEMAND,
     DETOUR,
     ECHO,
+    FRAGMENT,
     KEYFRAME_REQUEST,
     LAYERS,
     MAX_FRAME_BYTES,
     MEDIA,
-    PART,
     PROBE,
     REPAIR,
     RETRANSMISSION,
@@ -69,7 +76,6 @@ from relaymesh.protocol.frames.media import (
     priority_of,
     read_tag,
 )
-from relaymesh.protocol.frames.part import PART_HEAD_BYTES, Part, decode_part, encode_part, halves
 from relaymesh.protocol.frames.probes import (
     Echo,
     Probe,
@@ -113,6 +119,8 @@ __all__ = [
     "EXTENSION_DEPENDENCY_DESCRIPTOR",
     "EXTENSION_REPLAY",
     "EXTENSION_VIDEO_ORIENTATION",
+    "FRAGMENT",
+    "FRAGMENT_HEAD_BYTES",
     "HOP_LIMIT",
     "KEYFRAME_REQUEST",
     "LAYERS",
@@ -123,8 +131,6 @@ __all__ = [
     "MAX_WISHES",
     "MEDIA",
     "MEDIA_HEAD_BYTES",
-    "PART",
-    "PART_HEAD_BYTES",
     "PROBE",
     "REPAIR",
     "RETRANSMISSION",
@@ -135,11 +141,11 @@ __all__ = [
     "DemandFrame",
     "Echo",
     "EncodingLayers",
+    "Fragment",
     "KeyframeRequest",
     "LayersFrame",
     "MediaFrame",
     "MediaTag",
-    "Part",
     "Probe",
     "Route",
     "SkipFrame",
@@ -148,20 +154,20 @@ __all__ = [
     "decode_clock",
     "decode_demand",
     "decode_echo",
+    "decode_fragment",
     "decode_keyframe_request",
     "decode_layers",
     "decode_media",
-    "decode_part",
     "decode_probe",
     "decode_skip",
     "detour",
     "encode_clock",
     "encode_demand",
     "encode_echo",
+    "encode_fragment",
     "encode_keyframe_request",
     "encode_layers",
     "encode_media",
-    "encode_part",
     "encode_probe",
     "encode_skip",
     "follow_detour",

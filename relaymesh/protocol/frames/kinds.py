@@ -26,9 +26,9 @@ SKIP = 0x14
 DEMAND = 0x15
 LAYERS = 0x16
 ROUTED_FIRST, ROUTED_LAST = 0x10, 0x1F
-PART = 0x20  # what a link repairs begins with ROUTED_FIRST or a later type
+FRAGMENT = 0x20  # what a link repairs begins with ROUTED_FIRST or a later type
 
-# With type and length. What is too long for a datagram crosses a link in two parts, each of which can be
+# With type and length. What is too long for a datagram crosses a link in two fragments, each of which can be
 # repaired. An RTP packet of 1500 bytes on a detour, with the longest bit string and extensions, takes 2055.
 MAX_FRAME_BYTES = 2600
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames.kinds import FRAME, MEDIA, PART
+from relaymesh.protocol.frames.kinds import FRAGMENT, FRAME, MEDIA
 from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES, encode_routed, read_route
 from relaymesh.protocol.frames.track import STREAM_BYTES
 from relaymesh.protocol.ids import TrackId
@@ -209,11 +209,11 @@ def as_copy(frame: bytes) -> bytes:
 
 
 def is_enhancement(frame: bytes) -> bool:
-    """Tell whether a whole *frame* is MEDIA of class 3, or a part of such."""
+    """Tell whether a whole *frame* is MEDIA of class 3, or a fragment of such."""
     if frame[0] == MEDIA:
         at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
         return len(frame) > at and frame[at] & 0x30 == 0x30
-    return frame[0] == PART and priority_of(frame) == 3
+    return frame[0] == FRAGMENT and priority_of(frame) == 3
 
 
 def read_tag(frame: bytes) -> MediaTag:
@@ -232,11 +232,11 @@ def read_tag(frame: bytes) -> MediaTag:
 
 
 def priority_of(frame: bytes) -> int:
-    """The priority class of the first frame of *frame*: that of MEDIA, also in PART; 0 for others."""
+    """The priority class of the first frame of *frame*: that of MEDIA, also in FRAGMENT; 0 for others."""
     if frame[0] == MEDIA:
         at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else len(frame)
     else:
-        at = FRAME.size if frame[0] == PART else len(frame)
+        at = FRAME.size if frame[0] == FRAGMENT else len(frame)
     return frame[at] >> 4 & 3 if at < len(frame) else 0
 
 

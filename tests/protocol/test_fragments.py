@@ -14,11 +14,11 @@ from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.arrivals import HOLE_KEPT
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames import MediaFrame, Part, decode_part, encode_part, halves
+from relaymesh.protocol.fragments import MAX_WAITING, MAX_WHOLE_BYTES, Reassembly, fragmented
+from relaymesh.protocol.frames import Fragment, MediaFrame, decode_fragment, encode_fragment, halves
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import Link
 from relaymesh.protocol.outflow import Outflow
-from relaymesh.protocol.parts import MAX_WAITING, MAX_WHOLE_BYTES, Reassembly, part
 from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.repair import Adaptive
 from tests.lossy_link import Pair
@@ -45,8 +45,8 @@ def split(frame: bytes) -> tuple[int, bytes]:
     return kind, body
 
 
-def parts_of(frame: bytes, priority: int = 0) -> list[Part]:
-    return [decode_part(split(half)[1]) for half in halves(frame, priority)]
+def fragments_of(frame: bytes, priority: int = 0) -> list[Fragment]:
+    return [decode_fragment(split(half)[1]) for half in halves(frame, priority)]
 
 
 def received(pair: Pair, link: Link) -> list[bytes]:
@@ -59,7 +59,7 @@ def received(pair: Pair, link: Link) -> list[bytes]:
 
 
 def state_of(link: Link) -> dict[str, int]:
-    state = link.debug_state()["parts"]
+    state = link.debug_state()["fragments"]
     assert isinstance(state, dict)
     return state
 
@@ -78,7 +78,7 @@ def feed(pair: Pair, sender: Link, sent: list[bytes], every: float = 0.002) -> N
 
 @given(st.binary(min_size=2, max_size=frames.MAX_FRAME_BYTES), st.integers(0, 3))
 def test_two_halves_are_the_frame_and_as_long_as_each_other(frame: bytes, priority: int) -> None:
-    first, second = parts_of(frame, priority)
+    first, second = fragments_of(frame, priority)
     assert first.data + second.data == frame
     assert (first.second, second.second) == (False, True)
     assert first.priority == second.priority == priority
@@ -93,10 +93,10 @@ def test_each_half_of_the_longest_frame_can_be_repaired_both_ways() -> None:
 
 
 def test_a_part_cut_anywhere_is_refused_and_a_sealed_one_changes_nothing() -> None:
-    whole = encode_part(Part(True, 1, b"some bytes"))
+    whole = encode_fragment(Fragment(True, 1, b"some bytes"))
     for end in range(2):
         with pytest.raises(ProtocolError, match="truncated"):
-            decode_part(whole[3 : 3 + end])
+            decode_fragment(whole[3 : 3 + end])
     link = make_link(1)
     before = link.debug_state()
     for end in range(len(whole)):
@@ -105,18 +105,20 @@ def test_a_part_cut_anywhere_is_refused_and_a_sealed_one_changes_nothing() -> No
         assert link.debug_state() == before
 
 
-@pytest.mark.parametrize("wrong", [Part(False, 4, b"x"), Part(False, -1, b"x"), Part(True, 0, b"")])
-def test_our_own_mistakes_are_value_errors(wrong: Part) -> None:
-    with pytest.raises(ValueError, match="part"):
-        encode_part(wrong)
+@pytest.mark.parametrize(
+    "wrong", [Fragment(False, 4, b"x"), Fragment(False, -1, b"x"), Fragment(True, 0, b"")]
+)
+def test_our_own_mistakes_are_value_errors(wrong: Fragment) -> None:
+    with pytest.raises(ValueError, match="fragment"):
+        encode_fragment(wrong)
 
 
 @pytest.mark.parametrize("priority", range(4))
 def test_both_halves_have_the_class_of_their_frame(priority: int) -> None:
-    for half in part(media(1, priority=priority)):
+    for half in fragmented(media(1, priority=priority)):
         assert frames.priority_of(half) == priority
         assert frames.is_enhancement(half) == (priority == 3)
-    for half in part(media(1, priority=priority, hops=(7,))):
+    for half in fragmented(media(1, priority=priority, hops=(7,))):
         assert frames.priority_of(half) == 0, "as the detour that it is half of"
 
 
@@ -134,12 +136,12 @@ def test_frames_whose_halves_both_come_are_joined_once_whatever_the_order(
     order: list[int], lost: set[int]
 ) -> None:
     sent = [media(i, 1300 + i) for i in range(10)]
-    parts = [half for frame in sent for half in parts_of(frame)]
+    fragments = [half for frame in sent for half in fragments_of(frame)]
     reassembly = Reassembly()
     joined = []
     for place in order:
         if place not in lost:
-            joined += reassembly.add(100 + place, parts[place], 0.0)
+            joined += reassembly.add(100 + place, fragments[place], 0.0)
     whole = {i for i in range(10) if not {2 * i, 2 * i + 1} & lost}
     assert sorted(joined) == sorted(split(sent[i]) for i in whole)
     halves_left = sum(len({2 * i, 2 * i + 1} & lost) == 1 for i in range(10))
@@ -153,7 +155,7 @@ def test_frames_whose_halves_both_come_are_joined_once_whatever_the_order(
 
 
 def test_a_half_waits_as_long_as_the_other_may_be_repaired() -> None:
-    first, second = parts_of(media(1))
+    first, second = fragments_of(media(1))
     patient, late = Reassembly(), Reassembly()
     for reassembly in (patient, late):
         assert reassembly.add(7, first, 1.0) == []
@@ -163,7 +165,7 @@ def test_a_half_waits_as_long_as_the_other_may_be_repaired() -> None:
 
 
 def test_halves_of_nothing_are_held_in_bounded_number() -> None:
-    first, second = parts_of(media(1))
+    first, second = fragments_of(media(1))
     reassembly = Reassembly()
     for number in range(2 * MAX_WAITING):
         assert reassembly.add(2 * number, first, 0.0) == []
@@ -175,7 +177,7 @@ def test_halves_of_nothing_are_held_in_bounded_number() -> None:
 
 
 def test_neighbouring_halves_that_are_not_each_others_stay_apart() -> None:
-    one, other = parts_of(media(1)), parts_of(media(2))
+    one, other = fragments_of(media(1)), fragments_of(media(2))
     reassembly = Reassembly()
     assert reassembly.add(10, one[0], 0.0) == []
     assert reassembly.add(12, other[1], 0.0) == []  # its own first half would be 11
@@ -185,17 +187,23 @@ def test_neighbouring_halves_that_are_not_each_others_stay_apart() -> None:
 @pytest.mark.parametrize(
     "pair",
     [
-        (Part(False, 0, media(1)[:700]), Part(False, 0, media(1)[700:])),  # twice the first half
-        (Part(False, 0, media(1)[:700]), Part(True, 0, media(1)[701:])),  # a byte is missing
-        (Part(False, 0, media(1)[:700]), Part(True, 0, media(1)[699:])),  # … is there twice
-        (Part(False, 0, media(1)[:700]), Part(True, 0, media(1)[700:] + media(2, 10))),  # more than a frame
-        (Part(False, 0, b"\x10"), Part(True, 0, b"\x00")),  # no frame header
-        (Part(False, 0, b"\x04\x00\x01"), Part(True, 0, b"x")),  # link-local
-        (Part(False, 0, b"\x20\x00\x02"), Part(True, 0, b"\x00x")),  # a part inside
-        (Part(False, 0, b"\x10\x0a\x26" + bytes(1300)), Part(True, 0, bytes(1298))),  # longer than frames are
+        (Fragment(False, 0, media(1)[:700]), Fragment(False, 0, media(1)[700:])),  # twice the first half
+        (Fragment(False, 0, media(1)[:700]), Fragment(True, 0, media(1)[701:])),  # a byte is missing
+        (Fragment(False, 0, media(1)[:700]), Fragment(True, 0, media(1)[699:])),  # … is there twice
+        (
+            Fragment(False, 0, media(1)[:700]),
+            Fragment(True, 0, media(1)[700:] + media(2, 10)),
+        ),  # more than a frame
+        (Fragment(False, 0, b"\x10"), Fragment(True, 0, b"\x00")),  # no frame header
+        (Fragment(False, 0, b"\x04\x00\x01"), Fragment(True, 0, b"x")),  # link-local
+        (Fragment(False, 0, b"\x20\x00\x02"), Fragment(True, 0, b"\x00x")),  # a fragment inside
+        (
+            Fragment(False, 0, b"\x10\x0a\x26" + bytes(1300)),
+            Fragment(True, 0, bytes(1298)),
+        ),  # longer than frames are
     ],
 )
-def test_two_parts_that_are_no_frame_are_counted_and_nothing_else(pair: tuple[Part, Part]) -> None:
+def test_two_parts_that_are_no_frame_are_counted_and_nothing_else(pair: tuple[Fragment, Fragment]) -> None:
     reassembly = Reassembly()
     assert reassembly.add(5, pair[0], 0.0) == []
     assert reassembly.add(5 + pair[1].second, pair[1], 0.0) == []
@@ -415,7 +423,7 @@ def test_what_waits_is_counted_and_dropped_as_whole_frames() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_parts_of_a_liar_are_bounded_and_hand_up_no_torn_frame(seed: int) -> None:
+def test_random_fragments_of_a_liar_are_bounded_and_hand_up_no_torn_frame(seed: int) -> None:
     rng = random.Random(seed)
     link, liar = make_link(1), Liar()
     true = [media(i) for i in range(4)]
@@ -423,7 +431,9 @@ def test_random_parts_of_a_liar_are_bounded_and_hand_up_no_torn_frame(seed: int)
         liar.number += rng.choice((0, 0, 0, 1, 5))
         frame = rng.choice(true)
         first, second = halves(frame, 0)
-        junk = encode_part(Part(rng.random() < 0.5, rng.randrange(4), rng.randbytes(rng.randrange(1, 1400))))
+        junk = encode_fragment(
+            Fragment(rng.random() < 0.5, rng.randrange(4), rng.randbytes(rng.randrange(1, 1400)))
+        )
         plaintext = rng.choice((first, second, junk))
         if rng.random() < 0.3:
             plaintext = arq.encode_retransmission(1, max(0, liar.number - rng.randrange(8)), plaintext)
@@ -446,11 +456,15 @@ def test_after_misconduct_no_half_is_left() -> None:
     sealer = AESGCM(bytes([2] * 16))
     number, now = 0, 0.0
     while link.debug_state()["conduct"]["offences"] == 0:  # type: ignore[index]
-        for half in (Part(False, 0, b"\x10\x00"), Part(True, 0, b"\x00no frame"), Part(False, 0, b"alone")):
+        for half in (
+            Fragment(False, 0, b"\x10\x00"),
+            Fragment(True, 0, b"\x00no frame"),
+            Fragment(False, 0, b"alone"),
+        ):
             number += 1
             now += 0.01
-            link.handle_datagram(sealed.seal(sealer, 1, 2, number, encode_part(half)), now)
+            link.handle_datagram(sealed.seal(sealer, 1, 2, number, encode_fragment(half)), now)
         assert number < 3000
         link.handle_timeout(now)
-    assert link.debug_state()["conduct"]["last_offence"] == "parts_invalid"  # type: ignore[index]
+    assert link.debug_state()["conduct"]["last_offence"] == "fragments_invalid"  # type: ignore[index]
     assert state_of(link) == {"joined": 0, "waiting": 0, "dropped": 0, "invalid": 0}
