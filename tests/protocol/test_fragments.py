@@ -92,7 +92,17 @@ def test_each_half_of_the_longest_frame_can_be_repaired_both_ways() -> None:
         halves(bytes(frames.MAX_FRAME_BYTES + 1), 3)
 
 
-def test_a_part_cut_anywhere_is_refused_and_a_sealed_one_changes_nothing() -> None:
+def test_the_longest_packet_of_a_client_fits_a_frame_for_any_edge_on_any_detour() -> None:
+    payload = bytes(1500 - 12 - 10)  # less RTP header and the shortest tag of SRTP
+    extensions = ((3, bytes(250)), (4, b"\0"))
+    frame = MediaFrame(TrackId(1, 2, 3), 0, 1, 1, payload, extensions=extensions, destinations=1 << 2039)
+    longest = frames.detour(frames.encode_media(frame), range(13))
+    assert len(longest) == 2055 <= frames.MAX_FRAME_BYTES
+    first, second = make_link(1).send(longest, 0.0)
+    assert len(first) - len(second) in (0, 1)
+
+
+def test_a_fragment_cut_anywhere_is_refused_and_a_sealed_one_changes_nothing() -> None:
     whole = encode_fragment(Fragment(True, 1, b"some bytes"))
     for end in range(2):
         with pytest.raises(ProtocolError, match="truncated"):
@@ -122,7 +132,7 @@ def test_both_halves_have_the_class_of_their_frame(priority: int) -> None:
         assert frames.priority_of(half) == 0, "as the detour that it is half of"
 
 
-def test_what_is_no_part_and_no_media_has_no_class() -> None:
+def test_what_is_no_fragment_and_no_media_has_no_class() -> None:
     for frame in (b"\x20\x00\x00", b"\x12\x00\x01\xff", b"\x05\x00\x02\xff\xff"):
         assert frames.priority_of(frame) == 0
         assert not frames.is_enhancement(frame)
@@ -203,7 +213,7 @@ def test_neighbouring_halves_that_are_not_each_others_stay_apart() -> None:
         ),  # longer than frames are
     ],
 )
-def test_two_parts_that_are_no_frame_are_counted_and_nothing_else(pair: tuple[Fragment, Fragment]) -> None:
+def test_two_fragments_that_are_no_frame_are_counted_and_nothing_else(pair: tuple[Fragment, Fragment]) -> None:
     reassembly = Reassembly()
     assert reassembly.add(5, pair[0], 0.0) == []
     assert reassembly.add(5 + pair[1].second, pair[1], 0.0) == []
@@ -253,7 +263,7 @@ def test_what_is_longer_than_a_frame_may_be_is_refused_before_anything_is_sent()
     assert link.sample(0.0).sent_packets == 0
 
 
-def test_a_part_is_alone_in_its_datagram() -> None:
+def test_a_fragment_is_alone_in_its_datagram() -> None:
     link, liar = make_link(1), Liar()
     half = halves(media(1, 100), 0)[0]
     for plaintext in (half + half, half + media(2, 10), media(2, 10) + half):
