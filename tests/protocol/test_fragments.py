@@ -213,7 +213,9 @@ def test_neighbouring_halves_that_are_not_each_others_stay_apart() -> None:
         ),  # longer than frames are
     ],
 )
-def test_two_fragments_that_are_no_frame_are_counted_and_nothing_else(pair: tuple[Fragment, Fragment]) -> None:
+def test_two_fragments_that_are_no_frame_are_counted_and_nothing_else(
+    pair: tuple[Fragment, Fragment],
+) -> None:
     reassembly = Reassembly()
     assert reassembly.add(5, pair[0], 0.0) == []
     assert reassembly.add(5 + pair[1].second, pair[1], 0.0) == []
@@ -414,6 +416,24 @@ def test_a_short_link_leaves_out_whole_frames_and_no_halves() -> None:
     assert classes[3] < 0.5 * offered, "the dispensable class is what goes"
     # Halves are lost in the full queue of the path at the beginning, and never left out here.
     assert state_of(receiver)["invalid"] == 0
+
+
+@pytest.mark.parametrize(("priority", "needed"), [(3, 0.0), (2, 1500.0 / 0.01)])
+def test_halves_of_what_can_be_left_out_are_not_counted_as_needed(priority: int, needed: float) -> None:
+    asked: list[object] = []
+
+    class Asked(GivenRate):
+        def handle_ack(self, **told: object) -> bool:
+            asked.append(told["needed"])
+            return super().handle_ack(**told)
+
+    outflow = Outflow(Sender(Adaptive()))
+    outflow.rate = Asked()
+    for i in range(100):
+        for half in fragmented(media(i, priority=priority)):
+            outflow.note_sent(i, half, 750, i * 0.01)
+        outflow.handle_ack(Ack(0, 1, (1,), DELAY_UNKNOWN, 0), i * 0.01)
+    assert asked[-1] == pytest.approx(needed, rel=0.1)
 
 
 def test_what_waits_is_counted_and_dropped_as_whole_frames() -> None:
