@@ -35,6 +35,7 @@ class SendSide:
         self._estimator: BandwidthEstimator | None = None
         self._pacer: SessionPacer[EgressRow] | None = None
         self._padding_from: list[Sender] = []
+        self._granted_bps = 0.0
         self._now = now
 
     def add_sender(self, sender: Sender) -> None:
@@ -58,9 +59,9 @@ class SendSide:
         return self._estimator.estimate_bps if self._estimator is not None else inf
 
     @property
-    def is_guessing(self) -> bool:
-        """Whether the budget is only where every estimate begins: nothing was heard of the path yet."""
-        return self._estimator is not None and not self._estimator.is_proven
+    def may_try(self) -> bool:
+        """Whether a video may be sent beyond the budget: nothing was heard of the path, or against it."""
+        return self._estimator is not None and self._estimator.may_try
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -120,8 +121,9 @@ class SendSide:
         if self._estimator is not None:
             self._estimator.handle_receiver_report(fraction_lost, None, now)
 
-    def want(self, bps: float, now: float) -> None:
-        """So much in all could be used; 0: the estimate is enough."""
+    def want(self, bps: float, now: float, *, granted_bps: float = 0.0) -> None:
+        """So much in all could be used; 0: the estimate is enough. What was chosen takes *granted_bps*."""
+        self._granted_bps = granted_bps
         if self._estimator is not None:
             self._estimator.set_wanted(bps, now)
 
@@ -138,7 +140,9 @@ class SendSide:
         if self._estimator is None or self._pacer is None:
             return
         self._estimator.handle_timeout(now)
-        self._pacer.set_estimate(self._estimator.estimate_bps, now)
+        # What is tried beyond the estimate must not wait in a queue of our own.
+        tried = self._granted_bps if self._estimator.may_try else 0.0
+        self._pacer.set_estimate(max(self._estimator.estimate_bps, tried), now)
         if any(sender.may_pad for sender in self._padding_from):
             cluster = self._estimator.poll_probe(now)
             if cluster is not None:

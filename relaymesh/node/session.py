@@ -258,16 +258,17 @@ class Session:
                 sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
                 if down and sender.is_stalled:
                     self.send_side.discard(sender)
-        self.send_side.want(allocation.wanted_bps, now)
+        self.send_side.want(allocation.wanted_bps, now, granted_bps=allocation.used_bps)
 
     def _budget(self, options: dict[Sender, tuple[Layer, ...]]) -> float:
         """What may be spent, bit/s: while the estimate is a guess, as much as the first video needs at least.
 
         A publisher without simulcast would not be shown at all, though the path may carry it ten times. Of
-        a player that sends receiver reports only nothing else is ever heard: its video would stay paused.
+        a player that sends receiver reports only, or nothing, nothing else is ever heard: its video would
+        stay paused.
         """
         budget = self.send_side.budget_bps
-        if not self.send_side.is_guessing:
+        if not self.send_side.may_try:
             return budget
         least = sum(
             layers[-1].rate_bps for sender, layers in options.items() if layers and not sender.is_video

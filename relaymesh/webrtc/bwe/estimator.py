@@ -14,6 +14,9 @@ neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is b
 those sent while a probe's queue empties, are kept from the delay detector: a probe that was too much
 must not cost a layer.
 
+A peer that agreed to report arrivals and never does is followed after a while as one that did not agree, from
+the start rate unless it reported loss.
+
 Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were
 sent count.
 """
@@ -29,6 +32,7 @@ from relaymesh.webrtc.bwe.delay import DelayDetector, Usage
 from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
 from relaymesh.webrtc.bwe.loss import HIGH, LOW, PAUSE, WEIGHT, LossBound
 from relaymesh.webrtc.bwe.probing import ProbeCluster, ProbeController
+from relaymesh.webrtc.bwe.reported import ReportedLoss
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtcp import TransportFeedback
 from relaymesh.webrtc.twcc import parse_transport_feedback
@@ -41,7 +45,7 @@ FEEDBACK_TIMEOUT = 1.0
 SILENT_FACTOR = 0.5  # × the estimate, for each such second
 # Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc).
 REPORT_TIMEOUT = 15.0
-# Seconds of sending after which a peer that reported, but no arrivals, is taken for one without.
+# Seconds of sending after which a peer that reported no arrivals is taken for one that never does.
 UNSEEN_AFTER = 3.0
 REMB_KEPT = 10.0  # seconds; it is sent each second
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
@@ -94,8 +98,8 @@ class BandwidthEstimator:
         self.timeouts = 0
         self.rtt = START_RTT  # seconds, smoothed
         self._min, self._max = min_bps, max_bps
-        self._negotiated = transport_feedback
-        self._began = now
+        self._start = start_bps
+        self._expects_arrivals = transport_feedback
         self._history = SendHistory()
         self._sent = _SentRate()
         self._acked = AckedRate()
@@ -106,7 +110,7 @@ class BandwidthEstimator:
         self._proven = False  # the start rate was confirmed, or replaced
         self._arrivals_seen = False
         self._filled = False  # the media is about as much as the estimate
-        self._reports_seen = False
+        self._reported = ReportedLoss()
         self._first_sent: float | None = None
         self._unanswered: float | None = None  # when the first packet left of which nothing was heard
         self._heard_at = now
@@ -133,6 +137,11 @@ class BandwidthEstimator:
         Receiver reports do not: they tell nothing of a path that is hardly used, so it would stay as it is.
         """
         return self._proven or self._remb is not None
+
+    @property
+    def may_try(self) -> bool:
+        """Whether a video may be sent though the rate is not proven: nothing speaks against it."""
+        return not self.is_proven and not self._reported.is_high
 
     @property
     def is_overused(self) -> bool:
@@ -195,7 +204,7 @@ class BandwidthEstimator:
             self.ignored += 1
             return
         before = self.estimate_bps
-        self._arrivals_seen = True
+        self._arrivals_seen = self._expects_arrivals = True
         self._unanswered = None
         self._heard_at = now
         self._note_rtt(batch, now)
@@ -279,7 +288,6 @@ class BandwidthEstimator:
         """The peer says that it can take *bps* in all."""
         bps = min(self._max, max(self._min, bps))
         self._remb = bps, now + REMB_KEPT
-        self._reports_seen = True
         if not self._arrivals_seen:
             self._heard_at = now
             if now - self._report_reduced_at > DROP_WITHIN:
@@ -287,10 +295,10 @@ class BandwidthEstimator:
 
     def handle_receiver_report(self, fraction_lost: float, rtt: float | None, now: float) -> None:
         """The loss (0 … 1) since the last report, over all that is sent; used where no arrivals come."""
-        self._reports_seen = True
         if self._arrivals_seen:
             return
         self._heard_at = now
+        self._reported.note(fraction_lost, now)
         if rtt is not None:
             self.rtt += RTT_SHARE * (min(max(rtt, 0.0), 2.0) - self.rtt)
         last, self._reported_at = self._reported_at, now
@@ -321,19 +329,16 @@ class BandwidthEstimator:
             may_probe = False  # the media itself finds out
         if self._remb is not None and self._arrivals_seen and self._remb[0] <= self.estimate_bps:
             may_probe = False  # the peer wants no more
+        if not self._expects_arrivals and self._remb is None:
+            may_probe = False  # nobody would tell what became of it
         return self._probes.poll(
             self.estimate_bps,
             may_probe=may_probe,
-            seen=self._expects_arrivals(now),
+            seen=self._expects_arrivals,
             filled=self._filled,
             rtt=self.rtt,
             now=now,
         )
-
-    def _expects_arrivals(self, now: float) -> bool:
-        if not self._negotiated or self._arrivals_seen or not self._reports_seen:
-            return self._negotiated
-        return self._first_sent is None or now < self._first_sent + UNSEEN_AFTER
 
     # --- time
 
@@ -341,13 +346,19 @@ class BandwidthEstimator:
         """When silence is too long."""
         if self._unanswered is None:
             return math.inf
-        if self._expects_arrivals(self._unanswered + FEEDBACK_TIMEOUT):
+        if self._expects_arrivals:
             return self._unanswered + FEEDBACK_TIMEOUT + self.rtt
         return max(self._heard_at, self._unanswered) + REPORT_TIMEOUT
 
+    def _gives_up_at(self) -> float:
+        """When arrivals are not expected any more."""
+        if self._first_sent is None or self._arrivals_seen or not self._expects_arrivals:
+            return math.inf
+        return self._first_sent + UNSEEN_AFTER
+
     def next_timeout(self) -> float | None:
         """When to call :meth:`handle_timeout` and :meth:`poll_probe`; None while nothing is due."""
-        due = self._silent_at()
+        due = min(self._silent_at(), self._gives_up_at())
         wanted = self._probes.wanted_bps
         if not self._proven or wanted is None or wanted > self.estimate_bps:
             due = min(due, self._probes.next_timeout())
@@ -357,13 +368,18 @@ class BandwidthEstimator:
         """Reduce the estimate for silence of the peer."""
         if self._remb is not None and now >= self._remb[1]:
             self._remb = None
+        if now >= self._gives_up_at():
+            self._expects_arrivals = False
+            self._unanswered = self._heard_at = now
+            if not self._reported.is_high:  # what its silence cost was a mistake
+                self._aimd.set_rate(max(self._aimd.rate_bps, self._start), now)
         if now < self._silent_at():
             return
         self.timeouts += 1
         before = self.estimate_bps
         self._aimd.set_rate(before * SILENT_FACTOR, now)
         self._probes.on_overuse(self.rtt, now, filled=False)
-        self._proven = True
+        self._proven = self._proven or self._arrivals_seen  # a peer that never said anything tells nothing
         self._unanswered = self._heard_at = now  # and once more in as long
         self._note_drop(before, now)
 
