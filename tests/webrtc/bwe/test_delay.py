@@ -10,7 +10,7 @@ AUDIO_BYTES, FRAME_BYTES = 120, 1200
 
 
 def overuses(line_bps: float, estimate_bps: float, frame_s: float, seconds: float = 20.0) -> float:
-    """Overuses a second, for audio each 20 ms and a frame about each *frame_s* over an empty line of *line_bps*."""
+    """Overuses a second: audio each 20 ms and a frame about each *frame_s* on an empty line of *line_bps*."""
     detector, free_at, count = DelayDetector(), 0.0, 0
     detector.set_rate(estimate_bps)
     packets = [(k * 0.02, AUDIO_BYTES) for k in range(int(seconds / 0.02))]
