@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from relaymesh.webrtc import rtp
-from relaymesh.webrtc.codecs import Codec
+from relaymesh.webrtc.codecs import Codec, audio_within
 from relaymesh.webrtc.sdp import MediaSection
 
 TRANSPORT_FEEDBACK = "transport-cc"  # a=rtcp-fb (draft-holmer-rmcat-transport-wide-cc-extensions-01)
@@ -35,11 +35,13 @@ class PathFeedback(Enum):
 
     def is_offered(self, section: MediaSection, codec: Codec) -> bool:
         """Whether *section* has all of it for *codec*; REMB may do without the time of sending."""
+        within = audio_within(section.codecs, codec)  # RED is listed without feedback of its own
+        feedback = codec.feedback if within is None else (*codec.feedback, *within.feedback)
         match self:
             case PathFeedback.ARRIVALS:
-                return TRANSPORT_FEEDBACK in codec.feedback and rtp.TRANSPORT_CC in section.extensions
+                return TRANSPORT_FEEDBACK in feedback and rtp.TRANSPORT_CC in section.extensions
             case PathFeedback.REMB:
-                return REMB_FEEDBACK in codec.feedback
+                return REMB_FEEDBACK in feedback
             case PathFeedback.NONE:
                 return True
 

@@ -22,6 +22,7 @@ from relaymesh.node.send_side import SendSide
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import ParticipantName
 from relaymesh.webrtc import rtcp
+from relaymesh.webrtc.codecs import carries
 from relaymesh.webrtc.errors import RtpError, SrtpError
 from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.rtp import RtpPacket, parse_rtp, rtx_unwrap
@@ -227,7 +228,7 @@ class Session:
             takers = [s for s in self.senders.values() if s.is_video is kind_is_video]
             for source, taker in zip(sources, takers, strict=False):
                 # A codec the player did not negotiate cannot begin in mid-session.
-                if source.info.codec.lower() == taker.codec.name.lower() and taker.track is not source:
+                if carries(taker.codec.name, source.info.codec) and taker.track is not source:
                     taker.attach(source)
         for taker in self.senders.values():
             if taker.track is not None and publication.tracks.get(taker.track.number) is not taker.track:
