@@ -29,8 +29,13 @@ class PathFeedback(Enum):
 
     @classmethod
     def choose(cls, played: Iterable[tuple[MediaSection, Codec]]) -> PathFeedback:
-        """The best kind that one of the *played* sections offers."""
-        kinds = {kind for section, codec in played for kind in cls if kind.is_offered(section, codec)}
+        """The best kind that one of the *played* sections offers; video's, if any is played.
+
+        Feedback that left out the most of what is sent would tell little.
+        """
+        sections = list(played)
+        sections = [one for one in sections if one[0].kind == "video"] or sections
+        kinds = {kind for section, codec in sections for kind in cls if kind.is_offered(section, codec)}
         return next((kind for kind in cls if kind in kinds), cls.NONE)
 
     def is_offered(self, section: MediaSection, codec: Codec) -> bool:
