@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from relaymesh.node.egress import Sender
 from relaymesh.node.publications import Track
-from relaymesh.webrtc.codecs import match_codec
+from relaymesh.webrtc.codecs import carries, match_codec
 
 
 def pair(senders: Iterable[Sender], tracks: Iterable[Track]) -> tuple[dict[Sender, Track], str | None]:
@@ -50,4 +50,6 @@ def pair(senders: Iterable[Sender], tracks: Iterable[Track]) -> tuple[dict[Sende
 def _carries(sender: Sender, track: Track) -> bool:
     """Tell if the payload type that was agreed on is decoded as what *track* is."""
     info = track.info
+    if not track.is_video:
+        return carries(sender.codec.name, info.codec)
     return match_codec(info.kind, (sender.codec,), info.codec, info.fmtp) is not None
