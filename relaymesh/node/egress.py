@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
+from relaymesh.node.backlog import Backlog, in_order
 from relaymesh.node.egress_rows import PADDING_BYTES, U16, EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
@@ -46,6 +47,7 @@ STARVED_AFTER = 0.7  # s
 UNANSWERED_AFTER = 3.0  # s
 AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
 FED_AFTER = 5.0  # s in which it came: the next time counts as the first
+LEAST_PACE_BPS = 20_000.0  # whatever the estimate says: about two packets a second
 REPLAY_TICK_MS = 1  # between the pictures of a burst, in media time: a decoder shows them as they come
 
 
@@ -89,7 +91,9 @@ class Sender:
         self._pending_since = inf
         self._burst_bytes = 0  # what a start may send at once
         self._dropped: tuple[int, int, int] | None = None  # (first, packets, pictures) the filter held back
-        self._replayed: tuple[Encoding, dict[int, int]] | None = None  # source timestamp → what was added
+        self._replayed: tuple[Encoding, Backlog] | None = None  # which says what was added to timestamps
+        self._backlog: Backlog | None = None  # what waits of the current encoding, while anything does
+        self._pace_bps = inf  # for what is more than may be sent at once
         self._rtx_sequence = numbers.first_rtx_sequence
         self._resent: dict[int, float] = {}
         self._may_ask = ASKED_BURST  # packets, at _may_ask_at
@@ -140,7 +144,8 @@ class Sender:
         self._target = choice
         if encoding is self.current:
             self._drop_pending()
-            self._filter.want(choice.spatial, choice.temporal)
+            if self._backlog is None:
+                self._filter.want(choice.spatial, choice.temporal)
             if self._filter.wants_keyframe and self.is_video:
                 encoding.keyframe_wish.ask(now)
             return
@@ -157,6 +162,17 @@ class Sender:
         if self.is_video and not self._replay_to_begin(now):
             asks_itself = encoding.track.is_remote and len(encoding.takers) == 1
             encoding.keyframe_wish.ask(now, patience=REMOTE_PATIENCE if asks_itself else 0.0)
+
+    def pace(self, bps: float) -> None:
+        """From now on what is too much to be sent at once goes at *bps*, on the wire; infinite: at once."""
+        self._pace_bps = max(bps, LEAST_PACE_BPS)
+        if self._backlog is not None:
+            self._backlog.bps = self._pace_bps
+
+    @property
+    def catching_up_bps(self) -> float:
+        """What more could be used now, to get through with what waits."""
+        return self._backlog.waiting_bps if self._backlog is not None else 0.0
 
     def detach(self) -> None:
         """Take nothing any more; what was sent can still be asked for again."""
@@ -226,6 +242,7 @@ class Sender:
             self._pending_since = inf
 
     def _leave_current(self) -> None:
+        self._backlog = None
         if self.current is not None:
             if self._dropped is not None:  # the era ends with what was sent
                 self._rewriter.skip(*self._dropped)
@@ -237,14 +254,21 @@ class Sender:
     # --- beginning and switching -----------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        """When a pending encoding is begun with what is kept; ``None`` while none is pending."""
+        """When a pending encoding is begun with what is kept, or more of that is due; ``None``: never."""
+        pending, backlog = self._patience_ends(), self._backlog
+        if backlog is None:
+            return pending
+        return backlog.next_timeout() if pending is None else min(pending, backlog.next_timeout())
+
+    def _patience_ends(self) -> float | None:
         if self.pending is None or not self.is_video:
             return None
         return self._pending_since + (START_PATIENCE if self.current is None else SWITCH_PATIENCE)
 
     def handle_timeout(self, now: float) -> None:
-        """No keyframe came in time: begin with those packets that are kept since the last one."""
-        at = self.next_timeout()
+        """Send on what waits; no keyframe came in time: begin with what is kept since the last one."""
+        self._catch_up(now)
+        at = self._patience_ends()
         if at is None or now < at:
             return
         assert self.pending is not None, "there is a timeout only while an encoding is pending"
@@ -291,24 +315,54 @@ class Sender:
         With their own timestamps a player would keep all of their age as its delay.
         """
         assert self.pending is not None, "an encoding is about to begin"
+        kept = self.pending.since_keyframe
+        bps = inf if kept.size_bytes <= self._burst_bytes else self._pace_bps
         step = self.codec.clock_rate * REPLAY_TICK_MS // 1000
-        stamps = list(dict.fromkeys(frame.timestamp for frame in frames))
-        newest = stamps[-1]
-        squeezed = {
-            stamp: (newest - stamp - (len(stamps) - 1 - place) * step) & 0xFFFFFFFF
-            for place, stamp in enumerate(stamps)
-        }
-        self._begin(replace(frames[0], timestamp=frames[0].timestamp + squeezed[frames[0].timestamp]), now)
+        backlog = Backlog(in_order(frames, kept.skips), bps, step, now)
+        first = frames[0]
+        self._begin(replace(first, timestamp=first.timestamp + backlog.stamp(first) & 0xFFFFFFFF), now)
         assert self.current is not None, "it has just begun"
-        self._replayed = self.current, {stamp: added for stamp, added in squeezed.items() if added}
+        self._replayed, self._backlog = (self.current, backlog), backlog
         self.replays += 1
-        skips = self.current.since_keyframe.skips
-        for frame in frames:
-            while skips and skips[0][0] < frame.sequence:
-                self.skip(self.current, *skips.pop(0))
+        if bps < inf:
+            self._filter.want(self._filter.spatial, 0)  # the least that moves: it catches up sooner
+        self._catch_up(now)
+
+    def _catch_up(self, now: float) -> None:
+        """Send of what waits as much as is due."""
+        backlog = self._backlog
+        if backlog is None:
+            return
+        assert self.current is not None, "what waits is of the current encoding"
+        while (entry := backlog.pop(now)) is not None:
+            if isinstance(entry, MediaFrame):
+                before = self.packets
+                self._forward(entry, now)
+                if self.packets > before:
+                    backlog.spend(len(entry.payload), now)
+            else:
+                self._close_up(*entry)
+        if not backlog:
+            self._backlog = None
+            self._filter.want(*self.wanted_layers)
+
+    def _wait(self, backlog: Backlog, frame: MediaFrame, now: float) -> None:
+        """*frame* comes while others wait: behind them, or, of a keyframe, in their place."""
+        encoding = self.current
+        assert encoding is not None, "what waits is of the current encoding"
+        if not backlog.is_followed_by(frame) and not backlog.is_full:
+            backlog.add(frame)
+            self._catch_up(now)
+            return
+        encoding.add_taker(self)  # before it is left, so that it is kept on
+        self._leave_current()
+        self.pending, self._pending_since = encoding, now
+        if frame.keyframe:
+            self._begin(frame, now)
             self._forward(frame, now)
-        for skip in skips:
-            self.skip(self.current, *skip)
+        else:
+            self._stall(True)
+            encoding.keyframe_wish.ask(now)
 
     def _begin(self, frame: MediaFrame, now: float) -> None:
         """*frame* is the first of the pending encoding: the other one is left."""
@@ -338,7 +392,10 @@ class Sender:
             self._begin(frame, now)
         elif self.current is None or frame.encoding != self.current.number:
             return
-        self._forward(frame, now)
+        if self._backlog is not None:
+            self._wait(self._backlog, frame, now)
+        else:
+            self._forward(frame, now)
 
     def _forward(self, frame: MediaFrame, now: float) -> None:
         self._seen_at[frame.spatial] = now
@@ -395,18 +452,23 @@ class Sender:
         """The time added to *frame*'s, if it was among those that an encoding was begun with."""
         if self._replayed is None:
             return 0
-        encoding, added = self._replayed
+        encoding, backlog = self._replayed
         if frame.encoding != encoding.number or frame.track_id != encoding.track.id:
             return 0
-        return added.get(frame.timestamp, 0)
+        return backlog.stamp(frame) if backlog is self._backlog else backlog.added.get(frame.timestamp, 0)
 
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
-        if encoding is self.current:
-            if self._dropped is not None and first > self._dropped[0]:
-                self._rewriter.skip(*self._dropped)
-                self._dropped = None
-            self._rewriter.skip(first, packets, pictures)
+        if encoding is self.current and self._backlog is not None:
+            self._backlog.add((first, packets, pictures))
+        elif encoding is self.current:
+            self._close_up(first, packets, pictures)
+
+    def _close_up(self, first: int, packets: int, pictures: int) -> None:
+        if self._dropped is not None and first > self._dropped[0]:
+            self._rewriter.skip(*self._dropped)
+            self._dropped = None
+        self._rewriter.skip(first, packets, pictures)
 
     def _extensions(self, extensions: Extensions) -> Extensions:
         """Those the player knows, by its own identifiers."""

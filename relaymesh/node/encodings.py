@@ -50,6 +50,15 @@ class Taker(Protocol):
         """The highest (spatial, temporal) layer it wants."""
 
 
+class Answering:
+    """Whether the publisher of a track makes keyframes when it is asked: as it was with the last request."""
+
+    __slots__ = ("ignores",)
+
+    def __init__(self) -> None:
+        self.ignores = False
+
+
 class KeyframeWish:
     """Merges everybody's wish for a keyframe into requests at a bounded rate.
 
@@ -58,14 +67,15 @@ class KeyframeWish:
     :data:`KEYFRAME_INTERVAL`; unanswered ones are repeated.
     """
 
-    __slots__ = ("_asked_at", "_first_sent", "_ignored", "_last_sent", "_wanted", "requests")
+    __slots__ = ("_answering", "_asked_at", "_first_sent", "_last_sent", "_wanted", "requests")
 
-    def __init__(self) -> None:
+    def __init__(self, answering: Answering | None = None) -> None:
+        """*answering*: what is known of the publisher; one for all encodings of a track."""
+        self._answering = answering if answering is not None else Answering()
         self._wanted = False
         self._asked_at = -inf
         self._last_sent = float("-inf")
         self._first_sent = inf  # of the requests for what is wanted now
-        self._ignored = False
         self.requests = 0
 
     def ask(self, now: float, *, patience: float = 0.0) -> None:
@@ -79,7 +89,7 @@ class KeyframeWish:
     def seen(self, now: float) -> None:
         """A keyframe came."""
         if self._wanted and self._first_sent < inf:
-            self._ignored = now - self._first_sent > ANSWERED_WITHIN
+            self._answering.ignores = now - self._first_sent > ANSWERED_WITHIN
         self.drop()
 
     def drop(self) -> None:
@@ -88,11 +98,11 @@ class KeyframeWish:
 
     def is_ignored(self, now: float) -> bool:
         """Whether a keyframe does not come for being asked for, as far as this was tried or is known."""
-        return self._ignored or now - self._first_sent > ANSWERED_WITHIN
+        return self._answering.ignores or now - self._first_sent > ANSWERED_WITHIN
 
     def note_ignored(self) -> None:
         """The ingress says so."""
-        self._ignored = True
+        self._answering.ignores = True
 
     @property
     def wanted(self) -> bool:
@@ -289,7 +299,7 @@ class Encoding:
         self.last_skip = -inf  # s; when a link last told that it left something out
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []
-        self.keyframe_wish = KeyframeWish()
+        self.keyframe_wish = KeyframeWish(track.answering)
 
     def add_taker(self, taker: Taker) -> None:
         """Hand *taker* every packet from now on."""

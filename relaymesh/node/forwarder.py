@@ -386,7 +386,8 @@ class Forwarder:
         """Give edges what they want as of now: the clock, and a picture to begin with.
 
         An edge that has a picture of the track already switches with a keyframe of its own; what is kept
-        would show it the past once more.
+        would show it the past once more. But where none is to be had, an edge that has dearer encodings only
+        is sent what is kept of a cheaper one: its path carries those no longer, so the picture stands still.
         """
         demand = publication.demand
         for edge, (number, encoding_number) in wanted:
@@ -395,14 +396,17 @@ class Forwarder:
             if track is None or encoding is None:
                 continue
             self.originate_clock(encoding, 1 << edge, now)
-            others = [n for n in track.encodings if n != encoding_number]
-            switches = any(demand.audience(number, other) >> edge & 1 for other in others)
             if not track.is_video:
                 continue
-            kept_bytes = encoding.since_keyframe.size_bytes
-            replayed = not switches and self.replay(edge, encoding, now)
+            ranked = track.ranked()
+            taken = [demand.audience(number, one.number) >> edge & 1 for one in ranked]
+            place = ranked.index(encoding)
+            switches = any(taken[:place]) or any(taken[place + 1 :])
+            kept_bytes, ignored = encoding.since_keyframe.size_bytes, encoding.keyframe_wish.is_ignored(now)
+            begins = not switches or (ignored and not any(taken[:place]))
+            replayed = begins and self.replay(edge, encoding, now)
             # More than a player begins with is sent in case nobody answers; a keyframe is asked for beside.
-            if not replayed or (kept_bytes > BEGIN_BYTES and not encoding.keyframe_wish.is_ignored(now)):
+            if not replayed or (kept_bytes > BEGIN_BYTES and not ignored):
                 encoding.keyframe_wish.ask(now)
 
     def take_changed_tracks(self) -> list[Track]:

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from relaymesh.node.demand import DemandBook, EncodingKey, Wishes
-from relaymesh.node.encodings import Encoding
+from relaymesh.node.encodings import Answering, Encoding
 from relaymesh.node.layer_rates import LayerRates
 from relaymesh.node.selector import TOP
 from relaymesh.protocol.frames import EncodingLayers
@@ -31,13 +31,24 @@ KEPT_NODE_BYTES = 256_000_000
 class Track:
     """A track of a publication with its encodings."""
 
-    __slots__ = ("encodings", "id", "info", "layers", "layers_serial", "muted", "publication", "rates")
+    __slots__ = (
+        "answering",
+        "encodings",
+        "id",
+        "info",
+        "layers",
+        "layers_serial",
+        "muted",
+        "publication",
+        "rates",
+    )
 
     def __init__(self, publication: Publication, info: TrackInfo) -> None:
         self.publication = publication
         self.info = info
         self.id = TrackId(publication.id.room, publication.id.participant, info.track)
         self.muted = info.muted
+        self.answering = Answering()
         self.encodings: dict[int, Encoding] = {e.number: Encoding(self, e.number) for e in info.encodings}
         # What the ingress says of each encoding (measured here, or told by LAYERS); empty before that.
         self.layers: dict[int, EncodingLayers] = {}

@@ -37,6 +37,7 @@ MEASURE_INTERVAL = 0.2  # s; of what comes: which encodings are live, at what ra
 CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate
 # What a player begins with at once may take so long; more than that, and a keyframe is asked for first.
 BURST_S = 0.4
+CATCH_UP_SHARE = 0.9  # of what is free of the budget goes into what waits of a track
 MIN_BURST_BYTES = 12_000
 MAX_BURST_BYTES = 1_500_000
 
@@ -254,14 +255,18 @@ class Session:
                 for sender, offered in options.items()
             ],
         )
+        budget = self.send_side.budget_bps if not self.send_side.may_try else inf
         for sender, offered in options.items():
             choice = allocation.choices[sender]
+            sender.pace(max(budget - allocation.used_bps, 0.0) * CATCH_UP_SHARE + rate_of(offered, choice))
             if choice != sender.choice:
                 down = rate_of(offered, choice) < rate_of(offered, sender.choice)
                 sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
                 if down and sender.is_stalled:
                     self.send_side.discard(sender)
-        self.send_side.want(allocation.wanted_bps, now, granted_bps=allocation.used_bps)
+        waiting = sum(sender.catching_up_bps for sender in options)
+        wanted = max(allocation.wanted_bps, allocation.used_bps + waiting)
+        self.send_side.want(wanted, now, granted_bps=allocation.used_bps)
 
     def _budget_bps(self, options: dict[Sender, tuple[Layer, ...]], now: float) -> float:
         estimate = self.send_side.budget_bps

@@ -342,3 +342,32 @@ def test_a_track_that_ended_takes_no_part_in_what_its_player_is_sent() -> None:
     assert [s.track.info if s.track is not None else None for s in session.senders.values()].count(AUDIO) == 1
     assert [s.choice for s in session.senders.values() if s.is_video] == [None]
     assert held.wanted() == {(AUDIO.track, 0): (TOP, TOP)}
+
+
+def test_an_edge_that_steps_down_from_a_publisher_that_ignores_requests_is_sent_what_is_kept() -> None:
+    studio = Studio()
+    studio.listen(2, 1)
+    studio.settle()
+    ticks = studio.film(0.5, keys=(0, 1, 2))
+    studio.track.answering.ignores = True
+    up = studio.listen(2, 2)
+    studio.mesh.run(0.1)
+    assert got(up) == [], "dearer: what is kept would show the past once more"
+    before = studio.mesh.cores[1].forwarder.replayed
+    studio.listen(2, 0)
+    studio.mesh.run(0.1)
+    assert studio.mesh.cores[1].forwarder.replayed == before + 1
+    kept = studio.held[2].tracks[CAMERA.track].encodings[0].since_keyframe.frames()
+    assert [frame.sequence for frame in kept] == [FIRST[0] + tick for tick in ticks]
+
+
+def test_an_edge_that_steps_down_from_a_publisher_that_answers_waits_for_its_keyframe() -> None:
+    studio = Studio()
+    studio.listen(2, 1)
+    studio.settle()
+    studio.film(0.5, keys=(0, 1, 2))
+    before = studio.mesh.cores[1].forwarder.replayed
+    studio.listen(2, 0)
+    studio.mesh.run(0.1)
+    assert studio.mesh.cores[1].forwarder.replayed == before
+    assert studio.track.encodings[0].keyframe_wish.wanted

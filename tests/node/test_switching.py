@@ -450,3 +450,72 @@ def test_a_pause_ends_a_switch_under_way(stage: Stage) -> None:
     assert stage.sender.next_timeout() is None
     stage.film(5, keys=(0, 1))
     assert len(stage.packets) == 5
+
+
+# --- a step down to what can only be begun in the past --------------------------------------------
+
+
+def step_down(stage: Stage, *, temporal: tuple[int, ...] = (0,), bps: float = 40_000.0) -> None:
+    """Its path falls short 5 s after the only keyframe of both, of a publisher that makes none when asked."""
+    stage.choose(1)
+    stage.film(150, keys=(0, 1), temporal=temporal)
+    stage.track.answering.ignores = True
+    stage.player.packets.clear()
+    stage.sender.pace(bps)
+    stage.choose(0, down=True)
+
+
+def run(stage: Stage, pictures: int, *, temporal: tuple[int, ...] = (0,), key: bool = False) -> None:
+    for k in range(pictures):
+        stage.film(1, keys=(0,) if key and k == 0 else (), temporal=temporal[k % len(temporal) :])
+        stage.sender.handle_timeout(stage.now)
+
+
+def test_a_step_down_into_the_past_goes_no_faster_than_the_path_and_catches_up(stage: Stage) -> None:
+    step_down(stage)
+    sent = [len(stage.packets)]
+    while sent[-1] < 150 + len(sent) - 1 and len(sent) < 600:
+        run(stage, 1)
+        sent.append(len(stage.packets))
+    # 9 bytes and 70 around them, 63 of them a second at 40 kbit/s; 30 a second are new.
+    assert sent[0] == 1
+    for begin in range(0, len(sent) - 30, 30):
+        assert 45 <= sent[begin + 30] - sent[begin] <= 66
+    assert 100 <= len(sent) <= 250, "some 150 pictures behind, at twice the speed"
+    assert stage.seen() == [0] * len(stage.packets)
+    stage.assert_no_seam()
+    before = len(stage.packets)
+    stage.film(10)
+    assert len(stage.packets) == before + 10, "live again"
+
+
+def test_while_it_catches_up_only_the_lowest_temporal_layer_goes(stage: Stage) -> None:
+    layers = (0, 2, 1, 2)
+    step_down(stage, temporal=layers)
+    run(stage, 40, temporal=layers)
+    seen = [packet.payload[5] >> 6 for packet in stage.packets]
+    assert seen[: 150 // 4] == [0] * (150 // 4)
+    stage.assert_no_seam()
+
+
+def test_a_keyframe_ends_what_waits(stage: Stage) -> None:
+    step_down(stage)
+    run(stage, 10)
+    before = len(stage.packets)
+    assert before < 40
+    run(stage, 10, key=True)
+    assert len(stage.packets) == before + 10
+    assert stage.packets[before].payload[-2] == 0, "a keyframe"
+    assert stage.encoding(0).takers == [stage.sender]
+    stage.assert_no_seam()
+
+
+def test_what_waits_goes_with_the_encoding(stage: Stage) -> None:
+    step_down(stage)
+    run(stage, 5)
+    before = len(stage.packets)
+    stage.choose(None)
+    assert stage.sender.next_timeout() is None
+    run(stage, 30)
+    assert len(stage.packets) == before
+    assert stage.encoding(0).takers == []

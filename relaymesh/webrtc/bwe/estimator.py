@@ -96,6 +96,7 @@ class BandwidthEstimator:
         self._probes = ProbeController(start_bps, max_bps)
         self._filler = Filler()
         self._proven = False  # the start rate was confirmed, or replaced
+        self._constrained = False  # something told that the path does not carry more
         self._arrivals_seen = False
         self._filled = False  # the media is about as much as the estimate
         self._reported = ReportedLoss()
@@ -121,17 +122,13 @@ class BandwidthEstimator:
         return min(self._max, max(self._min, rate))
 
     @property
-    def is_proven(self) -> bool:
-        """Whether arrivals or the peer's own estimate moved the rate from where every session starts.
-
-        Receiver reports do not: they tell nothing of a path that is hardly used, so it would stay as it is.
-        """
-        return self._proven or self._remb is not None
-
-    @property
     def may_try(self) -> bool:
-        """Whether a video may be sent though the rate is not proven: nothing speaks against it."""
-        return not self.is_proven and not self._reported.is_high
+        """Whether a video may be sent beyond the estimate: nothing heard of the path speaks against it.
+
+        Neither does the estimate itself, as long as it is where every session starts, or only rose from
+        there. Receiver reports tell nothing of a path that is hardly used, but for the loss in them.
+        """
+        return not self._constrained and self._remb is None and not self._reported.is_high
 
     @property
     def _fills(self) -> bool:
@@ -245,11 +242,12 @@ class BandwidthEstimator:
         if usage is Usage.OVER:
             self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._proven or reduced
+            self._constrained = self._constrained or reduced
         lost = sum(-1 if r.was_lost else r.arrived_at is None for r in batch.results)
         packets = sum(not r.was_lost for r in batch.results)
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
             self._probes.on_overuse(self.rtt, now, filled=filled)
-            self._proven = True
+            self._proven = self._constrained = True
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
@@ -267,6 +265,7 @@ class BandwidthEstimator:
         if result.came_through:
             self._loss.raise_to(result.rate_bps)
         self._proven = True
+        self._constrained = self._constrained or not result.came_through
 
     def _note_drop(self, before: float, now: float) -> None:
         """Tell the probes when the estimate fell far within a short time."""
@@ -413,7 +412,8 @@ class BandwidthEstimator:
         self._aimd.set_rate(before * SILENT_FACTOR, now)
         self._probes.on_overuse(self.rtt, now, filled=False)
         self._filler.on_change(before, self.estimate_bps, now)
-        self._proven = self._proven or self._arrivals_seen  # a peer that never said anything tells nothing
+        if self._arrivals_seen:  # a peer that never said anything tells nothing
+            self._proven = self._constrained = True
         self._unanswered = now  # and once more in as long
         self._note_drop(before, now)
 
