@@ -166,7 +166,8 @@ class SendSide:
         if self._estimator is None or self._pacer is None:
             return
         self._estimator.handle_timeout(now)
-        self._pacer.set_estimate(self._estimator.estimate_bps, now)
+        draining = self._estimator.is_draining(now)
+        self._pacer.set_estimate(self._estimator.estimate_bps, now, draining=draining)
         if self._may_probe:
             cluster = self._estimator.poll_probe(now)
             if cluster is not None:
