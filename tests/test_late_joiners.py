@@ -152,18 +152,42 @@ def test_a_late_joiner_who_is_the_first_at_its_edge_waits_for_the_path_besides(l
     judge(list(joins(mesh, camera, "c")), PATH_RTT)
 
 
-def test_a_player_that_sends_receiver_reports_only_is_not_paused_for_ever() -> None:
-    """As aiortc: it offers REMB, and sends none where no packet says when it was sent."""
+@pytest.mark.parametrize(
+    ("offer", "reports"),
+    [("aiortc-whep", True), ("chromium-whep", True), ("chromium-whep", False)],
+)
+def test_a_player_that_never_reports_arrivals_is_not_paused_for_ever(offer: str, reports: bool) -> None:
+    """As aiortc, which offers REMB and sends none; and others that agree to report arrivals and do not."""
     mesh, camera = stage()
-    browser = mesh.play("a", ALICE, "aiortc-whep")
+    browser = mesh.play("a", ALICE, offer)
     assert browser is not None
     core = mesh.nodes["a"].core
     [session] = core.edge.players()
     [sender] = (s for s in session.senders.values() if s.is_video)
     assert session.send_side.is_adaptive
-    for _ in range(5):
+    for _ in range(10):
         before = len(browser.rtp)
         camera.film(mesh.now + 1.0)
         assert len(browser.rtp) - before >= 30 * DELTA_PACKETS - 2
-        block = ReportBlock(sender.numbers.ssrc, 0, 0, browser.rtp[-1].sequence, 0, 0, 0)
+        if reports:
+            block = ReportBlock(sender.numbers.ssrc, 0, 0, browser.rtp[-1].sequence, 0, 0, 0)
+            browser.send_rtcp(core, mesh.now, build_receiver_report(1, [block]))
+
+
+def test_a_player_that_reports_loss_and_no_arrivals_has_its_video_paused_and_tried_again() -> None:
+    mesh, camera = stage()
+    browser = mesh.play("a", ALICE)
+    assert browser is not None
+    core = mesh.nodes["a"].core
+    [session] = core.edge.players()
+    [sender] = (s for s in session.senders.values() if s.is_video)
+    came = []
+    for second in range(16):
+        before = len(browser.rtp)
+        camera.film(mesh.now + 1.0)
+        came.append(len(browser.rtp) - before)
+        lost = 80 if second < 4 else 0  # of 256
+        block = ReportBlock(sender.numbers.ssrc, lost, 0, browser.rtp[-1].sequence, 0, 0, 0)
         browser.send_rtcp(core, mesh.now, build_receiver_report(1, [block]))
+    assert came[2:8] == [0] * 6
+    assert min(came[-4:]) >= 30 * DELTA_PACKETS - 2

@@ -71,10 +71,10 @@ class RelayEnd:
             now = trio.current_time()
             datagrams = []
             for payload, _ in batch:
-                datagram = self._link.send(media_frame(self._sequence, payload), now)
+                # None while it waits for its turn.
+                sealed = self._link.send(media_frame(self._sequence, payload), now)
+                datagrams += [(datagram, self._peer) for datagram in sealed]
                 self._sequence += 1
-                if datagram is not None:  # else it waits for its turn
-                    datagrams.append((datagram, self._peer))
             self._wire.send_batch(datagrams)
             self._drive(now)
 

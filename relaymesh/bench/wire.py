@@ -39,8 +39,7 @@ class Wires:
 
     def send(self, link: Link, frame: bytes) -> None:
         """*link* sends a routed *frame* now, or when its turn comes."""
-        datagram = link.send(frame, self.now)
-        if datagram is not None:
+        for datagram in link.send(frame, self.now):
             self._carry(link, datagram)
         self.drive(link)
 

@@ -248,6 +248,11 @@ class Measurement:
             layers=[(round(c.at, 3), c.encoding, c.spatial) for c in track.layers[:MAX_LAYER_POINTS]]
             if track.spec.simulcast > 1 or track.spec.spatial > 1
             else [],
+            switches=[
+                (round(c.at, 3), round(c.took * 1000, 3))
+                for c in track.layers[:MAX_LAYER_POINTS]
+                if c.took is not None
+            ],
             freezes=_pairs(track.freezes[: 2 * MAX_LAYER_POINTS]),
             stretches=self._stretches(client.participant, client.asked_at, track) if video else [],
             frozen_ms=track.frozen(start, end) * 1000 if video else 0.0,

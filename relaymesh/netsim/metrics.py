@@ -111,6 +111,15 @@ METRICS: dict[str, Metric] = {
         ("min", "max"),
         by_player=True,
     ),
+    "switch_ms": Metric(
+        "ms",
+        "Per change of a player's video to another encoding or spatial layer that a new keyframe brought: "
+        "from the moment its first packet left the publisher until the first picture is whole at the player. "
+        "Layers that begin with what a node kept, or by leaving one out, have no such keyframe.",
+        ("p50", "p99", "max"),
+        by_player=True,
+    ),
+    "switches": Metric("count", "Such changes, of all players.", by_player=True),
     "relay_mbps": Metric(
         "Mbit/s",
         "Bytes sent into relay links, all of them together, by the second of the measured time.",

@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from math import inf
 
-from relaymesh.netsim.reception import LayerChange, Picture, ReceivedEncoding, Whole
+from relaymesh.netsim.reception import LayerChange, Picture, ReceivedEncoding, ShownLayers, Whole
 from relaymesh.netsim.synthetic_rtp import RTP_HEADER, STAMP, head_bytes
 from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.protocol.seqnum import distance
@@ -34,7 +34,6 @@ FREEZE_LEAST = 0.150  # s; with this over the frame interval, and three interval
 FEEDBACK_INTERVAL = 0.100  # s; of transport-wide feedback, as libwebrtc begins
 TL0PICIDX_AT = 4  # in VP9's descriptor
 MAX_AHEAD = 1 << 20  # packet numbers; a stamp beyond is none
-MAX_LAYER_CHANGES = 10_000
 MAX_SECONDS = 24 * 3600
 BINS_PER_SECOND = 10_000  # of delay histograms: a tenth of a millisecond
 
@@ -51,7 +50,7 @@ class PlayedTrack:
         self.left_at: float | None = None
         self.delays: dict[int, int] = {}  # publisher to player: tenth of a millisecond → packets
         self.received: dict[int, ReceivedEncoding] = {}  # by the publisher's number of the encoding
-        self.layers: list[LayerChange] = []  # what was shown when; of video
+        self._layers = ShownLayers()  # of video
         self.temporal = bytearray()  # by second of the run: highest temporal layer that came, and 1; 0: none
         self.octets = 0  # of payload
         self.packets = self.copies = self.late = self.nacked = self.keyframe_requests = 0
@@ -76,6 +75,11 @@ class PlayedTrack:
         self.ssrc = self.rtx_ssrc = 0
         self._highest: int | None = None  # extended sequence number of this connection
         self._missing: dict[int, list[float]] = {}  # extended → [since, asked at, tries]
+
+    @property
+    def layers(self) -> list[LayerChange]:
+        """What was shown when; of video."""
+        return self._layers.changes
 
     def connected(self, ssrc: int, rtx_ssrc: int | None, now: float) -> None:
         """A (new) connection brings the track under these numbers."""
@@ -115,6 +119,8 @@ class PlayedTrack:
         if frame <= self._last_frame and (self._video or now - sent_at > (self._delay or 0.0)):
             self.late += 1
             return
+        if keyframe and self._video:
+            self._layers.note_keyframe(encoding, sent_at)
         if self.spec.spatial > 1:
             base = payload[TL0PICIDX_AT]
             whole = Whole(sent_at, keyframe != 0, encoding, layers >> 4, number - place, layers & 0x0F, base)
@@ -227,15 +233,13 @@ class PlayedTrack:
             self.freezes.append(shown_at)
         self._shown_at = shown_at
         if self._video:
-            self._note_layer(whole, shown_at)
+            self._note_layer(whole, shown_at, now)
 
-    def _note_layer(self, whole: Whole, at: float) -> None:
+    def _note_layer(self, whole: Whole, at: float, now: float) -> None:
         """Record what is shown where it is another encoding or spatial layer than before."""
         last = self.layers[-1] if self.layers else None
-        if last is not None and (last.encoding, last.spatial) == (whole.encoding, whole.spatial):
+        if not self._layers.show(whole, at, now):
             return
-        if len(self.layers) < MAX_LAYER_CHANGES:
-            self.layers.append(LayerChange(at, whole.encoding, whole.spatial))
         if last is None or last.encoding != whole.encoding:
             if last is not None:
                 self.received[last.encoding].leave()

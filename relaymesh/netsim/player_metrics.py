@@ -63,13 +63,17 @@ def _in_scope(player: PlayerTrack, scope: Scope) -> bool:
 def _layers(players: Iterable[PlayerTrack], scope: Scope | None) -> Metrics:
     """When each player settled on which layer, by the stretches of its stay."""
     wanted = scope.step if scope is not None else None
-    settled = [
-        found
+    stays = [
+        (player, start, end)
         for player in players
         for index, (start, end) in enumerate(player.stretches)
-        if wanted in (None, index) and (found := _settled(player.layers, start, end)) is not None
+        if wanted in (None, index)
     ]
+    settled = [found for player, *stay in stays if (found := _settled(player.layers, *stay)) is not None]
+    switches = [ms for player, start, end in stays for at, ms in player.switches if start <= at < end]
     return {
+        "switch_ms": quantiles(switches, METRICS["switch_ms"].quantiles),
+        "switches": len(switches),
         "settle_ms": quantiles((after for after, _ in settled), METRICS["settle_ms"].quantiles),
         "settled_layer": quantiles((layer for _, layer in settled), METRICS["settled_layer"].quantiles),
     }

@@ -1,7 +1,8 @@
 """What a player received of a track: packets of each encoding, pictures in parts, layers over time.
 
-In: packet numbers and stamps. Out: which arrived, when a picture is whole, and what became of all that
-the publisher sent (:func:`fates_between`). It knows no clock.
+In: packet numbers and stamps. Out: which arrived, when a picture is whole, which layer was shown when and
+how soon after its keyframe, and what became of all that the publisher sent (:func:`fates_between`). It
+knows no clock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 from relaymesh.netsim.encoder import PublishedEncoding
 from relaymesh.netsim.media import PublishedTrack
+
+MAX_LAYER_CHANGES = 10_000
 
 
 class Whole(NamedTuple):
@@ -66,6 +69,42 @@ class LayerChange:
     at: float  # s
     encoding: int  # the publisher's number, the lowest is 0
     spatial: int
+    # s from the keyframe that brought it leaving the publisher to its first picture being here; None: it is
+    # the first that was shown, or it began without a new keyframe (kept packets, a layer left out).
+    took: float | None = None
+
+
+class ShownLayers:
+    """Which encoding and spatial layer a player showed, and how soon after their keyframes."""
+
+    __slots__ = ("_coming", "_shown_from", "changes")
+
+    def __init__(self) -> None:
+        self.changes: list[LayerChange] = []
+        self._coming: dict[int, float] = {}  # encoding that is not shown → when its keyframe was sent, s
+        self._shown_from = 0.0  # when the picture was sent that is shown, s
+
+    def note_keyframe(self, encoding: int, sent_at: float) -> None:
+        """A packet came of a keyframe ahead of what is shown, sent by the publisher at *sent_at*."""
+        if self.changes and self.changes[-1].encoding != encoding:
+            self._coming.setdefault(encoding, sent_at)
+
+    def show(self, whole: Whole, at: float, now: float) -> bool:
+        """*whole* is here *now* and shown from *at* on; whether it is another encoding or spatial layer."""
+        last = self.changes[-1] if self.changes else None
+        before, self._shown_from = self._shown_from, whole.sent_at
+        if last is not None and (last.encoding, last.spatial) == (whole.encoding, whole.spatial):
+            if self._coming:  # a keyframe older than this picture brought nothing: it was given up
+                self._coming = {e: sent for e, sent in self._coming.items() if sent >= whole.sent_at}
+            return False
+        began = self._coming.pop(whole.encoding, whole.sent_at)
+        fresh = last is not None and whole.keyframe and began >= before
+        change = LayerChange(at, whole.encoding, whole.spatial, now - began if fresh else None)
+        self._coming.clear()
+        if len(self.changes) >= MAX_LAYER_CHANGES:
+            self.changes.pop()  # the last place is that of what is shown
+        self.changes.append(change)
+        return True
 
 
 class Picture:

@@ -34,6 +34,7 @@ class PlayerTrack(msgspec.Struct, kw_only=True):
     longest_freeze_ms: float = 0.0  # video only
     freezes: list[tuple[float, float]] = []  # s: from, to; the first some hundred
     layers: list[tuple[float, int, int]] = []  # s, encoding, spatial layer: what was shown from then on
+    switches: list[tuple[float, float]] = []  # s, ms: when another layer was shown; from its keyframe to here
     stretches: list[tuple[float, float]] = []  # s: from, to; its stay, parted by the steps of its access link
     first_frame_ms: float | None = None  # None: it never played a frame
     gaps_ms: list[float | None] = []  # one for each of the run's windows; None: not attached then

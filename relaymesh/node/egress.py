@@ -21,6 +21,8 @@ from relaymesh.node.rewrite import Extensions, Rewriter
 from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.codecs import Codec
+from relaymesh.webrtc.errors import RtpError
+from relaymesh.webrtc.red import converter
 from relaymesh.webrtc.rtcp import build_sdes, build_sender_report
 
 RESEND_GUARD = 0.01  # s; a second NACK for the same packet within this is the same request
@@ -70,6 +72,8 @@ class Sender:
             first_sequence=numbers.first_sequence,
         )
         self.track: Track | None = None
+        self._sent_as: str | None = None  # the format of what comes, in lower case
+        self._convert: Callable[[bytes], bytes] | None = None  # into the player's
         self.current: Encoding | None = None  # whose packets go on
         self.pending: Encoding | None = None  # waits for its keyframe to become the current one
         self._filter = LayerFilter()
@@ -92,7 +96,7 @@ class Sender:
         self.started_at: float | None = None
         self.packets = self.octets = 0
         self.nacked = self.retransmitted = self.unavailable = self.keyframe_requests = 0
-        self.switches = self.replays = 0
+        self.switches = self.replays = self.unreadable = 0
         self.fraction_lost = 0.0
         self._reported = 0  # packets, of which the last report may tell
 
@@ -107,6 +111,10 @@ class Sender:
         if self.track is not track:
             self.detach()
             self.track = track
+            if track.info.codec.lower() != self._sent_as:
+                self._sent_as = track.info.codec.lower()
+                self._convert = converter(self._sent_as, self.codec.name, self.numbers.block_type)
+                self._answers_from = self._rewriter.highest + 1  # what is kept of before is of another format
 
     def choose(
         self, choice: LayerChoice | None, now: float, *, burst_bytes: int = 0, down: bool = False
@@ -328,6 +336,12 @@ class Sender:
         if renamed is None:
             return
         sequence, timestamp, payload, extensions = renamed
+        if self._convert is not None:
+            try:
+                payload = self._convert(payload)
+            except RtpError:
+                self.unreadable += 1
+                return
         self.packets += 1
         self.octets += len(payload)
         self._send(
@@ -403,6 +417,8 @@ class Sender:
             if out < self._answers_from:
                 self.unavailable += 1
                 continue
+            if self._convert is not None:
+                payload = self._convert(payload)
             timestamp = (timestamp + self._squeezed(frame)) & 0xFFFFFFFF
             if now - self._resent.get(out, -inf) < max(RESEND_GUARD, answer_s):
                 continue
@@ -528,6 +544,7 @@ class Sender:
             "wanted_layers": self.wanted_layers,
             "switches": self.switches,
             "replays": self.replays,
+            "unreadable": self.unreadable,
             "started": self.started_at is not None,
             "packets": self.packets,
             "nacked": self.nacked,

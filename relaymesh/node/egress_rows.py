@@ -32,6 +32,7 @@ class EgressNumbers:
     transport_id: int | None  # RTP extension id for the transport-wide sequence number
     extension_ids: dict[int, int]  # frame extension kind → the player's RTP extension id
     send_time_id: int | None = None  # RTP extension id for the absolute send time
+    block_type: int | None = None  # payload type of what is inside, where the player takes RED
 
     @property
     def tells_path(self) -> bool:

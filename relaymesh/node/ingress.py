@@ -18,6 +18,7 @@ from relaymesh.node.layer_rates import LayerRates
 from relaymesh.node.publications import Track
 from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, HOP_LIMIT, MediaFrame
 from relaymesh.protocol.seqnum import Extender
+from relaymesh.webrtc import red
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.parameter_sets import ParameterSets
@@ -108,6 +109,7 @@ class IngressEncoding:
             None,
         )
         self._is_video = self.track.is_video
+        self._is_red = codec.name.lower() == red.NAME
         self._reader = make_payload_reader(codec.name)
         self._extender = Extender()
         self._offset = (
@@ -176,7 +178,22 @@ class IngressEncoding:
         if not packet.payload:
             self._take_out(sequence)
             return ()
+        if self._is_red and not self._unify(packet):
+            self._take_out(sequence)
+            return ()
         return self._frames(packet, sequence, now)
+
+    def _unify(self, packet: RtpPacket) -> bool:
+        """Make RED of what came without it, which its sender may do at any time; whether it is RED then."""
+        if packet.payload_type not in (self.codec.payload_type, self.codec.rtx):
+            packet.payload = red.alone(packet.payload, packet.payload_type)
+            return True
+        try:
+            red.primary(packet.payload)
+        except RtpError:
+            self.unreadable += 1
+            return False
+        return True
 
     def _frames(self, packet: RtpPacket, sequence: int, now: float) -> tuple[MediaFrame, ...]:
         if self._parameter_sets is not None:

@@ -35,7 +35,7 @@ from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import opus, rtp
 from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.codecs import Codec, choose_codec, match_codec
+from relaymesh.webrtc.codecs import Codec, audio_within, choose_codec, match_codec, prefers_redundancy
 from relaymesh.webrtc.dtls import Role
 from relaymesh.webrtc.errors import NegotiationError
 from relaymesh.webrtc.negotiation import Negotiation
@@ -150,15 +150,14 @@ class Negotiator:
             raise SignallingError(406, f"an offer may send {MAX_TRACKS} tracks, this one sends {len(sent)}")
         chosen: dict[str, Receiving] = {}
         for section in sent:
-            codec = choose_codec(section.kind, section.codecs, prefer)
+            redundant = prefers_redundancy(section.codecs)
+            codec = choose_codec(section.kind, section.codecs, prefer, redundant=redundant)
             if codec is None:
                 continue
             number = self._track_number(taken | {receiving.info.track for receiving in chosen.values()})
             rids = {rid: place for place, rid in enumerate(section.rids[:MAX_ENCODINGS])}
             twice = hitless == "all" or hitless == section.kind
-            chosen[section.mid] = Receiving(
-                _track_info(number, section.kind, codec, twice, rids), codec, rids
-            )
+            chosen[section.mid] = Receiving(_track_info(number, section, codec, twice, rids), codec, rids)
         refused = refused_of_publisher(incoming.offer, chosen, prefer)
         lost = [section.reason for section in refused if section.kind in ("audio", "video")]
         if not chosen:
@@ -196,6 +195,7 @@ class Negotiator:
                     offered=section,
                     direction="recvonly",
                     codec=_answered(receiving.codec, receives=True),
+                    further_codecs=_within(section, receiving.codec, receives=True),
                     extensions=extensions,
                     feedback=PUBLISHER_FEEDBACK,
                     rids=tuple(receiving.rids),
@@ -268,15 +268,18 @@ class Negotiator:
             transport_id=ids.get(rtp.TRANSPORT_CC),
             send_time_id=ids.get(rtp.ABS_SEND_TIME),
             extension_ids=carried(section, extensions),
+            block_type=within.payload_type if (within := audio_within(section.codecs, codec)) else None,
         )
         cname = f"rm-{track.id.participant:016x}"  # one for all tracks of a publisher: players sync by it
         sender = Sender(section.mid, codec, numbers, cname=cname, send=session.send_side.send)
         session.add_sender(sender)
         participant = track.publication.name.participant
+        stereo = opus.offers_stereo(track.info.fmtp)
         return AnswerSection(
             offered=section,
             direction="sendonly",
-            codec=_answered(codec, receives=False, sends_stereo=opus.offers_stereo(track.info.fmtp)),
+            codec=_answered(codec, receives=False, sends_stereo=stereo),
+            further_codecs=_within(section, codec, receives=False, sends_stereo=stereo),
             extensions=extensions,
             feedback=(*kinds, *PLAYER_FEEDBACK),
             ssrc=numbers.ssrc,
@@ -363,14 +366,26 @@ def _answered(codec: Codec, *, receives: bool, sends_stereo: bool = False) -> Co
     )
 
 
-def _track_info(number: int, kind: str, codec: Codec, hitless: bool, rids: dict[str, int]) -> TrackInfo:
+def _within(
+    section: MediaSection, codec: Codec, *, receives: bool, sends_stereo: bool = False
+) -> tuple[Codec, ...]:
+    """What is in *codec*'s blocks, where that is RED: it is agreed upon with it (RFC 2198 §5)."""
+    within = audio_within(section.codecs, codec)
+    return () if within is None else (_answered(within, receives=receives, sends_stereo=sends_stereo),)
+
+
+def _track_info(
+    number: int, section: MediaSection, codec: Codec, hitless: bool, rids: dict[str, int]
+) -> TrackInfo:
+    # RED has no parameters but the publisher's numbers; what players have to know is said of its blocks.
+    parameters = audio_within(section.codecs, codec) or codec
     return TrackInfo(
         track=number,
-        kind="video" if kind == "video" else "audio",
+        kind="video" if section.kind == "video" else "audio",
         codec=codec.name,
         clock_rate=codec.clock_rate,
         channels=codec.channels,
-        fmtp=codec.fmtp[:512],
+        fmtp=parameters.fmtp[:512],
         hitless=hitless,
         encodings=tuple(EncodingInfo(n, rid[:32]) for rid, n in rids.items()) or (EncodingInfo(),),
     )

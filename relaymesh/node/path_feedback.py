@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from relaymesh.webrtc import rtp
-from relaymesh.webrtc.codecs import Codec
+from relaymesh.webrtc.codecs import Codec, audio_within
 from relaymesh.webrtc.sdp import MediaSection
 
 TRANSPORT_FEEDBACK = "transport-cc"  # a=rtcp-fb (draft-holmer-rmcat-transport-wide-cc-extensions-01)
@@ -29,17 +29,24 @@ class PathFeedback(Enum):
 
     @classmethod
     def choose(cls, played: Iterable[tuple[MediaSection, Codec]]) -> PathFeedback:
-        """The best kind that one of the *played* sections offers."""
-        kinds = {kind for section, codec in played for kind in cls if kind.is_offered(section, codec)}
+        """The best kind that one of the *played* sections offers; video's, if any is played.
+
+        Feedback that left out the most of what is sent would tell little.
+        """
+        sections = list(played)
+        sections = [one for one in sections if one[0].kind == "video"] or sections
+        kinds = {kind for section, codec in sections for kind in cls if kind.is_offered(section, codec)}
         return next((kind for kind in cls if kind in kinds), cls.NONE)
 
     def is_offered(self, section: MediaSection, codec: Codec) -> bool:
         """Whether *section* has all of it for *codec*; REMB may do without the time of sending."""
+        within = audio_within(section.codecs, codec)  # RED is listed without feedback of its own
+        feedback = codec.feedback if within is None else (*codec.feedback, *within.feedback)
         match self:
             case PathFeedback.ARRIVALS:
-                return TRANSPORT_FEEDBACK in codec.feedback and rtp.TRANSPORT_CC in section.extensions
+                return TRANSPORT_FEEDBACK in feedback and rtp.TRANSPORT_CC in section.extensions
             case PathFeedback.REMB:
-                return REMB_FEEDBACK in codec.feedback
+                return REMB_FEEDBACK in feedback
             case PathFeedback.NONE:
                 return True
 

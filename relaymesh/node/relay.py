@@ -109,11 +109,11 @@ class RelayPort:
         if neighbour is None:
             return False
         try:
-            datagram = neighbour.link.send(frame, now)
+            datagrams = neighbour.link.send(frame, now)
         except ProtocolError:
             return False
         self._touched.add(peer)
-        if datagram is not None:
+        for datagram in datagrams:
             self._outbox.append((datagram, neighbour.address))
         if neighbour.link.send_due <= now:
             self._collect(peer, neighbour, now)

@@ -39,6 +39,7 @@ class SendSide:
         self._pacer: SessionPacer[EgressRow] | None = None
         self._remb: RembReader | None = None
         self._padding_from: list[Sender] = []
+        self._granted_bps = 0.0
         self._now = now
 
     def use_feedback(self, feedback: PathFeedback) -> None:
@@ -69,9 +70,9 @@ class SendSide:
         return self._estimator.estimate_bps if self._estimator is not None else inf
 
     @property
-    def is_guessing(self) -> bool:
-        """Whether the budget is only where every estimate begins: nothing was heard of the path yet."""
-        return self._estimator is not None and not self._estimator.is_proven
+    def may_try(self) -> bool:
+        """Whether a video may be sent beyond the budget: nothing was heard of the path, or against it."""
+        return self._estimator is not None and self._estimator.may_try
 
     @property
     def answer_s(self) -> float:
@@ -143,8 +144,9 @@ class SendSide:
         if self._estimator is not None:
             self._estimator.handle_receiver_report(fraction_lost, None, now, packets)
 
-    def want(self, bps: float, now: float) -> None:
-        """So much in all could be used; 0: the estimate is enough."""
+    def want(self, bps: float, now: float, *, granted_bps: float = 0.0) -> None:
+        """So much in all could be used; 0: the estimate is enough. What was chosen takes *granted_bps*."""
+        self._granted_bps = granted_bps
         if self._estimator is not None:
             self._estimator.set_wanted(bps, now)
 
@@ -166,8 +168,10 @@ class SendSide:
         if self._estimator is None or self._pacer is None:
             return
         self._estimator.handle_timeout(now)
+        # What is tried beyond the estimate must not wait in a queue of our own.
+        tried = self._granted_bps if self._estimator.may_try else 0.0
         draining = self._estimator.is_draining(now)
-        self._pacer.set_estimate(self._estimator.estimate_bps, now, draining=draining)
+        self._pacer.set_estimate(max(self._estimator.estimate_bps, tried), now, draining=draining)
         if self._may_probe:
             cluster = self._estimator.poll_probe(now)
             if cluster is not None:

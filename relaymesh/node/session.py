@@ -17,6 +17,7 @@ from relaymesh.node.egress import Sender
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
 from relaymesh.node.layer_options import layer_options, rate_of
+from relaymesh.node.pairing import pair
 from relaymesh.node.publications import AnyPublication, LocalPublication, Track
 from relaymesh.node.refusals import RefusedSection
 from relaymesh.node.send_side import SendSide
@@ -218,21 +219,22 @@ class Session:
             publication.demand_changed()
 
     def attach(self, publication: AnyPublication, now: float) -> None:
-        """Take *publication*'s tracks, each by kind and order; what was taken of others is let go."""
+        """Take *publication*'s tracks; what was taken of others is let go.
+
+        A session that cannot carry what is published now is over: its client has to ask again.
+        """
         if self.played is not publication:
             self.stop_playing()
             self.play(publication)
         if self.connected_at is None:
             return
-        for kind_is_video in (False, True):
-            sources = [t for t in publication.tracks.values() if t.is_video is kind_is_video]
-            takers = [s for s in self.senders.values() if s.is_video is kind_is_video]
-            for source, taker in zip(sources, takers, strict=False):
-                # A codec the player did not negotiate cannot begin in mid-session.
-                if source.info.codec.lower() == taker.codec.name.lower() and taker.track is not source:
-                    taker.attach(source)
+        pairs, why_over = pair(self.senders.values(), publication.tracks.values())
+        if why_over is not None and self.closed is None:
+            self.closed = why_over
         for taker in self.senders.values():
-            if taker.track is not None and publication.tracks.get(taker.track.number) is not taker.track:
+            if (source := pairs.get(taker)) is not None:
+                taker.attach(source)
+            else:
                 taker.detach()  # the track ended: nothing comes of it, and it takes no part of the budget
         self.choose_layers(now)
         publication.connected(self)
@@ -259,7 +261,7 @@ class Session:
                 sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
                 if down and sender.is_stalled:
                     self.send_side.discard(sender)
-        self.send_side.want(allocation.wanted_bps, now)
+        self.send_side.want(allocation.wanted_bps, now, granted_bps=allocation.used_bps)
 
     def _budget_bps(self, options: dict[Sender, tuple[Layer, ...]], now: float) -> float:
         estimate = self.send_side.budget_bps
@@ -271,7 +273,7 @@ class Session:
             for sender, offered in options.items()
             if offered and sender.is_video
         ]
-        if self.send_side.is_guessing:
+        if self.send_side.may_try:
             return self._budget.guess(estimate, audio, videos[0][1] if videos else 0.0)
         return self._budget.spend(estimate, audio, [rate for sender, rate in videos if sender.choice], now)
 

@@ -36,6 +36,7 @@ ALLOWANCES: Mapping[str, Allowance] = {
     "acks_invalid": Allowance(8, 0.1),  # of packets that were never sent
     "blocks_invalid": Allowance(8, 0.1),  # repair packets that contradict each other
     "recovered_malformed": Allowance(8, 0.1),  # recovered packets that are no frames
+    "fragments_invalid": Allowance(8, 0.1),  # two fragments that are no frame
     "retransmissions_useless": Allowance(512, 1.0, 0.5),  # of what was not missing
     "outages": Allowance(64, 1.0),  # jumps in the packet numbers
     "echoes_unmatched": Allowance(1024, 20.0),  # of probes that do not wait

@@ -32,20 +32,24 @@ from relaymesh.protocol.control import (
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair, decode_repair
+from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, Reassembly, fragmented, wholes
 from relaymesh.protocol.frames import (
     ACK,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
     ECHO,
+    FRAGMENT,
     PROBE,
     REPAIR,
     RETRANSMISSION,
     ROUTED_FIRST,
     ROUTED_LAST,
     Echo,
+    Fragment,
     Probe,
     decode_echo,
+    decode_fragment,
     decode_probe,
     encode_echo,
     encode_probe,
@@ -115,6 +119,7 @@ class Link:
         self._sender = Sender(self._policy)
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
+        self._fragments = Reassembly()
         self._control = ControlChannels(rng)
         self._media_bytes = 0  # datagrams that seal() made
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
@@ -168,14 +173,20 @@ class Link:
         self._outflow.note_sent(packet_id, frame, len(datagram), now)
         return datagram
 
-    def send(self, frame: bytes, now: float) -> bytes | None:
-        """The datagram around a routed *frame*, to be sent at once; None: it waits, or is left out.
+    def send(self, frame: bytes, now: float) -> tuple[bytes, ...]:
+        """The datagrams of a routed *frame*, to be sent at once: one or two; none: it waits, or is left out.
 
         Raises:
-            ProtocolError: as :meth:`seal`.
+            ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
         admitted = self._outflow.admit(frame, now)
-        return None if admitted is None else self.seal(admitted, now)
+        return () if admitted is None else self._seal_whole(admitted, now)
+
+    def _seal_whole(self, frame: bytes, now: float) -> tuple[bytes, ...]:
+        if len(frame) <= MAX_WHOLE_BYTES:
+            return (self.seal(frame, now),)
+        first, second = fragmented(frame)
+        return self.seal(first, now), self.seal(second, now)
 
     def _seal(self, plaintext: bytes, now: float) -> tuple[bytes, int]:
         """The same for what is not itself protected: (datagram, its packet id)."""
@@ -208,16 +219,17 @@ class Link:
         plaintext = sealed.open_sealed(key.opener, datagram)
         local: list[tuple[int, Any]] = []
         unknown = 0
+        half: Fragment | None = None
         try:
             routed = split_frames(plaintext)
             if len(routed) > 1 or not ROUTED_FIRST <= routed[0][0] <= ROUTED_LAST:  # else: nearly always
-                routed, local, unknown = _sort(routed)
+                routed, half, local, unknown = _sort(routed)
         except ProtocolError as error:
             raise ProtocolError("malformed", str(error)) from None
         # From here on the datagram is accepted whole.
         key.window.mark(number)
         self._received_packets += 1
-        if routed:
+        if routed or half is not None:
             self._media_packets += 1
         self._liveness.handle_heard(now)
         self._keys.handle_heard(key)
@@ -229,15 +241,17 @@ class Link:
             repairs = any(kind in (REPAIR, RETRANSMISSION) for kind, _ in local)
             arrivals.note(number, now, repairs or bool(routed))
         receiver = self._receiver
-        if receiver.keeps and routed:
+        if receiver.keeps and (routed or half is not None):
             receiver.keep(key.prefix | number, plaintext, now)
+        if half is not None:
+            routed = self._fragments.add(key.prefix | number, half, now)
         self._unknown_frames += unknown
         if not local and not late:
             return routed
         for kind, frame in local:
             routed += _LOCAL[kind][1](self, frame, now)
         if late:
-            routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now))
+            routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now), now)
         return routed
 
     # --- frames of the peer for this link, by the table at the end -----------------------------------
@@ -282,15 +296,15 @@ class Link:
         if key is None:
             return _NOTHING
         packet_id = key.prefix | frame.number
-        return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now))
+        return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now), now)
 
     def _handle_repair(self, repair: Repair, now: float) -> _Recovered:
         key = self._keys.get(repair.epoch)
         if key is None:
             return _NOTHING
-        return self._open_recovered(self._receiver.handle_repair(repair, key.prefix >> 32, now))
+        return self._open_recovered(self._receiver.handle_repair(repair, key.prefix >> 32, now), now)
 
-    def _open_recovered(self, recovered: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    def _open_recovered(self, recovered: list[tuple[int, bytes]], now: float) -> list[tuple[int, bytes]]:
         """The routed frames of packets that were lost; should they still come, they are replayed ones."""
         routed: list[tuple[int, bytes]] = []
         for packet_id, source in recovered:
@@ -301,6 +315,9 @@ class Link:
                 window.mark(packet_id & 0xFFFFFFFF)
             try:
                 frames = split_frames(source)
+                if frames[0][0] == FRAGMENT and len(frames) == 1:
+                    routed += self._fragments.add(packet_id, decode_fragment(frames[0][1]), now)
+                    continue
             except ProtocolError:
                 self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
                 continue
@@ -326,19 +343,19 @@ class Link:
             datagrams += self._control_datagrams(now)
         if self._outflow.due <= now:
             for frame, original in self._outflow.poll(now):
-                datagrams.append(self._seal_due(frame, original, now))
+                datagrams += self._seal_due(frame, original, now)
             while (waited := self._outflow.pop(now)) is not None:
-                datagrams.append(self._seal_due(*waited, now))
+                datagrams += self._seal_due(*waited, now)
         return datagrams
 
-    def _seal_due(self, frame: bytes, original: int | None, now: float) -> bytes:
+    def _seal_due(self, frame: bytes, original: int | None, now: float) -> tuple[bytes, ...]:
         """Repair, or a routed frame that waited."""
         if frame[0] >= ROUTED_FIRST:
-            return self.seal(frame, now)
+            return self._seal_whole(frame, now)
         datagram, packet_id = self._seal(frame, now)
         if original is not None:
             self._sender.note_retransmission(packet_id, original)
-        return datagram
+        return (datagram,)
 
     def _control_datagrams(self, now: float) -> list[bytes]:
         plaintexts = [b""]
@@ -403,6 +420,7 @@ class Link:
                 now=now,
             )
             self._sender.forget_old(now)
+            self._fragments.forget_old(now)
             if self._fates.handle_probes(prober, now):
                 self._events.append(LinkStepped(self.peer_index))
             if self._conduct.judge(self._offences(), self._received_packets, now) is not None:
@@ -419,6 +437,7 @@ class Link:
             "acks_invalid": self._sender.packets.acks_invalid,
             "blocks_invalid": receiver.blocks_invalid,
             "recovered_malformed": self._recovered_malformed,
+            "fragments_invalid": self._fragments.invalid,
             "retransmissions_useless": receiver.useless,
             "outages": sum(tracker.outages for tracker in self._keys.trackers),
             "echoes_unmatched": self._prober.echoes_unmatched,
@@ -431,6 +450,7 @@ class Link:
         self._outflow = Outflow(self._sender)
         self._receiver = Receiver()
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
+        self._fragments = Reassembly()
         for tracker in self._keys.trackers:
             tracker.forget()
         self._echoes.clear()
@@ -459,7 +479,7 @@ class Link:
         For a link that went down: who takes them sends them another way, and this link sends them no more.
         """
         self._sender.drop_outbox()
-        return self._sender.packets.take_unacknowledged() + self._outflow.take_waiting()
+        return wholes(self._sender.packets.take_unacknowledged()) + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
         """Return the measurements up to *now*."""
@@ -500,22 +520,29 @@ class Link:
             "outflow": self._outflow.debug_state(),
             "control": self._control.debug_state(),
             "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
+            "fragments": self._fragments.debug_state(),
         }
 
 
-def _sort(frames: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], list[tuple[int, Any]], int]:
-    """Routed frames as they are, link-local ones decoded, and how many are of unknown type."""
+def _sort(
+    frames: list[tuple[int, bytes]],
+) -> tuple[list[tuple[int, bytes]], Fragment | None, list[tuple[int, Any]], int]:
+    """Routed frames as they are, a fragment, link-local ones decoded, and how many are of unknown type."""
     routed: list[tuple[int, bytes]] = []
     local: list[tuple[int, Any]] = []
     unknown = 0
     for kind, body in frames:
         if ROUTED_FIRST <= kind <= ROUTED_LAST:
             routed.append((kind, body))
+        elif kind == FRAGMENT:
+            if len(frames) > 1:
+                raise ProtocolError("malformed", "a fragment is alone in its datagram")
+            return routed, decode_fragment(body), local, 0
         elif (entry := _LOCAL.get(kind)) is not None:
             local.append((kind, entry[0](body)))
         else:
             unknown += 1
-    return routed, local, unknown
+    return routed, None, local, unknown
 
 
 # Type → how it is decoded, and who acts on it (the routed frames that it recovered).

@@ -90,7 +90,7 @@ class Outflow:
         self._sent_bytes += size
         if self.rate.rate != math.inf:
             self._pacer.spend(size)
-        if frame[0] == frames.MEDIA and frames.is_enhancement(frame):
+        if frames.is_enhancement(frame):
             self._enhancement_bytes += size
 
     def poll(self, now: float) -> list[_Waiting]:

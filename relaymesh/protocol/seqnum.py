@@ -17,11 +17,6 @@ def distance(newer: int, older: int, bits: int = 16) -> int:
     return ((newer - older + half) & ((1 << bits) - 1)) - half
 
 
-def is_newer(one: int, other: int, bits: int = 16) -> bool:
-    """Tell whether *one* comes after *other*."""
-    return distance(one, other, bits) > 0
-
-
 class Extender:
     """Turns wire numbers of *bits* bits into integers that do not wrap.
 

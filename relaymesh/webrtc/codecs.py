@@ -70,6 +70,12 @@ def choose_codec(
     return None
 
 
+def prefers_redundancy(codecs: Sequence[Codec]) -> bool:
+    """Whether RED is named before opus, as by a page that wants it: it costs up to twice the rate."""
+    names = [codec.name.lower() for codec in codecs]
+    return RED in names and AUDIO in names and names.index(RED) < names.index(AUDIO)
+
+
 def explain_choice(kind: str, codecs: Sequence[Codec], prefer: Sequence[str] = VIDEO) -> str:
     """The reason why :func:`choose_codec` chose none; for people."""
     kind = kind.lower()
@@ -158,6 +164,17 @@ def redundant_audio(codecs: Sequence[Codec], opus: Codec | None) -> Codec | None
         if _is_called(codec, RED) and codec.clock_rate == opus.clock_rate and set(blocks) == {number}:
             return codec
     return None
+
+
+def audio_within(codecs: Sequence[Codec], codec: Codec) -> Codec | None:
+    """The format of *codec*'s blocks, where that is RED; ``None`` for all others."""
+    return _first_named(codecs, AUDIO) if _is_called(codec, RED) else None
+
+
+def carries(taken: str, sent: str) -> bool:
+    """Whether a player of the format *taken* can go on with one named *sent*: RED and opus are converted."""
+    names = {taken.lower(), sent.lower()}
+    return len(names) == 1 or names == {AUDIO, RED}
 
 
 def _decoding_rank(name: str, sent: dict[str, str], offered: dict[str, str]) -> int | None:

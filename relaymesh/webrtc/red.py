@@ -2,16 +2,19 @@
 
 In: a RED payload. Out: its newest block alone, for players without RED, or the
 payload with its blocks under another payload type, for players that number
-theirs differently.
+theirs differently. A payload alone is RED too, with one block.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from relaymesh.webrtc.errors import RtpError
 
 #  |F| block PT (7) | timestamp offset (14) | block length (10) |   while F is set: a repeated block
 #  |0| block PT (7) |                                              the newest block, the rest of the packet
 MAX_BLOCKS = 32
+NAME = "red"  # of the format, in lower case
 
 
 def primary(payload: bytes) -> bytes:
@@ -37,6 +40,26 @@ def with_block_type(payload: bytes, payload_type: int) -> bytes:
     for at in _headers(payload)[0]:
         changed[at] = changed[at] & 0x80 | payload_type
     return bytes(changed)
+
+
+def alone(payload: bytes, payload_type: int) -> bytes:
+    """*payload* of *payload_type* as RED that repeats nothing."""
+    return bytes((payload_type,)) + payload
+
+
+def converter(sent: str, taken: str, block_type: int | None) -> Callable[[bytes], bytes] | None:
+    """What turns payloads of the format *sent* into those of *taken*; ``None``: they are the same.
+
+    Formats by name, RED or what its blocks are in; *block_type*: the payload type of *taken*'s blocks,
+    where it is RED. The function raises :class:`RtpError` for a payload that is not RED though *sent* is.
+    """
+    from_red, to_red = sent.lower() == NAME, taken.lower() == NAME
+    if not to_red:
+        return primary if from_red else None
+    assert block_type is not None, "who takes RED has a number for its blocks"
+    if from_red:
+        return lambda payload: with_block_type(payload, block_type)
+    return lambda payload: alone(payload, block_type)
 
 
 def _headers(payload: bytes) -> tuple[list[int], list[int]]:

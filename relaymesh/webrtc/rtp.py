@@ -32,7 +32,6 @@ DEPENDENCY_DESCRIPTOR = (
 # |           synchronization source (SSRC) identifier            |
 _HEADER = Struct("!BBHII")
 _EXTENSION_HEADER = Struct("!HH")  # profile, length in 32-bit words
-_U16 = Struct("!H")
 
 HEADER_BYTES = 12
 ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 §4.2
@@ -217,11 +216,6 @@ def rtx_unwrap(payload: bytes) -> tuple[int, bytes]:
     if len(payload) < 2:
         raise RtpError("a retransmission names the original sequence number")
     return payload[0] << 8 | payload[1], payload[2:]
-
-
-def rtx_wrap(sequence: int, payload: bytes) -> bytes:
-    """The payload that retransmits *payload*, first sent under *sequence* (RFC 4588 §4)."""
-    return _U16.pack(sequence & 0xFFFF) + payload
 
 
 def abs_send_time(now: float) -> bytes:

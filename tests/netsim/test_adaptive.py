@@ -25,5 +25,9 @@ def test_each_line_gets_what_it_carries_and_a_cut_costs_no_long_freeze(seed: int
     holds("adaptive-access", seed)
 
 
+def test_a_layer_is_shown_within_150_ms_of_its_keyframe_inside_a_region() -> None:
+    holds("layer-switches", 1)
+
+
 def test_a_link_carries_the_top_layer_only_while_somebody_takes_it() -> None:
     holds("simulcast-demand", 1)

@@ -11,7 +11,7 @@ import pytest
 from relaymesh.netsim.descriptions import MID_ID, REPAIRED_RID_ID, RID_ID, TRANSPORT_CC_ID, accepted_in
 from relaymesh.netsim.media import Accepted, SyntheticPublisher
 from relaymesh.netsim.player import FEEDBACK_INTERVAL, PlayedTrack, SyntheticPlayer
-from relaymesh.netsim.reception import fates_between
+from relaymesh.netsim.reception import ShownLayers, Whole, fates_between
 from relaymesh.netsim.synthetic_rtp import STAMP, VP9_HEAD, head_bytes
 from relaymesh.netsim.track_specs import TrackSpec
 from relaymesh.webrtc import rtcp, vp8
@@ -156,6 +156,7 @@ def test_a_player_knows_which_encoding_it_had_when_and_what_of_each_was_lost() -
     forward(packets, player, choose)
     assert [(change.encoding, change.spatial) for change in played.layers] == [(0, 0), (2, 0)]
     assert played.layers[1].at == pytest.approx(2.05, abs=0.07)
+    assert [change.took for change in played.layers] == [None, pytest.approx(0.02)]
     low, middle, high = (played.received.get(number) for number in range(3))
     assert middle is None
     assert low is not None
@@ -166,6 +167,40 @@ def test_a_player_knows_which_encoding_it_had_when_and_what_of_each_was_lost() -
     assert before.sent == sum(now < 2.0 and parse_rtp(data).ssrc == low_ssrc for now, data in packets)
     after = fates_between(publisher.tracks[0], played, 3.0, 4.0)
     assert after.never / after.sent == pytest.approx(0.1, abs=0.02)
+
+
+def whole(sent_at: float, encoding: int, *, keyframe: bool = False, spatial: int = 0) -> Whole:
+    return Whole(sent_at, keyframe, encoding, spatial, 0)
+
+
+def test_a_switch_counts_from_the_first_keyframe_that_came_of_the_new_encoding() -> None:
+    shown = ShownLayers()
+    assert shown.show(whole(1.0, 0, keyframe=True), 1.1, 1.05)
+    shown.note_keyframe(2, 1.2)  # its picture is lost; the next one is shown
+    shown.note_keyframe(2, 1.4)
+    assert not shown.show(whole(1.2, 0), 1.3, 1.25)
+    assert shown.show(whole(1.4, 2, keyframe=True), 1.6, 1.5)
+    assert [change.took for change in shown.changes] == [None, pytest.approx(0.3)]
+
+
+def test_a_keyframe_that_was_given_up_is_not_what_a_later_switch_counts_from() -> None:
+    shown = ShownLayers()
+    shown.show(whole(1.0, 0, keyframe=True), 1.1, 1.05)
+    shown.note_keyframe(2, 1.2)
+    assert not shown.show(whole(1.3, 0), 1.4, 1.35)  # the lower one goes on
+    shown.note_keyframe(2, 5.0)
+    shown.show(whole(5.0, 2, keyframe=True), 5.1, 5.07)
+    assert shown.changes[-1].took == pytest.approx(0.07)
+
+
+def test_a_switch_without_a_keyframe_of_its_own_is_not_counted() -> None:
+    shown = ShownLayers()
+    shown.show(whole(9.0, 2, keyframe=True), 9.1, 9.05)
+    shown.note_keyframe(0, 4.0)
+    assert shown.show(whole(4.0, 0, keyframe=True), 9.3, 9.2)  # it was kept at the node
+    assert shown.show(whole(9.4, 0, keyframe=True, spatial=1), 9.5, 9.44)
+    assert shown.show(whole(9.6, 0), 9.7, 9.65)  # the upper layer is left out
+    assert [change.took for change in shown.changes] == [None, None, pytest.approx(0.04), None]
 
 
 # --- spatial layers ----------------------------------------------------------------------------

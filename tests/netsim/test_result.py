@@ -196,6 +196,23 @@ def test_a_player_settles_in_each_stretch_of_its_stay() -> None:
     assert settled(player="group") == (None, None)
 
 
+def test_switches_are_told_of_each_stretch_of_a_stay() -> None:
+    stay = [(3.0, 15.0), (15.0, 25.0)]
+    players = [
+        player(player="bob", switches=[(4.0, 70.0), (15.0, 300.0)], stretches=stay),
+        player(player="carol", switches=[(5.0, 90.0)], stretches=stay),
+    ]
+
+    def told(**scope: object) -> tuple[float, float]:
+        metrics = player_metrics(players, [], (), Scope.model_validate(scope))
+        return metrics["switch_ms"]["max"], metrics["switches"]
+
+    assert told() == (300.0, 3)
+    assert told(step=0) == (90.0, 2)
+    assert told(step=1, player="bob") == (300.0, 1)
+    assert told(step=1, player="carol") == (None, 0)
+
+
 def test_the_rate_of_relay_links_is_told_of_whole_seconds() -> None:
     points = [(1.0, 9.0), (2.0, 4.0), (3.0, 5.0), (4.0, 1.0)]
     assert relay_mbps(points, Scope(from_s=1, to_s=3)) == {"min": 4.0, "p50": 4.0, "max": 5.0}

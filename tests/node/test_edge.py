@@ -5,12 +5,14 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relaymesh.node.core import NodeCore
 from relaymesh.node.events import SessionEnded
 from relaymesh.node.refusals import SignallingError
 from relaymesh.protocol.messages import (
     ParticipantName,
+    PublicationMoved,
     Publish,
     Subscribe,
     SubscribeReply,
@@ -227,6 +229,91 @@ def test_a_publisher_that_comes_back_is_seen_by_the_players_that_waited(stage):
     assert len(player.rtp) == 3
     sequences = [p.sequence for p in player.rtp]
     assert sequences == [(sequences[0] + k) & 0xFFFF for k in range(3)], "one unbroken stream"
+
+
+def come_back(stage, prefer, offer="chromium-whip"):
+    """The publisher is gone for a second and returns with the first of these codecs that it has."""
+    [session] = stage.core.edge.publishers()
+    stage.core.end_session(session, "gone", stage.now)
+    stage.pass_time(1)
+    stage.core.poll_events()
+    stage.publisher = Browser(("198.51.100.9", 5000))
+    stage.publish(offer, prefer)
+    stage.pass_time(0.05)
+
+
+def ended_players(stage) -> list[str]:
+    return [e.reason for e in stage.core.poll_events() if isinstance(e, SessionEnded) and e.role == "player"]
+
+
+def test_a_publisher_that_comes_back_with_another_codec_ends_the_sessions_that_cannot_carry_it(stage):
+    stage.publish(prefer=("VP8",))
+    player = stage.play()
+    stage.send(KEY)
+    come_back(stage, ("H264",))
+    [reason] = ended_players(stage)
+    assert "H264" in reason and "VP8" in reason
+    assert not list(stage.core.edge.players())
+    assert player.dtls.state == "closed", "its client is told"
+    again = stage.play()
+    assert "H264/90000" in again.answer
+    stage.send(b"\x65\x88idr")  # one NAL unit
+    stage.pass_time(0.05)
+    assert [p.payload for p in again.rtp] == [b"\x65\x88idr"]
+    stage.pass_time(1.0)
+    assert len(list(stage.core.edge.players())) == 1, "and it stays"
+
+
+def test_a_publisher_that_moves_and_changes_its_codec_ends_the_sessions_at_its_edges(stage):
+    there = Stage()  # another node
+    there.publish(prefer=("VP8",))
+    request = stage.core.directory.subscribe(ALICE)
+    before = there.core.directory.find(ALICE).info()
+    stage.core.handle_message(SubscribeReply(request, before, 2), stage.now)
+    stage.play()
+    come_back(there, ("VP8",))
+    stage.core.handle_message(PublicationMoved(there.core.directory.find(ALICE).info(), 2), stage.now)
+    stage.pass_time(0.05)
+    assert ended_players(stage) == [], "the same codec goes on"
+    come_back(there, ("H264",))
+    stage.core.handle_message(PublicationMoved(there.core.directory.find(ALICE).info(), 3), stage.now)
+    stage.pass_time(0.05)
+    [reason] = ended_players(stage)
+    assert "H264" in reason
+
+
+def test_a_player_without_video_stays_whatever_codec_the_video_has(stage):
+    stage.publish(prefer=("VP8",))
+    publication = stage.core.directory.find(ALICE)
+    video = re.compile(r"(?i)\b(VP8|VP9|AV1|H264|H265)/")
+    text = video.sub(r"XX\1/", offer_text("chromium-whep"))
+    player = Browser(("198.51.100.2", 6000))
+    _, answer = stage.core.play(publication, text, stage.now, partial=True)
+    player.accept(answer)
+    player.connect(stage.core, stage.now)
+    stage.players.append(player)
+    come_back(stage, ("H264",))
+    assert ended_players(stage) == []
+    assert len(list(stage.core.edge.players())) == 1
+
+
+def test_a_player_waits_on_for_a_video_that_did_not_come_back_with_the_audio(stage):
+    stage.publish(prefer=("VP8",))
+    player = stage.play()
+    stage.send(KEY)
+    publication = stage.core.directory.find(ALICE)
+    video = next(info for info in publication.info().tracks if info.kind == "video")
+    audio = tuple(info for info in publication.info().tracks if info.kind == "audio")
+    assert publication.set_tracks(audio)
+    [session] = stage.core.edge.players()
+    session.attach(publication, stage.now)
+    publication.set_tracks((*audio, replace(video, track=video.track ^ 1)))
+    session.attach(publication, stage.now)
+    stage.pass_time(0.05)
+    assert session.closed is None
+    [sender] = (s for s in session.senders.values() if s.is_video)
+    assert sender.track is publication.tracks[video.track ^ 1]
+    assert player.rtp
 
 
 def test_a_second_publisher_of_the_name_is_refused_while_the_first_is_alive(stage):

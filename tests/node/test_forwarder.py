@@ -179,11 +179,11 @@ def test_two_nodes_that_point_at_each_other_do_not_reflect():
     assert mesh.cores[2].forwarder.dropped == {"reflected": 1}
 
 
-def test_a_payload_too_long_for_a_datagram_is_dropped_and_counted():
+def test_a_payload_too_long_for_a_frame_is_dropped_and_counted():
     mesh = chain()
     publication = mesh.publish(1, 3)
     mesh.cores[1].forwarder.originate(
-        video_of(publication), video_frame(publication, 1, payload=bytes(1450)), mesh.now
+        video_of(publication), video_frame(publication, 1, payload=bytes(2600)), mesh.now
     )
     assert mesh.cores[1].forwarder.dropped == {"oversized": 1}
 

@@ -53,6 +53,16 @@ def test_without_all_that_it_takes_a_feedback_is_not_offered() -> None:
     assert chosen(without(REMB, without(TRANSPORT, text))) is PathFeedback.NONE
 
 
+def test_what_video_offers_counts() -> None:
+    """Feedback about audio alone would leave out the most of what is sent."""
+    head, audio, video = re.split(r"(?m)^(?=m=)", offer_text("chromium-whep"))
+    assert chosen(head + audio + without(TRANSPORT, video)) is PathFeedback.REMB
+    assert chosen(head + without(TRANSPORT, audio) + video) is PathFeedback.ARRIVALS, "as Firefox"
+    assert chosen(head.replace("BUNDLE 0 1", "BUNDLE 0") + audio) is PathFeedback.ARRIVALS, (
+        "there is no video"
+    )
+
+
 def test_remb_and_the_time_of_sending_are_accepted_where_there_is_nothing_better() -> None:
     video = section(Stage(1e6).player_answer, "video")
     assert f"a=rtcp-fb:97 {REMB}\r\n" in video

@@ -64,17 +64,21 @@ def test_whatever_is_counted_it_gives_a_verdict(looks: list[tuple[dict[str, int]
 def counters_of(link: Link) -> dict[str, int]:
     """What a link counts, under the names of the allowances."""
     state = link.debug_state()
-    repair, recovered, prober = state["repair"], state["recovered"], state["prober"]
+    repair, recovered, prober, fragments = (
+        state[key] for key in ("repair", "recovered", "prober", "fragments")
+    )
     keys, dropped = state["keys"], state["echoes_dropped"]
     assert isinstance(repair, dict)
     assert isinstance(recovered, dict)
     assert isinstance(prober, dict)
+    assert isinstance(fragments, dict)
     assert isinstance(keys, list)
     assert isinstance(dropped, int)
     return {
         "acks_invalid": repair["acks_invalid"],
         "blocks_invalid": recovered["blocks"]["invalid"],
         "recovered_malformed": recovered["malformed"],
+        "fragments_invalid": fragments["invalid"],
         "retransmissions_useless": recovered["useless"],
         "outages": sum(key["arrivals"]["outages"] for key in keys),
         "echoes_unmatched": prober["echoes_unmatched"],

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from relaymesh.protocol import frames
+from relaymesh.protocol.bitstring import MAX_INDEX
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import DemandFrame, EncodingLayers, LayersFrame, Wish
 from relaymesh.protocol.ids import ParticipantId, TrackId
@@ -116,14 +117,13 @@ def test_wrong_layers_of_our_own_are_a_value_error(change: dict[str, object]) ->
         frames.encode_layers(replace(LAYERS, **change))  # type: ignore[arg-type]
 
 
-def test_layers_that_fit_no_datagram_are_oversized() -> None:
-    def of(count: int) -> LayersFrame:
-        full = EncodingLayers(0, True, 8, 8, (1,) * 64)
-        return replace(LAYERS, encodings=tuple(replace(full, number=number) for number in range(count)))
-
-    assert len(frames.encode_layers(of(5))) <= frames.MAX_FRAME_BYTES
-    with pytest.raises(ProtocolError, match="oversized"):
-        frames.encode_layers(of(6))
+def test_the_longest_layers_fit_a_frame_for_any_edge_on_any_detour() -> None:
+    full = EncodingLayers(0, True, 8, 8, (1,) * 64)
+    encodings = tuple(replace(full, number=number) for number in range(frames.MAX_ENCODINGS))
+    longest = replace(LAYERS, encodings=encodings, destinations=1 << MAX_INDEX)
+    frame = frames.encode_layers(longest)
+    assert frames.decode_layers(frame[3:]) == longest
+    assert len(frames.detour(frame, range(13))) <= frames.MAX_FRAME_BYTES
 
 
 def test_the_rate_of_layers_is_that_of_the_highest_there_are() -> None:

@@ -19,6 +19,7 @@ from relaymesh.protocol import (
     datagram,
     errors,
     fec,
+    fragments,
     frames,
     keyring,
     link,
@@ -140,6 +141,7 @@ def test_every_frame_type_is_in_the_registry() -> None:
         "SKIP",
         "DEMAND",
         "LAYERS",
+        "FRAGMENT",
     ):
         assert f"| `{getattr(frames, name):#04x}` | {name} | " in DOCUMENT
 
@@ -189,6 +191,9 @@ def test_every_reason_is_told() -> None:
         f"than {repair.Adaptive.LATE * 1e2:.1f} % of all packets",
         f"at most {messages.MAX_MESSAGE_BYTES:,} bytes",
         f"k | hops left after the node that gets this frame, 1 … {messages.MAX_DETOUR_HOPS - 1}",
+        f"a frame is at most {frames.MAX_FRAME_BYTES} bytes long",
+        f"longer than {fragments.MAX_WHOLE_BYTES} bytes",
+        f"at most {fragments.MAX_WAITING} fragments, for {arrivals.HOLE_KEPT:.0f} s",
         f"| channel | 0 … {control.CHANNELS - 1} |",
         f"| message | at most {control.MAX_MESSAGE_BYTES} bytes |",
         f"At most {control.WINDOW} messages of a stream, and {control.FLYING_BYTES:,} bytes on all channels",

@@ -14,6 +14,7 @@ from relaymesh.protocol.frames import (
     DemandFrame,
     Echo,
     EncodingLayers,
+    Fragment,
     KeyframeRequest,
     LayersFrame,
     MediaFrame,
@@ -23,6 +24,7 @@ from relaymesh.protocol.frames import (
     decode_clock,
     decode_demand,
     decode_echo,
+    decode_fragment,
     decode_keyframe_request,
     decode_layers,
     decode_media,
@@ -31,6 +33,7 @@ from relaymesh.protocol.frames import (
     encode_clock,
     encode_demand,
     encode_echo,
+    encode_fragment,
     encode_keyframe_request,
     encode_layers,
     encode_media,
@@ -133,6 +136,11 @@ CODECS = {
     SKIP: (encode_skip, decode_skip, skips),
     frames.DEMAND: (encode_demand, decode_demand, demands),
     frames.LAYERS: (encode_layers, decode_layers, layer_frames),
+    frames.FRAGMENT: (
+        encode_fragment,
+        decode_fragment,
+        st.builds(Fragment, st.booleans(), st.integers(0, 3), st.binary(min_size=1, max_size=900)),
+    ),
     frames.PROBE: (encode_probe, decode_probe, st.builds(Probe, u32, u64, st.booleans())),
     frames.ECHO: (encode_echo, decode_echo, st.builds(Echo, u32, u64, u32, u32)),
 }
@@ -324,7 +332,7 @@ def test_our_own_mistakes_are_value_errors(change: dict[str, object]) -> None:
         encode_media(frame)
 
 
-def test_a_payload_that_fits_no_datagram_is_oversized() -> None:
+def test_a_payload_that_fits_no_frame_is_oversized() -> None:
     largest = frames.MAX_FRAME_BYTES - len(encode_media(MediaFrame(TRACK, 0, 1, 1, b"", destinations=1)))
     assert (
         len(encode_media(MediaFrame(TRACK, 0, 1, 1, bytes(largest), destinations=1)))

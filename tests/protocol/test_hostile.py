@@ -21,7 +21,7 @@ from relaymesh.protocol.arq import decode_retransmission
 from relaymesh.protocol.conduct import HOLD_FIRST, Conduct
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fec import Repair, decode_repair
-from relaymesh.protocol.frames import Echo, Probe, decode_echo, decode_probe
+from relaymesh.protocol.frames import Echo, Fragment, Probe, decode_echo, decode_fragment, decode_probe
 from relaymesh.protocol.link import MAX_ECHOES, Link
 from relaymesh.protocol.repair import MAX_RESERVE
 from tests.protocol.test_conduct import counters_of
@@ -93,6 +93,21 @@ def retransmissions_of_what_came(rng: random.Random) -> Iterator[tuple[int, byte
         )
 
 
+def halves_of_nothing(rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    number = 1
+    while True:
+        number += 2
+        yield number, frames.encode_fragment(Fragment(bool(rng.getrandbits(1)), 3, rng.randbytes(1400)))
+
+
+def halves_that_are_no_frame(rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    for number in count(1):
+        yield (
+            number,
+            frames.encode_fragment(Fragment(number % 2 == 0, 0, rng.randbytes(rng.randrange(1, 1400)))),
+        )
+
+
 def jumping_numbers(rng: random.Random) -> Iterator[tuple[int, bytes]]:
     number = 1
     while number < 2**32 - 10_000:
@@ -123,6 +138,8 @@ ATTACKS: dict[str, Attack] = {
         repairs_that_contradict,
         retransmissions_of_anything,
         retransmissions_of_what_came,
+        halves_of_nothing,
+        halves_that_are_no_frame,
         jumping_numbers,
         probes_without_end,
         echoes_of_nothing,
@@ -218,6 +235,7 @@ def test_an_attack_gets_bounded_work_and_memory(name: str, solved: list[int]) ->
         ("repairs_that_contradict", "blocks_invalid"),
         ("retransmissions_of_anything", "recovered_malformed"),
         ("retransmissions_of_what_came", "retransmissions_useless"),
+        ("halves_that_are_no_frame", "fragments_invalid"),
         ("jumping_numbers", "outages"),
         ("probes_without_end", "echoes_dropped"),
         ("echoes_of_nothing", "echoes_unmatched"),
@@ -302,7 +320,12 @@ _RETRANSMISSIONS = st.builds(
 )
 _PROBES = st.builds(lambda n, at, deaf: frames.encode_probe(Probe(n, at, deaf)), u32, u32, st.booleans())
 _ECHOES = st.builds(lambda *fields: frames.encode_echo(Echo(*fields)), u32, u32, u32, u32)
-_LOCAL = st.one_of(_ACKS, _REPAIRS, _RETRANSMISSIONS, _PROBES, _ECHOES)
+_FRAGMENTS = st.builds(
+    lambda *fields: frames.encode_fragment(Fragment(*fields)),
+    st.booleans(), st.integers(0, 3),
+    st.one_of(st.binary(min_size=1, max_size=40), st.integers(0, 99).map(media)),
+)  # fmt: skip
+_LOCAL = st.one_of(_ACKS, _REPAIRS, _RETRANSMISSIONS, _FRAGMENTS, _PROBES, _ECHOES)
 _ANY = st.one_of(st.lists(_LOCAL, min_size=1, max_size=4).map(b"".join), st.binary(min_size=1, max_size=60))
 
 
@@ -323,7 +346,7 @@ def test_whatever_a_peer_sends_the_link_goes_on(sent: list[tuple[int, bytes]]) -
 @given(
     st.sampled_from([
         (_ACKS, decode_ack), (_REPAIRS, decode_repair), (_RETRANSMISSIONS, decode_retransmission),
-        (_PROBES, decode_probe), (_ECHOES, decode_echo),
+        (_FRAGMENTS, decode_fragment), (_PROBES, decode_probe), (_ECHOES, decode_echo),
     ]),
     st.data(),
 )  # fmt: skip

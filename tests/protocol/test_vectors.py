@@ -35,6 +35,7 @@ CODECS: dict[str, tuple[int, Any, Any, Any]] = {
     "skip": (frames.SKIP, frames.SkipFrame, frames.encode_skip, frames.decode_skip),
     "demand": (frames.DEMAND, frames.DemandFrame, frames.encode_demand, frames.decode_demand),
     "layers": (frames.LAYERS, frames.LayersFrame, frames.encode_layers, frames.decode_layers),
+    "fragment": (frames.FRAGMENT, frames.Fragment, frames.encode_fragment, frames.decode_fragment),
     "probe": (frames.PROBE, frames.Probe, frames.encode_probe, frames.decode_probe),
     "control": (frames.CONTROL, control.Control, control.encode_control, control.decode_control),
     "control-ack": (
@@ -112,6 +113,17 @@ def test_retransmission() -> None:
     fields = (1, vector["fields"]["number"], bytes.fromhex(vector["fields"]["frames"]))
     assert arq.encode_retransmission(*fields).hex() == vector["frame"]
     assert arq.decode_retransmission(bytes.fromhex(vector["frame"])[3:]) == fields
+
+
+def test_fragments() -> None:
+    first, second = (
+        bytes.fromhex(vector["frame"]) for vector in FRAMES["others"] if vector["name"].startswith("fragment")
+    )
+    whole = frames.decode_fragment(first[3:]).data + frames.decode_fragment(second[3:]).data
+    assert frames.halves(whole, 3) == (first, second)
+    ((kind, body),) = frames.split_frames(whole)
+    assert kind == frames.KEYFRAME_REQUEST
+    assert frames.decode_keyframe_request(body).track_id.track == 3
 
 
 @pytest.mark.parametrize("vector", FRAMES["bad_media_bodies"], ids=by_name)

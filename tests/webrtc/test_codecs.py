@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from relaymesh.webrtc.codecs import (
     VIDEO,
     Codec,
+    audio_within,
+    carries,
     choose_codec,
     explain_choice,
     explain_mismatch,
     match_codec,
     parameters,
+    prefers_redundancy,
     redundant_audio,
 )
 from relaymesh.webrtc.h264_profiles import profile as h264_profile
@@ -172,6 +175,19 @@ def test_redundant_audio_is_its_own_format_where_both_sides_have_it():
     assert match_codec("audio", [OPUS, RED], "opus", "") is OPUS
     assert redundant_audio([Codec(63, "red", 48_000, 2, "96/96")], OPUS) is None
     assert redundant_audio([Codec(118, "red", 90_000)], OPUS) is None
+
+
+def test_redundancy_is_preferred_by_its_place():
+    assert prefers_redundancy([RED, OPUS])
+    assert not prefers_redundancy([OPUS, RED])
+    assert not prefers_redundancy([RED]) and not prefers_redundancy([OPUS]) and not prefers_redundancy([])
+
+
+def test_red_and_what_is_in_it_go_on_for_each_other():
+    assert audio_within([OPUS, RED], RED) is OPUS
+    assert audio_within([OPUS, RED], OPUS) is None
+    assert carries("red", "OPUS") and carries("opus", "RED") and carries("vp8", "VP8")
+    assert not carries("VP8", "red") and not carries("VP8", "H264")
 
 
 def test_audio_is_matched_by_name():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.webrtc.errors import RtpError
-from relaymesh.webrtc.red import MAX_BLOCKS, primary, with_block_type
+from relaymesh.webrtc.red import MAX_BLOCKS, alone, converter, primary, with_block_type
 
 # 0xEF: F, payload type 111; offset 960, length 3
 TWO = bytes.fromhex("ef 0f0003 6f") + b"old" + b"newest"
@@ -40,3 +40,23 @@ def test_whatever_the_bytes_only_rtp_error(payload, payload_type):
         return
     assert payload.endswith(newest)
     assert primary(changed) == newest
+
+
+def test_a_payload_alone_is_red_too():
+    assert alone(b"alone", 111) == b"\x6falone"
+    assert primary(alone(b"alone", 96)) == b"alone"
+
+
+def test_formats_are_converted_into_each_other():
+    assert converter("opus", "OPUS", None) is None
+    assert converter("red", "opus", None)(TWO) == b"newest"
+    assert converter("RED", "red", 96)(TWO) == with_block_type(TWO, 96)
+    assert converter("opus", "red", 96)(b"alone") == alone(b"alone", 96)
+
+
+@given(st.binary(max_size=40), st.sampled_from([("red", "opus"), ("red", "red")]))
+def test_what_is_not_red_is_an_error_and_nothing_else(payload, formats):
+    try:
+        converter(*formats, 96)(payload)
+    except RtpError:
+        pass

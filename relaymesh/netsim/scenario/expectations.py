@@ -17,7 +17,8 @@ class Scope(Strict):
     player: Name | None = Field(default=None, description="A participant, or a group by its prefix.")
     step: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="Of settle_ms, settled_layer: only the stretch after so many steps of the access link.",
+        description="Of settle_ms, settled_layer, switch_ms, switches: only the stretch after so many steps "
+        "of the access link.",
     )
     from_s: Seconds | None = Field(default=None, description="Of relay_mbps: only from then on.")
     to_s: Seconds | None = Field(default=None, description="Of relay_mbps: only until then.")

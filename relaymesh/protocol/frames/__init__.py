@@ -4,12 +4,13 @@ In: frame objects; out: bytes, and back. A plaintext is one or more frames (``ki
 big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``routed``): their body
 begins with a header that a transit node reads and rewrites without looking at the rest, so
 that it can also forward types it does not know. ``media`` and ``track`` are what flows,
-``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange. ACK, REPAIR,
-RETRANSMISSION and CONTROL have their codecs beside what acts on them.
+``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange, ``fragment`` half of
+what is too long for a datagram. ACK, REPAIR, RETRANSMISSION and CONTROL have their codecs beside what
+acts on them.
 
 Decoders raise :class:`ProtocolError` and nothing else, whatever the bytes.
 Encoders raise ``ValueError`` for values out of range (our own mistake), and
-:class:`ProtocolError` ``oversized`` for what does not fit a datagram (a
+:class:`ProtocolError` ``oversized`` for what is longer than a frame may be (a
 publisher can cause that). Nothing here knows tables, links or time.
 """
 
@@ -28,6 +29,13 @@ from relaymesh.protocol.frames.demand import (
     encode_demand,
     encode_layers,
 )
+from relaymesh.protocol.frames.fragment import (
+    FRAGMENT_HEAD_BYTES,
+    Fragment,
+    decode_fragment,
+    encode_fragment,
+    halves,
+)
 from relaymesh.protocol.frames.kinds import (
     ACK,
     CLOCK,
@@ -37,6 +45,7 @@ from relaymesh.protocol.frames.kinds import (
     DEMAND,
     DETOUR,
     ECHO,
+    FRAGMENT,
     KEYFRAME_REQUEST,
     LAYERS,
     MAX_FRAME_BYTES,
@@ -112,6 +121,8 @@ __all__ = [
     "EXTENSION_DEPENDENCY_DESCRIPTOR",
     "EXTENSION_REPLAY",
     "EXTENSION_VIDEO_ORIENTATION",
+    "FRAGMENT",
+    "FRAGMENT_HEAD_BYTES",
     "HOP_LIMIT",
     "KEYFRAME_REQUEST",
     "LAYERS",
@@ -132,6 +143,7 @@ __all__ = [
     "DemandFrame",
     "Echo",
     "EncodingLayers",
+    "Fragment",
     "KeyframeRequest",
     "LayersFrame",
     "MediaFrame",
@@ -144,6 +156,7 @@ __all__ = [
     "decode_clock",
     "decode_demand",
     "decode_echo",
+    "decode_fragment",
     "decode_keyframe_request",
     "decode_layers",
     "decode_media",
@@ -153,12 +166,14 @@ __all__ = [
     "encode_clock",
     "encode_demand",
     "encode_echo",
+    "encode_fragment",
     "encode_keyframe_request",
     "encode_layers",
     "encode_media",
     "encode_probe",
     "encode_skip",
     "follow_detour",
+    "halves",
     "is_copy",
     "is_enhancement",
     "payload_size",

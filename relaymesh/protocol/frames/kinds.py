@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 
-from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
 from relaymesh.protocol.errors import ProtocolError
 
 PROBE = 0x01
@@ -27,8 +26,11 @@ SKIP = 0x14
 DEMAND = 0x15
 LAYERS = 0x16
 ROUTED_FIRST, ROUTED_LAST = 0x10, 0x1F
+FRAGMENT = 0x20  # what a link repairs begins with ROUTED_FIRST or a later type
 
-MAX_FRAME_BYTES = MAX_PLAINTEXT_BYTES  # with type and length
+# With type and length. What is too long for a datagram crosses a link in two fragments, each of which can be
+# repaired. An RTP packet of 1500 bytes on a detour, with the longest bit string and extensions, takes 2055.
+MAX_FRAME_BYTES = 2600
 
 FRAME = struct.Struct("!BH")  # type, length of the body
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames.kinds import MEDIA
+from relaymesh.protocol.frames.kinds import FRAGMENT, FRAME, MEDIA
 from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES, encode_routed, read_route
 from relaymesh.protocol.frames.track import STREAM_BYTES
 from relaymesh.protocol.ids import TrackId
@@ -219,11 +219,11 @@ def with_marker(frame: bytes) -> bytes:
 
 
 def is_enhancement(frame: bytes) -> bool:
-    """Tell whether a whole *frame* is MEDIA of class 3."""
-    if frame[0] != MEDIA:
-        return False
-    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
-    return len(frame) > at and frame[at] & 0x30 == 0x30
+    """Tell whether a whole *frame* is MEDIA of class 3, or a fragment of such."""
+    if frame[0] == MEDIA:
+        at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
+        return len(frame) > at and frame[at] & 0x30 == 0x30
+    return frame[0] == FRAGMENT and priority_of(frame) == 3
 
 
 def read_tag(frame: bytes) -> MediaTag:
@@ -247,11 +247,12 @@ def read_tag(frame: bytes) -> MediaTag:
 
 
 def priority_of(frame: bytes) -> int:
-    """The priority class of the first frame of *frame*: that of MEDIA, 0 for other routed frames."""
-    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else 0
-    if frame[0] == MEDIA and at < len(frame):
-        return frame[at] >> 4 & 3
-    return 0
+    """The priority class of the first frame of *frame*: that of MEDIA, also in FRAGMENT; 0 for others."""
+    if frame[0] == MEDIA:
+        at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else len(frame)
+    else:
+        at = FRAME.size if frame[0] == FRAGMENT else len(frame)
+    return frame[at] >> 4 & 3 if at < len(frame) else 0
 
 
 def is_copy(frame: bytes) -> bool:

@@ -17,9 +17,11 @@ A session holds one :class:`~relaymesh.webrtc.bwe.estimator.BandwidthEstimator` 
         due -= size_bytes
 
 RTCP goes into the estimator's ``handle_*``; the rate wanted beyond the estimate (``allocation.wanted_bps``)
-into ``estimator.set_wanted``. Sizes are bytes on the wire, with IP and UDP headers
-(:data:`PACKET_OVERHEAD_BYTES` each), for that is what the path carries; rates of layers that are
-compared with the estimate have to be counted alike.
+into ``estimator.set_wanted``. Where the peer agreed to REMB only,
+:class:`~relaymesh.webrtc.bwe.remb.RembReader` turns what it says into the rate of all that is sent, and
+clusters are padding that fills the estimate. Sizes are bytes on the wire, with IP and UDP headers
+(:data:`PACKET_OVERHEAD_BYTES` each), for that is what the path carries; rates of layers that are compared
+with the estimate have to be counted alike.
 """
 
 PACKET_OVERHEAD_BYTES = 28  # IPv4 and UDP headers

@@ -34,6 +34,9 @@ STANDING = 0.25  # seconds
 MAX_STANDING_MS = 28.0  # half of what is to be kept at p95 (60 ms), and above the jitter of most radio paths
 SOON = 0.08  # seconds for which twice as long a queue is overuse already, without a trend
 MIN_QUEUE_MS = 5.0  # without so much above the recent minimum a trend is jitter
+# One packet is no queue: on a line of 150 kbit/s, audio that follows a frame of 1,200 bytes is 64 ms late
+# each time, and a path that is far from full seemed overused twice a second.
+PACKET_BITS, MAX_PACKET_MS = 1200 * 8, 100.0
 BASE_SPAN, BASE_BUCKETS = 2.0, 10  # the minimum is that of the last 20 s: 100 ppm of drift are 2 ms
 FUTILE = 3  # reductions that did not shrink a standing queue: it is the path's own delay now
 SHRUNK = 0.8  # × what it was
@@ -62,6 +65,7 @@ class DelayDetector:
         self.usage = Usage.NORMAL
         self.threshold_ms = THRESHOLD_MS
         self.queue_ms = 0.0  # the standing queue
+        self._min_queue_ms = MIN_QUEUE_MS
         self.clock_jumps = 0
         self._base: deque[tuple[float, float]] = deque(maxlen=BASE_BUCKETS)  # (start in s, least delay in ms)
         self._futile = 0
@@ -168,7 +172,7 @@ class DelayDetector:
             self._over_count += 1
             if self._over_ms > OVERUSE_MS and self._over_count > 1 and trend >= self._trend:
                 self._over_ms, self._over_count = 0.0, 0
-                self.usage = Usage.OVER if self._latest_queue_ms() >= MIN_QUEUE_MS else Usage.NORMAL
+                self.usage = Usage.OVER if self._latest_queue_ms() >= self._min_queue_ms else Usage.NORMAL
         else:
             self._over_ms, self._over_count = None, 0
             self.usage = Usage.UNDER if weighed < -self.threshold_ms else Usage.NORMAL
@@ -213,6 +217,10 @@ class DelayDetector:
             return True
         soon = min(delay for at, delay in recent if at >= newest - SOON) - min(d for _, d in self._base)
         return span >= SOON and soon > 2.0 * MAX_STANDING_MS
+
+    def set_rate(self, bps: float) -> None:
+        """The path is taken to carry *bps*: what one packet takes of it is not a queue."""
+        self._min_queue_ms = max(MIN_QUEUE_MS, min(MAX_PACKET_MS, PACKET_BITS / bps * 1e3))
 
     def on_reduced(self) -> None:
         """The rate was reduced for overuse; a standing queue that this never shrinks is none."""

@@ -14,6 +14,9 @@ neither grows (beyond 1.5 × what arrives) nor decays; probes find out what is b
 those sent while a probe's queue empties, are kept from the delay detector: a probe that was too much
 must not cost a layer.
 
+A peer that agreed to report arrivals and never does is followed after a while as one that did not agree, from
+the start rate unless it reported loss.
+
 Whatever a peer claims, the estimate stays within ``min_bps`` and ``max_bps``, and only packets that were
 sent count.
 """
@@ -25,12 +28,13 @@ from collections import deque
 
 from relaymesh.webrtc.bwe.acked import SHORT_WINDOW, AckedRate
 from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
-from relaymesh.webrtc.bwe.delay import DelayDetector, Usage
+from relaymesh.webrtc.bwe.delay import PACKET_BITS, DelayDetector, Usage
 from relaymesh.webrtc.bwe.filling import Filler
 from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
 from relaymesh.webrtc.bwe.loss import CONFIDENCE, HIGH, LOW, PAUSE, WEIGHT, LossBound
 from relaymesh.webrtc.bwe.probing import ProbeCluster, ProbeController
 from relaymesh.webrtc.bwe.remb import KEPT as REMB_KEPT
+from relaymesh.webrtc.bwe.reported import ReportedLoss
 from relaymesh.webrtc.bwe.sent import SentRate
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtcp import TransportFeedback
@@ -45,13 +49,14 @@ SILENT_FACTOR = 0.5  # × the estimate, for each such second
 # Seconds without REMB and reports, where no arrivals come: three of RTCP's 5 s (libwebrtc), five of REMB's.
 REPORT_TIMEOUT = 15.0
 REMB_TIMEOUT = 5.0
-# Seconds of sending after which a peer that reported, but no arrivals, is taken for one without.
+# Seconds of sending after which a peer that reported no arrivals is taken for one that never does.
 UNSEEN_AFTER = 3.0
 REPORT_GROWTH = 1.08  # × per second while less than 2 % are lost (draft §6: 1.05 per report)
 DIP = 0.75  # × what was sent in the last second: REMB of more than that …
 DIP_MARGIN = 1.1  # … and less than that, by the noise of a layer's rate above it, …
 DIP_PATIENCE = 3.0  # … is followed after so many seconds, …
 DIP_RISEN, RISING_PATIENCE = 1.05, 6.0  # … or so many while it is so far above the lowest
+SHORT_PACKETS = 6  # large packets that a rate is measured over at least, however slow the path
 RTT_SHARE = 0.125  # of a new round trip in the smoothed one (RFC 6298 §2)
 START_RTT = 0.1  # seconds, until one is measured
 BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
@@ -80,9 +85,8 @@ class BandwidthEstimator:
         self.timeouts = 0
         self.rtt = START_RTT  # seconds, smoothed
         self._min, self._max = min_bps, max_bps
-        self._negotiated = transport_feedback
-        self._fills = not transport_feedback  # padding fills the estimate; else clusters probe beyond it
-        self._began = now
+        self._start = start_bps
+        self._negotiated = self._expects_arrivals = transport_feedback
         self._history = SendHistory()
         self._sent = SentRate()
         self._acked = AckedRate()
@@ -94,7 +98,7 @@ class BandwidthEstimator:
         self._proven = False  # the start rate was confirmed, or replaced
         self._arrivals_seen = False
         self._filled = False  # the media is about as much as the estimate
-        self._reports_seen = False
+        self._reported = ReportedLoss()
         self._first_sent: float | None = None
         self._unanswered: float | None = None  # when the first packet left of which nothing was heard
         self._heard_at = now
@@ -123,6 +127,16 @@ class BandwidthEstimator:
         Receiver reports do not: they tell nothing of a path that is hardly used, so it would stay as it is.
         """
         return self._proven or self._remb is not None
+
+    @property
+    def may_try(self) -> bool:
+        """Whether a video may be sent though the rate is not proven: nothing speaks against it."""
+        return not self.is_proven and not self._reported.is_high
+
+    @property
+    def _fills(self) -> bool:
+        """Whether padding fills the estimate; else clusters probe beyond it."""
+        return not self._expects_arrivals
 
     @property
     def is_overused(self) -> bool:
@@ -189,7 +203,7 @@ class BandwidthEstimator:
             self.ignored += 1
             return
         before = self.estimate_bps
-        self._arrivals_seen = True
+        self._arrivals_seen = self._expects_arrivals = True
         self._unanswered = None
         self._heard_at = now
         self._note_rtt(batch, now)
@@ -207,6 +221,7 @@ class BandwidthEstimator:
         arrived = [r for r in batch.results if r.arrived_at is not None]
         if batch.unreported_bytes and arrived:
             self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
+        self._delay.set_rate(self.estimate_bps)
         skipped = False
         for result in batch.results:
             if result.probe is not None:
@@ -225,7 +240,7 @@ class BandwidthEstimator:
     def _judge(self, batch: FeedbackBatch, now: float) -> None:
         """Let delays and loss move the rate."""
         acked = self._acked.rate_bps()
-        arriving = self._acked.rate_bps(SHORT_WINDOW)
+        arriving = self._acked.rate_bps(max(SHORT_WINDOW, SHORT_PACKETS * PACKET_BITS / self.estimate_bps))
         usage = self._delay.usage
         reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
         if reduced:
@@ -279,7 +294,6 @@ class BandwidthEstimator:
         self._filler.on_change(before, bps, now)
         bps = self._without_dip(bps, now)
         self._remb = bps, now + REMB_KEPT
-        self._reports_seen = True
         if self._arrivals_seen:
             return
         self._heard_at = now
@@ -312,10 +326,10 @@ class BandwidthEstimator:
 
         Of how many *packets* it tells, if known: of few it means as much as its confidence (`loss`).
         """
-        self._reports_seen = True
         if self._arrivals_seen:
             return
         self._heard_at = now
+        self._reported.note(fraction_lost, now)
         if rtt is not None:
             self.rtt += RTT_SHARE * (min(max(rtt, 0.0), 2.0) - self.rtt)
         last, self._reported_at = self._reported_at, now
@@ -342,8 +356,9 @@ class BandwidthEstimator:
     def poll_probe(self, now: float) -> ProbeCluster | None:
         """A cluster to be sent from now on, if any."""
         self._lapse(now)
-        self._fills = not self._expects_arrivals(now)
         if self._fills:
+            if self._negotiated and self._remb is None:
+                return None  # nobody would tell what became of it
             wanted = self._probes.wanted_bps
             return self._filler.poll(self.estimate_bps, self._max if wanted is None else wanted, now)
         may_probe = not self.is_overused and self._loss.loss <= self._loss.inherent + HIGH
@@ -359,25 +374,26 @@ class BandwidthEstimator:
             now=now,
         )
 
-    def _expects_arrivals(self, now: float) -> bool:
-        if not self._negotiated or self._arrivals_seen or not self._reports_seen:
-            return self._negotiated
-        return self._first_sent is None or now < self._first_sent + UNSEEN_AFTER
-
     # --- time
 
     def _silent_at(self) -> float:
         """When silence is too long."""
         if self._unanswered is None:
             return math.inf
-        if self._expects_arrivals(self._unanswered + FEEDBACK_TIMEOUT):
+        if self._expects_arrivals:
             return self._unanswered + FEEDBACK_TIMEOUT + self.rtt
         patience = REPORT_TIMEOUT if self._remb is None else REMB_TIMEOUT
         return max(self._heard_at, self._unanswered) + patience
 
+    def _gives_up_at(self) -> float:
+        """When arrivals are not expected any more."""
+        if self._first_sent is None or self._arrivals_seen or not self._expects_arrivals:
+            return math.inf
+        return self._first_sent + UNSEEN_AFTER
+
     def next_timeout(self, *, may_probe: bool = True) -> float | None:
         """When to call :meth:`handle_timeout`, and :meth:`poll_probe` with *may_probe*; None: never."""
-        due = self._silent_at()
+        due = min(self._silent_at(), self._gives_up_at())
         wanted = self._probes.wanted_bps
         wants_more = wanted is None or wanted > self.estimate_bps
         if may_probe and self._fills:
@@ -389,6 +405,11 @@ class BandwidthEstimator:
     def handle_timeout(self, now: float) -> None:
         """Reduce the estimate for silence of the peer."""
         self._lapse(now)
+        if now >= self._gives_up_at():
+            self._expects_arrivals = False
+            self._unanswered = self._heard_at = now
+            if not self._reported.is_high:  # what its silence cost was a mistake
+                self._aimd.set_rate(max(self._aimd.rate_bps, self._start), now)
         if now < self._silent_at():
             return
         self.timeouts += 1
@@ -396,7 +417,7 @@ class BandwidthEstimator:
         self._aimd.set_rate(before * SILENT_FACTOR, now)
         self._probes.on_overuse(self.rtt, now, filled=False)
         self._filler.on_change(before, self.estimate_bps, now)
-        self._proven = True
+        self._proven = self._proven or self._arrivals_seen  # a peer that never said anything tells nothing
         self._unanswered = now  # and once more in as long
         self._note_drop(before, now)
 

@@ -40,6 +40,7 @@ ROUTE = {"hop_limit": 16, "generation": 7, "destinations": [0, 9]}
 ROUTE_BYTES = routed(16, 7, b"\x01\x02")  # bit 0 of byte 0, bit 1 of byte 1
 STREAM = {"room": 0x0102030405060708, "participant": 0x1112131415161718, "track": 3, "encoding": 2}
 STREAM_BYTES = stream(0x0102030405060708, 0x1112131415161718, 3, 2)
+LONG = frame(0x12, ROUTE_BYTES + STREAM_BYTES + b"and more")  # 38 bytes, which travel in two fragments
 
 
 def media() -> list[dict[str, Any]]:
@@ -181,6 +182,18 @@ def other_frames() -> list[dict[str, Any]]:
                 + (u(0, 1) + u(1, 1) + u(1, 1) + u(1, 1) + u(150_000, 4))
                 + (u(1, 1) + u(0, 1) + u(2, 1) + u(2, 1) + u(1, 4) + u(2, 4) + u(3, 4) + u(0xFFFFFFFF, 4)),
             ).hex(),
+        },
+        {
+            "name": "fragment, first half",
+            "how": "class 3; one half of a keyframe request that has the bytes 'and more' behind it",
+            "fields": {"second": False, "priority": 3, "data": LONG[:19].hex()},
+            "frame": frame(0x20, u(0x30, 1) + LONG[:19]).hex(),
+        },
+        {
+            "name": "fragment, second half",
+            "how": "class 3; the rest of it, in the next datagram",
+            "fields": {"second": True, "priority": 3, "data": LONG[19:].hex()},
+            "frame": frame(0x20, u(0x31, 1) + LONG[19:]).hex(),
         },
         {
             "name": "probe",
@@ -341,6 +354,9 @@ def bad_plaintexts() -> list[dict[str, Any]]:
             0x05, u(1, 1) + u(200, 4) + b"\x02\x01\x00" + u(0, 2) + b"\x00\x01x"
         ),
         "retransmission of nothing": frame(0x06, u(1, 1) + u(300, 4)),
+        "fragment of nothing": frame(0x20, u(0, 1)),
+        "fragment beside a probe": frame(0x20, u(0, 1) + LONG[:19]) + probe,
+        "two fragments": frame(0x20, u(0, 1) + LONG[:19]) + frame(0x20, u(1, 1) + LONG[19:]),
         "control on channel 16": frame(0x08, u(16, 1) + u(1, 4) + u(0, 4) + u(0, 1)),
         "control of 1025 bytes": frame(0x08, u(0, 1) + u(1, 4) + u(0, 4) + u(0, 1) + bytes(1025)),
         "control from before the first": frame(0x08, u(0, 1) + u(1, 4) + u(0, 4) + u(1, 1)),

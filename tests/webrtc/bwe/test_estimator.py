@@ -254,6 +254,62 @@ def test_receiver_reports_alone() -> None:
     assert estimator.estimate_bps == pytest.approx(before * 0.8)
 
 
+def send_blindly(estimator: BandwidthEstimator, start: float, end: float, bps: float) -> None:
+    """Send *bps* with transport-wide numbers to a peer of which nothing is heard."""
+    for tick in range(round(start * 50), round(end * 50)):
+        now = tick / 50
+        estimator.on_sent(tick & 0xFFFF, int(bps / 50 / 8), now)
+        due = estimator.next_timeout()
+        if due is not None and now >= due:
+            estimator.handle_timeout(now)
+            estimator.poll_probe(now)
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_peer_that_agreed_to_report_arrivals_but_never_does_is_followed_by_reports(reports: bool) -> None:
+    estimator = BandwidthEstimator(now=0.0)
+    for second in range(3):
+        send_blindly(estimator, second, second + 1, 130e3)
+        if reports:
+            estimator.handle_receiver_report(0.0, 0.05, second + 1.0)
+    assert estimator.timeouts > 0, "silence was taken for a path that carries nothing"
+    assert estimator.may_try
+    for second in range(3, 14):
+        send_blindly(estimator, second, second + 1, 130e3)
+        if reports:
+            estimator.handle_receiver_report(0.0, 0.05, second + 1.0)
+        assert estimator.estimate_bps >= START_BPS
+    probes = estimator.debug_state()["probes"]
+    send_blindly(estimator, 14, 17, 130e3)
+    assert estimator.debug_state()["probes"] == probes, "nobody would tell what became of a probe"
+    if reports:
+        estimator.handle_receiver_report(0.4, 0.05, 18.0)
+        assert estimator.estimate_bps == pytest.approx(0.8 * START_BPS, rel=0.01)
+        assert not estimator.may_try
+
+
+def test_arrivals_that_are_reported_late_are_followed() -> None:
+    estimator = BandwidthEstimator(now=0.0)
+    peer = Peer(estimator)
+    peer.run(5.0, 130e3, reports=False)
+    peer.run(10.0, 250e3)
+    assert estimator.estimate_bps > START_BPS
+    before = estimator.estimate_bps
+    timeouts = estimator.timeouts
+    peer.run(1.4, 250e3, reports=False)
+    assert estimator.timeouts == timeouts + 1
+    assert estimator.estimate_bps == pytest.approx(before / 2)
+
+
+def test_loss_that_was_reported_is_not_forgotten_when_arrivals_are_given_up() -> None:
+    estimator = BandwidthEstimator(now=0.0)
+    send_blindly(estimator, 0, 1, 130e3)
+    estimator.handle_receiver_report(0.5, 0.05, 1.0)
+    send_blindly(estimator, 1, 5, 130e3)
+    assert estimator.estimate_bps < START_BPS
+    assert not estimator.may_try
+
+
 # --- hostile feedback
 
 

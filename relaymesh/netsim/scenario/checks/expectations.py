@@ -17,6 +17,8 @@ from relaymesh.netsim.scenario.checks.reading import (
 from relaymesh.topology.checks import suggestion
 from relaymesh.topology.source import Path
 
+STEPPED = ("settle_ms", "settled_layer", "switch_ms", "switches")  # metrics of stretches of a player's stay
+
 
 def check_expectations(data: Mapping) -> Iterator[Finding]:
     """Expectations without a bound, of unknown metrics, or of impossible scopes."""
@@ -90,8 +92,8 @@ def _narrower(path: Path, name: str, scope: Mapping, data: Mapping) -> Iterator[
     ]
     if isinstance(player, str) and not people:
         yield (*path, "player"), f"no participant or group named '{player[:64]}'"
-    if isinstance(step, int) and name not in ("settle_ms", "settled_layer"):
-        yield (*path, "step"), "only settle_ms and settled_layer are known by step"
+    if isinstance(step, int) and name not in STEPPED:
+        yield (*path, "step"), f"only {', '.join(STEPPED[:-1])} and {STEPPED[-1]} are known by step"
     start, end = number(scope, "from_s"), number(scope, "to_s")
     for key in ("from_s", "to_s"):
         if key in scope and name != "relay_mbps":
