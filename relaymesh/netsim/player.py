@@ -32,6 +32,7 @@ KEYFRAME_RETRY = 0.5  # s
 BUFFER = 0.050  # s; what the jitter buffer adds to the delay it sees
 FREEZE_LEAST = 0.150  # s; with this over the frame interval, and three intervals, playout is frozen
 FEEDBACK_INTERVAL = 0.100  # s; of transport-wide feedback, as libwebrtc begins
+TL0PICIDX_AT = 4  # in VP9's descriptor
 MAX_AHEAD = 1 << 20  # packet numbers; a stamp beyond is none
 MAX_SECONDS = 24 * 3600
 BINS_PER_SECOND = 10_000  # of delay histograms: a tenth of a millisecond
@@ -61,6 +62,7 @@ class PlayedTrack:
         self._codec = spec.codec
         self._picture_id_at = {"VP8": 2, "VP9": 1}.get(spec.codec, 0)
         self._last_frame = -1
+        self._last_base = 0
         self._pictures: int | None = None  # the highest so far, extended
         self._partial: dict[int, int] = {}  # frame → packets here
         self._pending: dict[int, Picture] = {}  # picture → its frames so far; only with spatial layers
@@ -120,7 +122,8 @@ class PlayedTrack:
         if keyframe and self._video:
             self._layers.note_keyframe(encoding, sent_at)
         if self.spec.spatial > 1:
-            whole = Whole(sent_at, keyframe != 0, encoding, layers >> 4, number - place)
+            base = payload[TL0PICIDX_AT]
+            whole = Whole(sent_at, keyframe != 0, encoding, layers >> 4, number - place, layers & 0x0F, base)
             self._take_layer(frame, whole, count, marker, now)
             return
         if count > 1:
@@ -177,10 +180,9 @@ class PlayedTrack:
             self._complete(picture, pending.whole, now)
 
     def _complete(self, frame: int, whole: Whole, now: float) -> None:
-        last = self._last_frame
-        if frame <= last:
+        if frame <= self._last_frame:
             return  # audio out of order, or video that a keyframe has overtaken
-        if not whole.keyframe and frame != last + 1:
+        if not self._follows(frame, whole):
             self._ready[frame] = whole
             if self._stuck_since is None:
                 self._stuck_since = now
@@ -188,9 +190,18 @@ class PlayedTrack:
         if self._ready or self._partial or self._pending:
             self._drop_before(frame)
         self._show(frame, whole, now)
-        while (following := self._ready.pop(self._last_frame + 1, None)) is not None:
-            self._show(self._last_frame + 1, following, now)
+        for following in sorted(self._ready):
+            if self._follows(following, self._ready[following]):
+                self._show(following, self._ready.pop(following), now)
         self._stuck_since = now if self._ready else None
+
+    def _follows(self, frame: int, whole: Whole) -> bool:
+        """Whether all that the frame is built on was shown."""
+        if whole.keyframe or self._codec != "VP9":
+            return whole.keyframe or frame == self._last_frame + 1
+        # A decoder needs no picture of a higher temporal layer, and sees by these numbers that it lacks none
+        # of the lowest: picture ids, which tell references as differences, do not close up.
+        return whole.base == (self._last_base + (whole.temporal == 0)) & 0xFF
 
     def _drop_before(self, frame: int) -> None:
         held: dict[int, Whole] | dict[int, int] | dict[int, Picture]
@@ -204,7 +215,7 @@ class PlayedTrack:
             self.frames_lost += frame - self._last_frame - 1
         else:
             self.first_frame_at = now
-        self._last_frame = frame
+        self._last_frame, self._last_base = frame, whole.base
         self.plays.append(now)
         transit = now - sent_at
         if self._delay is None:

@@ -26,6 +26,8 @@ class Whole(NamedTuple):
     encoding: int
     spatial: int  # the highest layer in it
     first: int  # number of its first packet
+    temporal: int = 0
+    base: int = 0  # u8, of VP9: which picture of the lowest temporal layer it is, or is built on (TL0PICIDX)
 
 
 class ReceivedEncoding:
@@ -126,6 +128,8 @@ class Picture:
             before.encoding,
             max(before.spatial, part.spatial),
             min(before.first, part.first),
+            before.temporal,
+            before.base,
         )
 
     @property

@@ -29,7 +29,7 @@ from relaymesh.node.session import Session
 from relaymesh.node.tables import ForwardingTables
 from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
-from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
+from relaymesh.protocol.link_events import KeyframeWanted, LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.messages import ControllerMessage, NodeMessage, ParticipantName
 
 
@@ -126,6 +126,9 @@ class NodeCore:
         for peer, event in self.relay.poll_events():
             if isinstance(event, LinkStepped):
                 self.reporting.soon(now)
+                continue
+            if isinstance(event, KeyframeWanted):
+                self.publications.want_keyframe(event.track_id, event.encoding, now)
                 continue
             changed = True
             self.outbox.emit(LinkChanged(self.relay.name_of(peer), isinstance(event, LinkUp)))

@@ -19,7 +19,7 @@ from relaymesh.node.egress_rows import PADDING_BYTES, U16, EgressNumbers, Egress
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
 from relaymesh.node.rewrite import Extensions, Rewriter
-from relaymesh.node.selector import TOP, LayerChoice, LayerFilter
+from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
@@ -83,8 +83,6 @@ class Sender:
         self.is_stalled = False  # stepped down: nothing is sent until the keyframe of something cheaper
         # Encodings that do not get through → (until, pause).
         self._avoided: dict[int, tuple[float, float]] = {}
-        self._seen_at = [-inf] * (TOP + 1)  # when a packet of each spatial layer of the current encoding came
-        self._limited: tuple[int, float, float] | None = None  # (spatial layer, until, pause)
         self._begun_at = -inf  # when the current encoding began
         self._wanted_at = -inf  # when the pending one was chosen
         self._answers_from = 0  # extended sequence number; what was taken back before it is not sent again
@@ -207,22 +205,6 @@ class Sender:
         if pending is not None and current is not None and left_out and waited >= UNANSWERED_AFTER:
             self._avoid(pending.number, now)
         return {number for number, (until, _) in self._avoided.items() if now < until}
-
-    def spatial_limit(self, now: float) -> int:
-        """The highest spatial layer that gets through: one that a short link leaves out ends no picture."""
-        current = self.current
-        if (
-            current is not None
-            and now - current.last_skip < STARVED_AFTER
-            and self._begun_at + STARVED_AFTER <= now
-        ):
-            for spatial in range(1, self._filter.at[0] + 1):
-                if -inf < self._seen_at[spatial] < now - STARVED_AFTER:
-                    pause = AVOIDED_S if self._limited is None else min(2 * self._limited[2], MAX_AVOIDED_S)
-                    self._limited = spatial - 1, now + pause, pause
-                    self._seen_at[spatial:] = [-inf] * (TOP + 1 - spatial)
-                    break
-        return self._limited[0] if self._limited is not None and now < self._limited[1] else TOP
 
     def _avoid(self, number: int, now: float) -> None:
         until, pause = self._avoided.get(number, (-inf, AVOIDED_S / 2))
@@ -373,7 +355,6 @@ class Sender:
         self._leave_current()
         self.current = encoding
         self._begun_at = now
-        self._seen_at = [-inf] * (TOP + 1)
         self.is_stalled = False
         assert self._target is not None, "an encoding is pending because it was chosen"
         self._filter.want(self._target.spatial, self._target.temporal)
@@ -398,7 +379,6 @@ class Sender:
             self._forward(frame, now)
 
     def _forward(self, frame: MediaFrame, now: float) -> None:
-        self._seen_at[frame.spatial] = now
         if not self._filter.passes(frame):
             self._hold_back(frame)
             return

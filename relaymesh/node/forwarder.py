@@ -331,6 +331,8 @@ class Forwarder:
         if encoding is None:
             return False
         encoding.skip(encoding.extender.extend(skip.first), skip.packets, skip.pictures, now)
+        if skip.keyframe and encoding.takers:
+            encoding.keyframe_wish.ask(now)
         return True
 
     def _take_layers(self, body: bytes, now: float) -> bool:
@@ -350,14 +352,7 @@ class Forwarder:
 
     def _take_keyframe_request(self, body: bytes, now: float) -> bool:
         request = frames.decode_keyframe_request(body)
-        track = self._publications.track(request.track_id)
-        encoding = (
-            track.encodings.get(request.encoding) if track is not None and not track.is_remote else None
-        )
-        if encoding is None or not encoding.track.is_video:  # a wish for audio would never be seen fulfilled
-            return False
-        encoding.keyframe_wish.ask(now)
-        return True
+        return self._publications.want_keyframe(request.track_id, request.encoding, now)
 
     def _take_demand(self, body: bytes, now: float) -> bool:
         frame = frames.decode_demand(body)

@@ -9,13 +9,12 @@ from relaymesh.node.publications import Track
 from relaymesh.node.selector import TOP, LayerChoice
 
 
-def layer_options(track: Track, avoid: Collection[int] = (), spatial_limit: int = TOP) -> tuple[Layer, ...]:
+def layer_options(track: Track, avoid: Collection[int] = ()) -> tuple[Layer, ...]:
     """The ways to send *track*, cheapest first, by what its ingress said of its layers.
 
     Of the cheapest encoding its temporal layers one by one, then its spatial layers with all of their
     pictures, then each dearer encoding whole. Without word of the ingress it is the lowest number.
-    *avoid*: numbers of encodings that do not get through, to be taken only where there is no other;
-    *spatial_limit*: the highest spatial layer that does.
+    *avoid*: numbers of encodings that do not get through, to be taken only where there is no other.
     """
     if track.muted:
         return ()
@@ -29,11 +28,10 @@ def layer_options(track: Track, avoid: Collection[int] = (), spatial_limit: int 
         if layers is None:
             continue
         top_spatial, top_temporal = layers.spatial - 1, layers.temporal - 1
-        most = min(top_spatial, spatial_limit)
-        steps = [(spatial, top_temporal) for spatial in range(most + 1)] if not found else []
+        steps = [(spatial, top_temporal) for spatial in range(top_spatial + 1)] if not found else []
         if not found:
             steps = [(0, temporal) for temporal in range(top_temporal)] + steps
-        for spatial, temporal in steps or [(most, top_temporal)]:
+        for spatial, temporal in steps or [(top_spatial, top_temporal)]:
             rate = layers.rates_bps[spatial * layers.temporal + temporal]
             # The highest layer is not named: it may get another one above it.
             layer = Layer(

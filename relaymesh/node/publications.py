@@ -227,6 +227,15 @@ class PublicationTable:
         publication = self._publications.get(key.owner)
         return publication.tracks.get(key.track) if publication is not None else None
 
+    def want_keyframe(self, key: TrackId, encoding_number: int, now: float) -> bool:
+        """Ask the publisher for a keyframe; ``False`` where it is not here, or there is none to be had."""
+        track = self.track(key)
+        encoding = track.encodings.get(encoding_number) if track is not None and not track.is_remote else None
+        if encoding is None or not encoding.track.is_video:  # a wish for audio would never be seen fulfilled
+            return False
+        encoding.keyframe_wish.ask(now)
+        return True
+
     def local(self) -> Iterator[LocalPublication]:
         return (p for p in self if isinstance(p, LocalPublication))
 

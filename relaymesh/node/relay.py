@@ -18,7 +18,7 @@ from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.datagram import read_header
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.link import Link
-from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
+from relaymesh.protocol.link_events import LinkEvent
 from relaymesh.protocol.messages import LinkConfig, LinkReport
 
 Address = tuple[str, int]
@@ -45,7 +45,7 @@ class RelayPort:
         self._due: dict[int, float] = {}
         self._touched: set[int] = set()
         self._outbox: list[tuple[bytes, Address]] = []
-        self._events: list[tuple[int, LinkUp | LinkDown | LinkStepped]] = []
+        self._events: list[tuple[int, LinkEvent]] = []
         self._control_events: list[tuple[int, ControlEvent]] = []
         self.refused: Counter[str] = Counter()  # datagrams, by ProtocolError.reason
 
@@ -150,7 +150,7 @@ class RelayPort:
         outbox, self._outbox = self._outbox, []
         return outbox
 
-    def poll_events(self) -> list[tuple[int, LinkUp | LinkDown | LinkStepped]]:
+    def poll_events(self) -> list[tuple[int, LinkEvent]]:
         """(neighbour, what happened to its link)."""
         events, self._events = self._events, []
         return events

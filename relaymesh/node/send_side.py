@@ -170,7 +170,8 @@ class SendSide:
         self._estimator.handle_timeout(now)
         # What is tried beyond the estimate must not wait in a queue of our own.
         tried = self._granted_bps if self._estimator.may_try else 0.0
-        self._pacer.set_estimate(max(self._estimator.estimate_bps, tried), now)
+        draining = self._estimator.is_draining(now)
+        self._pacer.set_estimate(max(self._estimator.estimate_bps, tried), now, draining=draining)
         if self._may_probe:
             cluster = self._estimator.poll_probe(now)
             if cluster is not None:

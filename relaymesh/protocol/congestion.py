@@ -28,12 +28,14 @@ WATCH = 0.12  # seconds for which it must stand
 GROWTH = 0.005  # seconds it must have grown since it began, at least; …
 GROWTH_SHARE = 0.25  # … as a share of what it began with, which may be a step of the delay; …
 WOBBLES = 3.0  # … and in changes from look to look as jitter makes them
+BURST_GROWTH = 0.02  # seconds it must have grown to be full at once, where it goes with loss
 FLAT_S = 1.5  # seconds after which a delay that never grew is the way's own
 RATE_WINDOW = 0.15  # seconds of arrivals that make a delivery rate
 LOSS_FULL = 0.1  # fraction lost that, with a queue, means full …
 LOSS_ALONE = 0.35  # … and without one, when it lasts
 LOSS_LASTS = 0.4  # seconds
-DRAIN = 0.7  # × capacity while the queue empties
+DRAIN = 0.7  # × capacity while the queue empties …
+DRAIN_LONG, LONG_QUEUE = 0.5, 0.05  # … and while it is longer than so many seconds
 DRAINS_MOST = 3  # in a row; a queue that stays is not ours, or none
 HOLD = 0.92  # × capacity afterwards
 NEAR = 1.1  # × capacity: up to here by equal steps
@@ -79,6 +81,17 @@ class RateControl:
         self._wobble = 0.0  # seconds from look to look, while there is no queue
         self._needed = 0.0
         self._grown_at = 0.0
+        self._span = RATE_WINDOW  # seconds that samples cover
+
+    @property
+    def queued(self) -> bool:
+        """True while packets wait in the path, as far as the last looks tell."""
+        return self._standing is not None
+
+    @property
+    def draining(self) -> bool:
+        """True from when the path was found full until its queue is gone."""
+        return self._draining_since is not None
 
     @property
     def limited(self) -> bool:
@@ -111,7 +124,7 @@ class RateControl:
         if samples and abs(arrival - samples[-1].arrival - (now - samples[-1].at)) > CLOCK_STEP:
             samples.clear()  # a clock was set: nothing before can be compared
         samples.append(_Sample(arrival, self._delivered, self._lost, queueing, now))
-        window = max(RATE_WINDOW, min(rtt, 0.3))
+        self._span = window = max(RATE_WINDOW, min(rtt, 0.3))
         while len(samples) > 2 and (samples[1].at <= now - window or len(samples) > 512):
             samples.popleft()
         self._measure(now)
@@ -157,8 +170,13 @@ class RateControl:
         if self._lossy_since is not None and now - self._lossy_since >= LOSS_LASTS:
             return True
         standing = self._standing
-        if standing is None or now - standing.at < WATCH * 0.75:
+        if standing is None:
             return False
+        if now - standing.at < WATCH * 0.75:
+            # Too early for a queue alone. One that grows much while much is lost is a path that got narrow.
+            grown = samples[-1].queueing - standing.queueing
+            enough = max(BURST_GROWTH, GROWTH_SHARE * standing.queueing, WOBBLES * self._wobble)
+            return not self.limited and loss >= LOSS_FULL and grown >= enough
         if self.limited:  # it was full before: less is enough
             recent = [s.queueing for s in samples if s.at >= now - WATCH]
             return recent[-1] - recent[0] >= GROWTH or loss >= LOSS_FULL
@@ -182,17 +200,27 @@ class RateControl:
         standing = self._standing
         return standing is not None and now - standing.at >= FLAT_S and self._loss() < LOSS_FULL / 2
 
+    def _rate_while_full(self) -> float:
+        """Bytes per second that arrived while packets waited; before that it was what was sent."""
+        standing, last = self._standing, self._samples[-1]
+        if standing is not None and last.arrival - standing.arrival < self._span:
+            passed = last.arrival - standing.arrival
+            if passed >= RATE_WINDOW / 5:
+                return (last.delivered - standing.delivered) / passed
+        return self.delivered_rate
+
     # --- what is done ----------------------------------------------------------------------------
 
     def _fill(self, now: float) -> None:
         self.fillings += 1
         self._drains += 1
         self.full_at = now
-        self.capacity = max(MIN_RATE, self.delivered_rate)
-        # Slower than what cannot be left out, the queue would only move from the path to us.
-        self.rate = max(MIN_RATE, min(HOLD * self.capacity, max(DRAIN * self.capacity, self._needed)))
-        self._draining_since = now
+        self.capacity = max(MIN_RATE, self._rate_while_full())
         self._queue_then = self._samples[-1].queueing
+        share = DRAIN if self._queue_then < LONG_QUEUE else DRAIN_LONG
+        # Slower than what cannot be left out, the queue would only move from the path to us.
+        self.rate = max(MIN_RATE, min(HOLD * self.capacity, max(share * self.capacity, self._needed)))
+        self._draining_since = now
         self._lossy_since = None
         self._standing = self._samples[-1]
 
@@ -242,6 +270,6 @@ class RateControl:
             "capacity_kbps": self.capacity / 125,
             "delivered_kbps": self.delivered_rate / 125,
             "queueing_ms": self.queueing * 1e3,
-            "draining": self._draining_since is not None,
+            "draining": self.draining,
             "fillings": self.fillings,
         }

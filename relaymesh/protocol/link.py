@@ -53,10 +53,18 @@ from relaymesh.protocol.frames import (
     decode_probe,
     encode_echo,
     encode_probe,
+    read_stream,
     split_frames,
 )
 from relaymesh.protocol.keyring import KeyRing
-from relaymesh.protocol.link_events import LinkDown, LinkSample, LinkStepped, LinkUp
+from relaymesh.protocol.link_events import (
+    KeyframeWanted,
+    LinkDown,
+    LinkEvent,
+    LinkSample,
+    LinkStepped,
+    LinkUp,
+)
 from relaymesh.protocol.liveness import Liveness
 from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
@@ -101,7 +109,7 @@ class Link:
         self._fates = Fates()
         self._rtt_steps = 0  # that were told
         self._echoes: list[bytes] = []  # encoded, to be sent at once
-        self._events: list[LinkUp | LinkDown | LinkStepped] = []
+        self._events: list[LinkEvent] = []
         self._sent_packets = 0
         self._received_packets = 0
         self._unknown_frames = 0
@@ -171,7 +179,8 @@ class Link:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
-        return self._seal_whole(frame, now) if self._outflow.passes(frame, now) else ()
+        admitted = self._outflow.admit(frame, now)
+        return () if admitted is None else self._seal_whole(admitted, now)
 
     def _seal_whole(self, frame: bytes, now: float) -> tuple[bytes, ...]:
         if len(frame) <= MAX_WHOLE_BYTES:
@@ -380,8 +389,10 @@ class Link:
         """The time of the next frame of :meth:`poll_datagrams`: sending one can make others due at once."""
         return self._outflow.due
 
-    def poll_events(self) -> list[LinkUp | LinkDown | LinkStepped]:
+    def poll_events(self) -> list[LinkEvent]:
         """Return the events since the last call, in order."""
+        for stream in self._outflow.take_wanting():
+            self._events.append(KeyframeWanted(self.peer_index, *read_stream(stream)))
         events, self._events = self._events, []
         return events
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from relaymesh.protocol.ids import TrackId
+
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
@@ -32,6 +34,18 @@ class LinkStepped:
     """A measurement of the link made a step, so that it is worth telling at once."""
 
     peer: int  # node index
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeWanted:
+    """A keyframe of an encoding would mend what the link had to break, or bring back what it left out."""
+
+    peer: int  # node index
+    track_id: TrackId
+    encoding: int
+
+
+LinkEvent = LinkUp | LinkDown | LinkStepped | KeyframeWanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ SKIP_LANE = 2  # with keyframes: small, and many wait for it
 CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
 RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
 MAX_SKIPS = 4096  # streams with a picture that is just left out
+SKIP_AGE = 0.1  # seconds after which what is left out is told though nothing of the stream went since
 
 _Waiting = tuple[bytes, int | None]  # (frame, the original if it is a retransmission)
 
@@ -37,6 +38,7 @@ _Waiting = tuple[bytes, int | None]  # (frame, the original if it is a retransmi
 class _Skip:
     frame: bytes  # one of those left out
     first: int  # u32
+    since: float  # seconds
     packets: int = 0
     pictures: int = 0
 
@@ -51,6 +53,7 @@ class Outflow:
         self._layers = Layers()
         self._pacer: Pacer[_Waiting] = Pacer()
         self._skips: dict[bytes, _Skip] = {}
+        self._wanting: dict[bytes, None] = {}  # streams of which a keyframe would help
         self._sent_bytes = self._enhancement_bytes = 0
         self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
         self._others = 0.0  # bytes/s, all but enhancement layers
@@ -63,17 +66,23 @@ class Outflow:
         pacer = self._pacer
         return min(self._sender.due, pacer.next_timeout()) if pacer.waiting_bytes else self._sender.due
 
-    def passes(self, frame: bytes, now: float) -> bool:
-        """Tell whether a routed *frame* is to be sent at once; else it waits, or is left out."""
-        enhancement = frames.is_enhancement(frame)
-        if enhancement and not self._admit(frame, now):
-            return False
+    def admit(self, frame: bytes, now: float) -> bytes | None:
+        """Return the routed *frame*, as it is to be sent at once; None: it waits, or is left out."""
+        if frame[0] == frames.MEDIA and (self._layers.active or frames.is_enhancement(frame)):
+            admitted = self._select(frame, now)
+            if admitted is None:
+                return None
+            frame = admitted
         if self.rate.rate == math.inf and not self._pacer.waiting_bytes:
-            return True
+            return frame
         if not self._pacer and self._pacer.may_send(now):
-            return True
-        self._pacer.push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
-        return False
+            return frame
+        self._push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
+        return None
+
+    def _push(self, item: _Waiting, lane: int, size: int, now: float) -> None:
+        self._pacer.push(item, lane, size, now)
+        self._note_dropped()
 
     def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
         """*frame* was sealed into a datagram of *size* bytes."""
@@ -89,48 +98,97 @@ class Outflow:
         limited = self.rate.limited
         due: list[_Waiting] = []
         for item in self._sender.poll(now):
-            if limited:
-                frame, original = item
-                lane = (
-                    CODE_LANE if original is None else 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
-                )
-                self._pacer.push(item, lane, len(frame) + OVERHEAD_BYTES, now)
-            else:
+            frame, original = item
+            if not limited:
                 due.append(item)
+            elif original is None:
+                self._push(item, CODE_LANE, len(frame) + OVERHEAD_BYTES, now)
+            elif self._is_shed(frame[RETRANSMISSION_HEAD:]):
+                self._sender.give_up(original, now)  # the room is for what goes
+            else:
+                lane = 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                self._push(item, lane, len(frame) + OVERHEAD_BYTES, now)
+        self._note_given_up(now)
         return due
 
     def pop(self, now: float) -> _Waiting | None:
         """The next that waited and may go now."""
-        return self._pacer.pop(now)
+        item = self._pacer.pop(now)
+        self._note_dropped()
+        return item
 
     # --- leaving out -----------------------------------------------------------------------------
 
-    def _admit(self, frame: bytes, now: float) -> bool:
+    def _select(self, frame: bytes, now: float) -> bytes | None:
+        """*frame*, as the end of its picture if all behind it is left out; None: it is left out."""
         try:
             tag = frames.read_tag(frame)
         except ProtocolError:
-            return True  # the far end will count it
-        key = tag.stream + bytes((tag.layers,))
-        if self._layers.offer(key, tag.layer, len(frame), end=tag.end, entry=tag.entry, now=now):
-            return True
+            return frame  # the far end will count it
+        layers = self._layers
+        if not layers.offer(tag, len(frame), now):
+            self._leave_out(frame, tag, now)
+            return None
+        if tag.stream in self._skips:
+            self._tell_skip(tag, now)  # before what closes up to it
+        if layers.active and tag.end and not tag.marker and layers.ends_picture(tag):
+            return frames.with_marker(frame)
+        return frame
+
+    def _leave_out(self, frame: bytes, tag: frames.MediaTag, now: float) -> None:
         skip = self._skips.get(tag.stream)
         if skip is not None and tag.sequence != (skip.first + skip.packets) & 0xFFFFFFFF:
-            self._tell_skip(tag.stream, now)
+            self._tell_skip(tag, now)
             skip = None
         if skip is None:
             if len(self._skips) >= MAX_SKIPS:
-                self._tell_skip(next(iter(self._skips)), now)
-            skip = self._skips[tag.stream] = _Skip(frame, tag.sequence)
+                self._tell_skip(frames.read_tag(next(iter(self._skips.values())).frame), now)
+            skip = self._skips[tag.stream] = _Skip(frame, tag.sequence, now)
         skip.packets += 1
         skip.pictures += tag.end and tag.layers < 8  # the picture goes on without its upper spatial layers
-        if tag.end or skip.packets == 255:
-            self._tell_skip(tag.stream, now)
-        return False
+        # One word for as much as can be, but soon where somebody is to act on it.
+        ends = tag.marker and self._layers.wants_keyframe(tag)
+        if ends or skip.packets == 255 or now - skip.since >= SKIP_AGE:
+            self._tell_skip(tag, now)
 
-    def _tell_skip(self, stream: bytes, now: float) -> None:
-        skip = self._skips.pop(stream)
-        told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures)
-        self._pacer.push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
+    def _tell_skip(self, tag: frames.MediaTag, now: float) -> None:
+        skip = self._skips.pop(tag.stream)
+        keyframe = self._layers.wants_keyframe(tag)
+        if keyframe:
+            self._wanting[tag.stream] = None
+        told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures, keyframe=keyframe)
+        self._push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
+
+    def _is_shed(self, frame: bytes) -> bool:
+        """Whether a lost *frame* is of a layer that is left out now."""
+        return frames.is_enhancement(frame) and self._layers.is_shed(frames.read_tag(frame))
+
+    def _note_given_up(self, now: float) -> None:
+        # A path that was never full loses at random: only a player knows what that breaks.
+        if self.rate.limited:
+            for frame in self._sender.take_given_up(now):
+                self._note_broken(frame)
+
+    def _note_dropped(self) -> None:
+        """Part of a picture did not go."""
+        for frame, _ in self._pacer.take_dropped():
+            self._note_broken(frame[RETRANSMISSION_HEAD:] if frame[0] == frames.RETRANSMISSION else frame)
+
+    def _note_broken(self, frame: bytes) -> None:
+        """Nobody gets *frame*: its stream needs a keyframe."""
+        if frame[0] != frames.MEDIA:
+            return
+        tag = frames.read_tag(frame)
+        if self._layers.note_broken(tag):
+            self._wanting[tag.stream] = None
+
+    def take_wanting(self) -> list[bytes]:
+        """Streams (their headers) of which a keyframe was found to help since the last call."""
+        if not self._wanting:
+            return []
+        wanting = list(self._wanting)
+        self._wanting.clear()
+        return wanting
 
     # --- what comes back -------------------------------------------------------------------------
 
@@ -152,6 +210,12 @@ class Outflow:
         )
         if rebase:
             estimate.rebase()
+        if rate.draining:
+            estimate.disown()
+        elif not rate.queued:
+            estimate.own()
+        self._sender.full = rate.draining
+        self._note_given_up(now)
         self._measure_use(now)
         if was_limited or rate.limited:
             self._pacer.set_rate(rate.rate, now)
@@ -176,6 +240,7 @@ class Outflow:
         self.rate.forget()
         self._layers.forget()
         self._sender.waiting = 0.0
+        self._sender.full = False
         self._pacer.set_rate(math.inf, 0.0)
         self._ticks = Extender(32)
 

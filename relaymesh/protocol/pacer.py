@@ -3,7 +3,8 @@
 In: items with a class and a size, the rate, ``now``. Out: the items whose turn it is.
 Audio goes first, then keyframes and what has no class, then base layers, then the rest;
 within a class media goes before its repair. What waited longer than its class bears
-is dropped, from the lowest class first when room is short: nothing waits without bound.
+is dropped, from the lowest class first when room is short: nothing waits without bound, and
+nothing is dropped while anything of a lower class waits.
 Knows no frames; an item is whatever the caller hands in.
 """
 
@@ -31,6 +32,7 @@ class Pacer(Generic[Item]):
         self.dropped = [0] * LANES  # items, by lane
         self._lanes: list[deque[tuple[Item, int, float]]] = [deque() for _ in range(LANES)]
         self._rate = math.inf
+        self._just_dropped: list[Item] = []
         self._allowance = BURST_BYTES  # bytes; may be negative
         self._at = -math.inf
 
@@ -74,6 +76,7 @@ class Pacer(Generic[Item]):
             return None
         for index, lane in enumerate(self._lanes):
             while lane and lane[0][2] < now - PATIENCE[index]:
+                self._drop_below(index)
                 self._drop(index)
             if lane:
                 item, size, _ = lane.popleft()
@@ -81,10 +84,24 @@ class Pacer(Generic[Item]):
                 return item
         return None
 
+    def _drop_below(self, index: int) -> None:
+        """Something of a class is about to be dropped: nothing of a lower one may outlive it."""
+        for lower in reversed(range((index | 1) + 1, LANES)):
+            while self._lanes[lower]:
+                self._drop(lower)
+
     def _drop(self, index: int) -> None:
-        _, size, _ = self._lanes[index].popleft()
+        item, size, _ = self._lanes[index].popleft()
         self.waiting_bytes -= size
         self.dropped[index] += 1
+        self._just_dropped.append(item)
+
+    def take_dropped(self) -> list[Item]:
+        """What was dropped since the last call."""
+        if not self._just_dropped:
+            return self._just_dropped
+        dropped, self._just_dropped = self._just_dropped, []
+        return dropped
 
     def next_timeout(self) -> float:
         """The time at which something may go; infinite while nothing waits."""

@@ -51,6 +51,7 @@ class PathEstimate:
 
     def __init__(self) -> None:
         self._total = self._lost = self._bursts = 0.0  # packets, packets, runs; decaying
+        self._own = (0.0, 0.0, 0.0)  # the same, when the path last had no queue
         self.fates = self.fates_lost = self.fates_bursts = 0  # the same, ever
         self.rtt = 0.0  # seconds, smoothed (RFC 6298); 0 before the first
         self.rtt_variation = 0.0  # seconds, mean deviation
@@ -78,6 +79,14 @@ class PathEstimate:
         self._lost = max(0.0, self._lost * keep + lost)
         self._bursts = max(0.0, self._bursts * keep + bursts)
 
+    def own(self) -> None:
+        """No queue stands: what is lost is lost by the path itself."""
+        self._own = self._total, self._lost, self._bursts
+
+    def disown(self) -> None:
+        """The path was full: what was lost since its queue began was the queue's, and ends with it."""
+        self._total, self._lost, self._bursts = self._own
+
     def note_newest(self, sent_at: float, ack: Ack, now: float) -> None:
         """The newest packet of *ack* was sent at *sent_at*."""
         sample = max(0.0, now - sent_at - ack.delay * TICK)
@@ -103,6 +112,7 @@ class PathEstimate:
 
     def forget(self) -> None:
         """The link went down: the path may be another when it is back."""
+        self._own = (0.0, 0.0, 0.0)
         self._total = self._lost = self._bursts = self.rtt = self.rtt_variation = self.queueing = 0.0
         self._one_way, self._round_trip = Delay(), Delay()
 

@@ -13,6 +13,7 @@ ids are those of :mod:`relaymesh.protocol.fec`.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
 from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
-from relaymesh.protocol.frames import ROUTED_FIRST, priority_of
+from relaymesh.protocol.frames import ROUTED_FIRST, is_enhancement, priority_of
 from relaymesh.protocol.repair import (
     MAX_RESERVE,
     Ahead,
@@ -31,6 +32,9 @@ from relaymesh.protocol.repair import (
     repairs_behind,
 )
 
+FULL_BUDGET = 1.0  # seconds that what cannot be left out may be late when a path just filled
+MAX_GIVEN_UP, GIVEN_UP_KEPT = 512, 0.5  # packets given up, and seconds, for which that can be asked
+ENHANCEMENT = 3  # the class that can be left out
 BUCKET_BYTES = 64_000.0  # of all repair, and of redundancy, that may be sent at once
 MAX_HORIZON = 2.0  # seconds: nothing older is repaired
 KEPT_SOURCES = 1024  # received packets kept for blocks, while the peer sends any
@@ -49,7 +53,9 @@ class Sender:
         self.due = math.inf  # when something must be sent
         self.sent_bytes = 0  # of repair, as datagrams
         self.waiting = 0.0  # seconds that what is sent waits here
+        self.full = False  # the path is: what it loses is its queue's doing, and not to be coded against
         self.given_up = 0  # packets lost whose deadline had passed
+        self._given_up: deque[tuple[float, bytes]] = deque(maxlen=MAX_GIVEN_UP)  # when, and what
         self.refused = 0  # repairs not sent: the bucket was empty
         self.residual_loss = 0.0  # fraction of packets that stayed lost after repair, recently
         self._told = (0, 0)  # datagrams whose fate is known, packets not repaired: ever
@@ -87,6 +93,9 @@ class Sender:
         self._measure_rate(highest, now)
         if lost and self.policy.retransmits:
             spacing = self._spacing()
+            # What cannot be left out has the first claim on what may be sent again.
+            kept = self.packets.lost
+            lost = sorted((i for i in lost if i in kept), key=lambda i: priority_of(kept[i].source))
             for i, original in enumerate(lost):
                 self._send_again(original, i * spacing, i / len(lost), now)
 
@@ -116,8 +125,10 @@ class Sender:
         share = min(MAX_RESERVE, self.policy.reserve(self._path))
         self._redundant_left = min(BUCKET_BYTES, self._redundant_left + share * media)
 
-    def _pay(self, size: int, *, redundant: bool) -> bool:
-        if size > (self._redundant_affordable() if redundant else self._all_left):
+    def _pay(self, size: int, *, redundant: bool = False, last: bool = False) -> bool:
+        """Take *size* from the buckets; the *last* class has to leave half for the others."""
+        left = self._all_left - BUCKET_BYTES / 2 if last else self._all_left
+        if size > (self._redundant_affordable() if redundant else left):
             self.refused += 1
             return False
         self._all_left -= size
@@ -134,12 +145,12 @@ class Sender:
     def _send_again(self, original: int, wait: float, share: float, now: float) -> None:
         lost = self.packets.lost[original]
         left = lost.sent_at + self._budget(lost.source) - now
-        if left < 0.0 or not self._pay(len(lost.source) + OVERHEAD_BYTES, redundant=False):
-            self.given_up += 1
-            del self.packets.lost[original]
+        last = is_enhancement(lost.source)
+        if left < 0.0 or not self._pay(len(lost.source) + OVERHEAD_BYTES, last=last):
+            self.give_up(original, now)
             return
         frame = encode_retransmission(original >> 32 & 0xFF, original & 0xFFFFFFFF, lost.source)
-        wish = self.policy.behind(lost.tries + 1, left, self._path)
+        wish = None if self.full else self.policy.behind(lost.tries + 1, left, self._path)
         # Those without another chance are spread out, so that a burst leaves some for the block to work with.
         self._queue(now + min(wait, share * 0.5 * wish.wait) if wish else now, frame, original)
         if wish is not None and len(lost.source) <= fec.MAX_SOURCE_BYTES:
@@ -150,9 +161,27 @@ class Sender:
             if len(self._group) >= fec.MAX_SOURCES:
                 self._close_group(now)
 
+    def give_up(self, original: int, now: float) -> None:
+        """The packet is not sent again."""
+        lost = self.packets.lost.pop(original, None)
+        if lost is not None:
+            self.given_up += 1
+            self._given_up.append((now, lost.source))
+
+    def take_given_up(self, now: float) -> list[bytes]:
+        """The frames given up a short time ago and not taken yet, for whoever can make up for them."""
+        if not self._given_up:
+            return []
+        given_up = [source for at, source in self._given_up if now - at < GIVEN_UP_KEPT]
+        self._given_up.clear()
+        return given_up
+
     def _budget(self, source: bytes) -> float:
         # What waits in the path's queue is late anyway; repaired it is at least complete.
-        budget = self.policy.budget(priority_of(source), self._path)
+        priority = priority_of(source)
+        budget = self.policy.budget(priority, self._path)
+        if self.full and priority < ENHANCEMENT:
+            budget = max(budget, FULL_BUDGET)
         return min(MAX_HORIZON, budget + self.packets.estimate.queueing + self.waiting)
 
     def _close_group(self, now: float) -> None:
@@ -167,7 +196,9 @@ class Sender:
     # --- ahead of losses -----------------------------------------------------------------------------
 
     def _choose_ahead(self) -> None:
-        self._ahead = tuple(self.policy.ahead(priority, self._path) for priority in range(4))
+        self._ahead = tuple(
+            None if self.full else self.policy.ahead(priority, self._path) for priority in range(4)
+        )
         self.codes = any(self._ahead)
 
     def code(self, packet_id: int, source: bytes, now: float) -> None:

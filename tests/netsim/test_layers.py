@@ -303,3 +303,30 @@ def test_without_the_extension_nothing_is_reported() -> None:
     player.connected([(77, None)], 0.0)
     player.handle_rtp(build_rtp(96, False, 1, 0, 77, bytes(60), build_extensions([(4, b"\0\1")])), 1.0)
     assert player.feedback_at == float("inf")
+
+
+def play_pictures(wanted: Callable[[int, int], bool]) -> PlayedTrack:
+    """A player of the lowest spatial layer, and of the pictures *wanted* says: number, temporal layer."""
+    played = PlayedTrack(SVC, joined_at=0.0)
+    player = SyntheticPlayer([played], ssrc=9)
+    player.connected([(77, None)], 0.0)
+    sequence = 0
+    for now, data in film(publisher_of(SVC), 4.0):
+        packet = parse_rtp(data)
+        flags, picture, layer, _ = VP9_HEAD.unpack_from(packet.payload)
+        if layer >> 1 & 7 == 0 and wanted(picture & 0x7FFF, layer >> 5):
+            marked = build_rtp(98, bool(flags & 0x04), sequence, packet.timestamp, 77, packet.payload)
+            player.handle_rtp(marked, now + 0.02)
+            sequence += 1
+    return played
+
+
+def test_a_decoder_of_vp9_goes_on_without_upper_temporal_layers_whose_picture_ids_stay_missing() -> None:
+    played = play_pictures(lambda picture, temporal: temporal < 2 or picture > 60)
+    assert len(played.plays) == 120 - 30
+    assert played.frozen(0.0, 4.0) == 0.0
+
+
+def test_a_decoder_of_vp9_waits_for_a_keyframe_when_a_base_picture_is_missing() -> None:
+    played = play_pictures(lambda picture, temporal: picture != 8)
+    assert played.stills(0.0, 4.0) == [pytest.approx(2.0 - 8 / 30, abs=0.05)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relaymesh.node.encodings import MediaClock
 from relaymesh.protocol.control import ControlMessage
-from relaymesh.protocol.frames import HOP_LIMIT
+from relaymesh.protocol.frames import HOP_LIMIT, SkipFrame, encode_skip, split_frames
 from tests.node.mesh import AUDIO, VIDEO, Mesh, Recorder, make_core, relay_address, video_frame, video_of
 
 CHAIN = {1: {2: {2, 3}}, 2: {1: {1}, 3: {3}}, 3: {2: {1, 2}}}
@@ -98,6 +98,35 @@ def test_a_keyframe_request_travels_upstream_and_is_merged_at_the_ingress():
     )
     mesh.run(0.1)
     assert encoding.keyframe_wish.next_timeout() is None
+
+
+def test_a_link_that_left_something_out_has_the_edge_ask_for_a_keyframe():
+    mesh = chain()
+    mesh.publish(1, 3)
+    track = mesh.hold(3, 1).tracks[VIDEO.track]
+    encoding = track.encodings[0]
+
+    def told(keyframe: bool) -> bool:
+        skip = SkipFrame(track.id, 0, 9, 1, 0, 16, 1, 1 << 3, keyframe)
+        ((kind, body),) = split_frames(encode_skip(skip))
+        mesh.cores[3].forwarder.handle_frame(2, kind, body, mesh.now)
+        return encoding.keyframe_wish.wanted
+
+    assert not told(keyframe=True), "nobody plays it"
+    encoding.add_taker(Recorder())
+    assert not told(keyframe=False)
+    assert told(keyframe=True)
+
+
+def test_a_keyframe_is_asked_of_a_publisher_here_only():
+    mesh = chain()
+    publication = mesh.publish(1, 3)
+    mesh.hold(3, 1)
+    here, there = mesh.cores[1].publications, mesh.cores[3].publications
+    video = publication.tracks[VIDEO.track]
+    assert here.want_keyframe(video.id, 0, mesh.now)
+    assert not here.want_keyframe(video.id, 1, mesh.now), "no such encoding"
+    assert not there.want_keyframe(video.id, 0, mesh.now)
 
 
 def test_the_publishers_clock_reaches_the_edge_and_a_later_edge_at_once():

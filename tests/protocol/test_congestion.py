@@ -78,6 +78,27 @@ def test_a_full_path_is_drained_soon_then_used(rtt: float) -> None:
     assert path.control.fillings > before
 
 
+def test_a_path_that_gets_narrow_is_known_at_its_first_losses() -> None:
+    path = Path()
+    path.run(2.0, 1e6)
+    carried = int(2e5 * STEP)
+    for lost, queueing in ((0, 0.05), (0, 0.1), (20_000, 0.1)):  # there is no more room
+        path.now += STEP
+        assert not path.control.limited
+        path.control.handle_ack(
+            delivered=carried,
+            lost=lost,
+            arrival=path.now,
+            queueing=queueing,
+            rtt=path.rtt,
+            wanting=False,
+            needed=0.0,
+            now=path.now,
+        )
+    assert path.control.draining
+    assert path.control.capacity == pytest.approx(2e5), "what came before the queue does not count"
+
+
 def test_a_freed_path_is_used_within_five_seconds() -> None:
     path = Path()
     path.capacity = 5e5

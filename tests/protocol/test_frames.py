@@ -41,10 +41,12 @@ from relaymesh.protocol.frames import (
     encode_skip,
     is_enhancement,
     read_route,
+    read_stream,
     read_tag,
     reroute,
     skip_like,
     split_frames,
+    with_marker,
 )
 from relaymesh.protocol.ids import ParticipantId, TrackId
 
@@ -97,6 +99,7 @@ skips = (
             u8,
             u32,
             node_sets,
+            st.booleans(),
         )
     )
 )
@@ -401,15 +404,31 @@ def test_a_skip_that_skips_nothing_is_refused(packets: int, pictures: int) -> No
 
 
 @given(media_frames)
+def test_the_last_packet_that_goes_of_a_picture_says_so_and_is_else_as_it_was(frame: MediaFrame) -> None:
+    last = with_marker(encode_media(frame))
+    assert last == encode_media(dataclasses.replace(frame, marker=True))
+
+
+def test_a_skip_of_an_older_node_has_no_flags_and_of_a_newer_one_perhaps_more() -> None:
+    body = body_of(encode_skip(SkipFrame(TRACK, 0, 1, 2, 1, 16, 1, 2)), SKIP)
+    assert not decode_skip(body).keyframe
+    assert decode_skip(body + b"\xff and more").keyframe
+    assert not decode_skip(body + b"\xfe").keyframe
+
+
+@given(media_frames)
 def test_a_link_reads_what_it_must_know_of_a_frame_it_may_leave_out(frame: MediaFrame) -> None:
     data = encode_media(frame)
     assert is_enhancement(data) == (frame.priority == 3)
     tag = read_tag(data)
     assert (tag.sequence, tag.end) == (frame.sequence, frame.marker or frame.layer_end)
     assert tag.layers == frame.spatial * 8 + frame.temporal
-    assert tag.layer == max(frame.spatial, min(frame.encoding, 7)) * 8 + frame.temporal
+    assert tag.enhancement == (frame.priority == 3)
+    assert (tag.timestamp, tag.marker, tag.keyframe) == (frame.timestamp, frame.marker, frame.keyframe)
     assert tag.entry == (frame.entry or frame.keyframe or frame.discardable)
-    skip = decode_skip(body_of(skip_like(data, frame.sequence, 3, 1), SKIP))
+    assert read_stream(tag.stream) == (frame.track_id, frame.encoding)
+    skip = decode_skip(body_of(skip_like(data, frame.sequence, 3, 1, keyframe=frame.marker), SKIP))
+    assert skip.keyframe == frame.marker
     assert (skip.track_id, skip.encoding, skip.first) == (frame.track_id, frame.encoding, frame.sequence)
     assert (skip.packets, skip.pictures) == (3, 1)
     assert (skip.hop_limit, skip.generation) == (frame.hop_limit, frame.generation)

@@ -67,3 +67,37 @@ def test_it_is_bounded_and_loses_the_lowest_class_first(items: list[tuple[int, i
     dropped = [lane for lane, count in enumerate(pacer.dropped) if count]
     if dropped and sum(size for lane, size in items if lane == 0) < MAX_BYTES:
         assert 0 not in dropped or max(lanes, default=0) == 0
+
+
+# (seconds since the one before, lane, bytes): of all classes, media and repair, as they come.
+offers = st.lists(
+    st.tuples(st.floats(0.0, 0.4), st.integers(0, LANES - 1), st.integers(60, 1400)), min_size=1, max_size=150
+)
+
+
+@given(offers, st.floats(200.0, 30_000.0), st.floats(0.01, 1.5))
+def test_audio_is_dropped_last(offered: list[tuple[float, int, int]], rate: float, pause: float) -> None:
+    """Nothing is dropped of a class while anything of a lower one waits, however late anybody looks.
+
+    So no packet of video outlives one of audio that was dropped and came before it.
+    """
+    pacer: Pacer[int] = Pacer()
+    pacer.set_rate(rate, 0.0)
+    now, looked = 0.0, 0.0
+    waiting: dict[int, int] = {}  # number → class
+    for number, (after, lane, size) in enumerate(offered):
+        now += after
+        pacer.push(number, lane, size, now)
+        waiting[number] = lane // 2
+        if now - looked >= pause:
+            looked = now
+            while (item := pacer.pop(now)) is not None:
+                pacer.spend(offered[item][2])
+                check_dropped(pacer, waiting)
+                assert waiting.pop(item) <= min(waiting.values(), default=3)
+        check_dropped(pacer, waiting)
+
+
+def check_dropped(pacer: Pacer[int], waiting: dict[int, int]) -> None:
+    for item in pacer.take_dropped():
+        assert waiting.pop(item) >= max(waiting.values(), default=0)

@@ -9,12 +9,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relaymesh.protocol import acks, arq, fec, frames
 from relaymesh.protocol import datagram as sealed
-from relaymesh.protocol.acks import Ack
+from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import MediaFrame, priority_of
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import Link
-from relaymesh.protocol.repair import MAX_RESERVE, policy_called
+from relaymesh.protocol.path_estimate import PathEstimate
+from relaymesh.protocol.recovery import Sender
+from relaymesh.protocol.repair import MAX_RESERVE, Adaptive, policy_called
 from tests.lossy_link import Conditions, Pair
 
 KEYS = {1: bytes([1] * 16), 2: bytes([2] * 16)}
@@ -250,3 +252,35 @@ def test_random_frames_of_a_liar_are_bounded(seed: int) -> None:
             assert error.reason in {"malformed", "misconduct"}  # noqa: PT017
         assert len(link.poll_datagrams(now)) < 100
         link.handle_timeout(now)
+
+
+def test_what_cannot_be_left_out_is_repaired_first() -> None:
+    """A cut takes more at once than may be sent again: 300 kB, one packet in ten of audio."""
+    sender = Sender(Adaptive())
+    for number in range(1, 302):
+        sender.note_sent(number, media(number, 0 if number % 10 == 0 else 3) + bytes(1000), 1340, 1.0)
+    sender.handle_ack(Ack(0, 1, (1, 299, 1), DELAY_UNKNOWN, 0), 0, 301, 400_000, 1.05)
+    again = [original for _, original in sender.poll(1.2) if original is not None]
+    assert set(range(10, 301, 10)) <= set(again)
+    assert sender.given_up > 200
+
+
+def test_a_full_path_repairs_by_retransmission_only_and_for_long() -> None:
+    sender = Sender(Adaptive())
+    for number in range(1, 302):
+        sender.note_sent(number, media(number, 0 if number < 11 else 3), 340, 1.0)
+    sender.full = True
+    sender.handle_ack(Ack(0, 1, (1, 299, 1), DELAY_UNKNOWN, 0), 0, 301, 400_000, 1.5)
+    assert [original for _, original in sender.poll(2.0)] == list(range(2, 11)), "class 3 is too late by then"
+    assert not sender.codes
+
+
+def test_the_loss_of_a_full_queue_is_not_the_paths_own() -> None:
+    estimate = PathEstimate()
+    estimate.note_fate(1000, 10, 10)
+    estimate.own()
+    estimate.note_fate(100, 80, 2)
+    assert estimate.loss > 0.05
+    estimate.disown()
+    assert estimate.loss == pytest.approx(0.01)
+    assert estimate.fates_lost == 90, "reports tell of all"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
@@ -80,8 +84,8 @@ class Publisher:
             for media in self._frames(keyframes and self.pictures % PER_SECOND == 0, entries):
                 self.offered.append((self.pictures, media))
                 frame = frames.encode_media(media)
-                if self.outflow.passes(frame, self.now):
-                    self._take(frame)
+                if (admitted := self.outflow.admit(frame, self.now)) is not None:
+                    self._take(admitted)
             for step in range(20):
                 while (waited := self.outflow.pop(self.now + step / (20 * PER_SECOND))) is not None:
                     self._take(waited[0])
@@ -176,7 +180,9 @@ def test_a_spatial_layer_does_not_come_back_before_what_it_is_built_on() -> None
     publisher.run(2, math.inf, entries=frozenset({(SVC, 0, 2), (SIMULCAST, 2, 0)}))
     assert publisher.going(1) == ALL - MIDDLE - {(SVC, 0, 2)}, "encodings are not built on each other"
     publisher.run(1, math.inf, entries=frozenset({(SVC, 0, 1), (SVC, 0, 2)}))
-    assert publisher.going(0.5) == ALL - {(SIMULCAST, 1, 0)}
+    assert publisher.going(0.5) == ALL - MIDDLE - {(SVC, 0, 2)}, "the picture below ended without it"
+    publisher.run(1, math.inf, keyframes=True)
+    assert publisher.going(1 / PER_SECOND) == ALL
 
 
 def test_of_equally_high_layers_of_one_encoding_the_upper_goes_first() -> None:
@@ -189,3 +195,78 @@ def test_of_equally_high_layers_of_one_encoding_the_upper_goes_first() -> None:
     assert publisher.going(1) == {(BOTH, 0, 0), (BOTH, 0, 1)}
     publisher.run(4, 3.4 * LAYER, keyframes=True)
     assert publisher.going(1 / PER_SECOND) == layers - {(BOTH, 2, 1)}
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((2.2, 2.6, 3.4, 4.4, 5.4, 7.0, math.inf)), st.integers(1, 30), st.booleans()
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_each_picture_ends_with_the_last_packet_that_goes_of_it(
+    turns: list[tuple[float, int, bool]],
+) -> None:
+    """A decoder waits for the marker, and for a keyframe to begin an upper layer with."""
+    publisher = Publisher()
+    publisher.run(1, math.inf)
+    for layers, ticks, keyframes in turns:
+        publisher.run(ticks / PER_SECOND, layers * LAYER, keyframes=keyframes)
+    publisher.run(1, math.inf)  # what waits goes
+    came = sorted((m for m in publisher.went if m.track_id == SVC), key=lambda m: (m.timestamp, m.spatial))
+    keyframes_at = {media.timestamp for _, media in publisher.offered if media.keyframe}
+    top_before = 2
+    for timestamp, packets in groupby(came, key=lambda media: media.timestamp):
+        picture = list(packets)
+        assert [media.marker for media in picture] == [False] * (len(picture) - 1) + [True]
+        assert {media.spatial for media in picture} == set(range(len(picture) // 2))
+        top = picture[-1].spatial
+        assert top <= top_before or timestamp in keyframes_at, "an upper layer begins with a keyframe"
+        top_before = top
+
+
+def test_what_is_left_out_is_told_once_for_all_that_follows_and_before_what_goes() -> None:
+    publisher = Publisher({(SVC, 0, spatial) for spatial in range(3)})
+    publisher.run(2, math.inf)
+    publisher.run(2, 1.5 * LAYER)
+    publisher.skips.clear()
+    publisher.run(1, 1.5 * LAYER)
+    assert [(skip.packets, skip.pictures) for skip in publisher.skips] == [(4, 0)] * PER_SECOND
+
+
+def test_a_keyframe_is_asked_for_when_a_spatial_layer_may_come_back() -> None:
+    publisher = Publisher({(SVC, 0, spatial) for spatial in range(3)})
+    publisher.run(2, math.inf)
+    publisher.run(2, 1.5 * LAYER)
+    assert not any(skip.keyframe for skip in publisher.skips)
+    assert publisher.outflow.take_wanting() == []
+    publisher.run(1, math.inf)
+    assert publisher.skips[-1].keyframe
+    assert [frames.read_stream(stream) for stream in publisher.outflow.take_wanting()] == [(SVC, 0)]
+    publisher.run(1, math.inf, keyframes=True)
+    publisher.skips.clear()
+    publisher.run(1, math.inf)
+    assert publisher.skips == [], "all is back"
+
+
+def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_does_not() -> None:
+    for limited in (False, True):
+        sender = Sender(Adaptive())
+        outflow = Outflow(sender)
+        outflow.rate = rate = GivenRate()
+        frame = frames.encode_media(
+            MediaFrame(SVC, 0, 1, 1, bytes(SIZE), priority=3, spatial=1, generation=1, destinations=2)
+        )
+        for number in (1, 2):
+            assert outflow.admit(frame, 0.0) == frame
+            outflow.note_sent(number, frame, len(frame) + 28, 0.0)
+        rate.given = 1e6 if limited else math.inf
+        ack = Ack(0, 1, (0, 1, 1), DELAY_UNKNOWN, 0)
+        sender.handle_ack(ack, 0, 2, 2 * SIZE, 1.5)  # too late to send it again
+        assert sender.given_up == 1
+        outflow.handle_ack(ack, 1.5)
+        told = [frames.read_stream(stream) for stream in outflow.take_wanting()]
+        assert told == ([(SVC, 0)] if limited else [])

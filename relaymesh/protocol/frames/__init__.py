@@ -75,6 +75,7 @@ from relaymesh.protocol.frames.media import (
     payload_size,
     priority_of,
     read_tag,
+    with_marker,
 )
 from relaymesh.protocol.frames.probes import (
     Echo,
@@ -103,6 +104,7 @@ from relaymesh.protocol.frames.track import (
     encode_clock,
     encode_keyframe_request,
     encode_skip,
+    read_stream,
     skip_like,
 )
 
@@ -177,9 +179,11 @@ __all__ = [
     "payload_size",
     "priority_of",
     "read_route",
+    "read_stream",
     "read_tag",
     "readdress",
     "reroute",
     "skip_like",
     "split_frames",
+    "with_marker",
 ]

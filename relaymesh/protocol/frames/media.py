@@ -37,6 +37,7 @@ _LAYER_END, _LAYER_START = 1, 2  # in the byte of layers
 
 _MEDIA = struct.Struct("!QQHBBBIIB")  # stream, flags, layers, sequence, timestamp, bytes of extensions
 # In a whole frame, less the bytes of its bit string:
+_TAG = struct.Struct("!BBII")  # flags, layers, sequence, timestamp
 _FLAGS_OFFSET = ROUTED_HEAD_BYTES + STREAM_BYTES
 MEDIA_HEAD_BYTES = ROUTED_HEAD_BYTES + _MEDIA.size  # less its extensions and payload, too
 
@@ -195,17 +196,26 @@ class MediaTag(NamedTuple):
     """The fields of a MEDIA frame by which a link decides to leave it out."""
 
     stream: bytes  # room, participant, track, encoding
-    layer: int  # how soon it is left out, higher ones first: max(spatial, encoding, at most 7) × 8 + temporal
-    sequence: int  # u32
-    end: bool  # the last packet of its layer's frame
-    entry: bool  # a decoder can take up the layer with it
     layers: int  # spatial × 8 + temporal: which layer of the encoding it is
+    enhancement: bool  # of class 3
+    sequence: int  # u32
+    timestamp: int  # u32: which picture it is of
+    end: bool  # the last packet of its layer's frame
+    marker: bool  # the last packet of its picture
+    entry: bool  # a decoder can take up the layer with it
+    keyframe: bool
 
 
 def as_copy(frame: bytes) -> bytes:
     """A MEDIA *frame* (whole, as it would be sent) that says it may have arrived another way already."""
     at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
     return frame[:at] + bytes((frame[at] | _FLAG_COPY,)) + frame[at + 1 :]
+
+
+def with_marker(frame: bytes) -> bytes:
+    """A whole MEDIA *frame* as the last packet of its picture: what stood behind it there is left out."""
+    at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
+    return frame[:at] + bytes((frame[at] | _FLAG_MARKER,)) + frame[at + 1 :]
 
 
 def is_enhancement(frame: bytes) -> bool:
@@ -217,18 +227,23 @@ def is_enhancement(frame: bytes) -> bool:
 
 
 def read_tag(frame: bytes) -> MediaTag:
-    """Read the tag of a whole MEDIA *frame* of class 3. Raises :class:`ProtocolError` (truncated)."""
+    """Read the tag of a whole MEDIA *frame*. Raises :class:`ProtocolError` (truncated)."""
     at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
-    if len(frame) < at + 6:
+    if len(frame) < at + _TAG.size:
         raise ProtocolError("truncated", "media header")
-    flags = frame[at]
-    entry = flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0
-    sequence = int.from_bytes(frame[at + 2 : at + 6], "big")
-    layers = frame[at + 1]
-    # The highest encodings of simulcast are as dear, and as dispensable, as the highest layers of SVC.
-    level = max(layers >> 5, min(frame[at - 1], 7)) << 3 | layers >> 2 & 7
-    end = flags & _FLAG_MARKER != 0 or layers & _LAYER_END != 0
-    return MediaTag(frame[at - STREAM_BYTES : at], level, sequence, end, entry, layers >> 2)
+    flags, layers, sequence, timestamp = _TAG.unpack_from(frame, at)
+    marker = flags & _FLAG_MARKER != 0
+    return MediaTag(
+        frame[at - STREAM_BYTES : at],
+        layers >> 2,
+        flags & 0x30 == 0x30,
+        sequence,
+        timestamp,
+        marker or layers & _LAYER_END != 0,
+        marker,
+        flags & (_FLAG_ENTRY | _FLAG_KEYFRAME | _FLAG_DISCARDABLE) != 0,
+        flags & _FLAG_KEYFRAME != 0,
+    )
 
 
 def priority_of(frame: bytes) -> int:

@@ -15,7 +15,8 @@ from relaymesh.protocol.ids import TrackId
 
 _STREAM = struct.Struct("!QQHB")  # room, participant, track, encoding
 STREAM_BYTES = _STREAM.size
-_SKIP = struct.Struct("!IHB")  # first, packets, pictures
+_SKIP = struct.Struct("!IHB")  # first, packets, pictures; then flags, where any is set
+_FLAG_KEYFRAME = 1
 _CLOCK = struct.Struct("!QQHBQI")  # stream, NTP time, RTP timestamp
 
 
@@ -55,6 +56,13 @@ class SkipFrame:
     hop_limit: int = 0
     generation: int = 0
     destinations: int = 0
+    keyframe: bool = False  # one is needed: to take up what may come back, or since packets are missing too
+
+
+def read_stream(stream: bytes) -> tuple[TrackId, int]:
+    """The track and the number of the encoding that a whole stream header of 19 bytes names."""
+    room, participant, track, encoding = _STREAM.unpack(stream)
+    return TrackId(room, participant, track), encoding
 
 
 def encode_clock(frame: ClockFrame) -> bytes:
@@ -102,18 +110,22 @@ def decode_keyframe_request(body: bytes) -> KeyframeRequest:
     return KeyframeRequest(TrackId(room, participant, track), encoding, *route[:3])
 
 
+def _flags(keyframe: bool) -> bytes:
+    return bytes((_FLAG_KEYFRAME,)) if keyframe else b""
+
+
 def encode_skip(frame: SkipFrame) -> bytes:
     """The whole frame, with type and length. Raises ``ValueError`` for a field out of its range."""
     try:
         rest = _STREAM.pack(*frame.track_id, frame.encoding)
-        rest += _SKIP.pack(frame.first, frame.packets, frame.pictures)
+        rest += _SKIP.pack(frame.first, frame.packets, frame.pictures) + _flags(frame.keyframe)
     except struct.error as error:
         raise ValueError(f"skip: {error}") from None
     return encode_routed(SKIP, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
 def decode_skip(body: bytes) -> SkipFrame:
-    """The skip in *body*; bytes after it are ignored (room to grow).
+    """The skip in *body*; bytes after it are ignored (room to grow), and without flags none is set.
 
     Raises:
         ProtocolError: truncated or invalid (nothing is skipped).
@@ -126,11 +138,14 @@ def decode_skip(body: bytes) -> SkipFrame:
     first, packets, pictures = _SKIP.unpack_from(body, start)
     if not packets or pictures > packets:
         raise ProtocolError("invalid", "skip")
-    return SkipFrame(TrackId(room, participant, track), encoding, first, packets, pictures, *route[:3])
+    flags = body[start + _SKIP.size] if len(body) > start + _SKIP.size else 0
+    track_id = TrackId(room, participant, track)
+    keyframe = flags & _FLAG_KEYFRAME != 0
+    return SkipFrame(track_id, encoding, first, packets, pictures, *route[:3], keyframe)
 
 
-def skip_like(frame: bytes, first: int, packets: int, pictures: int) -> bytes:
+def skip_like(frame: bytes, first: int, packets: int, pictures: int, *, keyframe: bool = False) -> bytes:
     """The SKIP that goes where a whole MEDIA *frame* would have gone."""
     end = ROUTED_HEAD_BYTES + STREAM_BYTES + frame[BITS_LENGTH_OFFSET]
-    length = end - 3 + _SKIP.size
-    return FRAME.pack(SKIP, length) + frame[3:end] + _SKIP.pack(first, packets, pictures)
+    rest = _SKIP.pack(first, packets, pictures) + _flags(keyframe)
+    return FRAME.pack(SKIP, end - 3 + len(rest)) + frame[3:end] + rest

@@ -22,6 +22,7 @@ MIN_STEP_BPS = 4000.0  # per second (libwebrtc)
 STEP_SHARE = 0.02  # of the rate per second, at least: many Mbit/s are not climbed by single packets
 CAPACITY_ALPHA = 0.05  # of its running mean and deviation (libwebrtc)
 DEVIATION_RANGE = (0.4, 2.5)  # normalised, kbit/s (libwebrtc)
+DRAINED_AFTER = 0.5  # s after a reduction: what fills queues of 200 ms and more is sent no more by then
 CAPACITY_KEPT = 7.0  # seconds; a freed path must be found again within ten
 # Between two reductions lie a round trip and the time in which a queue is seen to go; libwebrtc waits for
 # 10 … 200 ms of round trip alone, and reduces twice for one queue.
@@ -129,6 +130,10 @@ class AimdRate:
     def was_full(self, now: float) -> bool:
         """Whether the path was found full a short time ago."""
         return now - self._reduced_at < CAPACITY_KEPT
+
+    def drains(self, now: float) -> bool:
+        """Whether the queue that a reduction answered may still stand."""
+        return now - self._reduced_at < DRAINED_AFTER
 
     def set_rate(self, bps: float, now: float) -> None:
         """A probe measured *bps*, or feedback stopped."""

@@ -140,6 +140,10 @@ class BandwidthEstimator:
         """Whether the last feedback showed a full path."""
         return self._delay.usage is Usage.OVER
 
+    def is_draining(self, now: float) -> bool:
+        """Whether the path was found full so lately that its queue has no room for a burst."""
+        return self._aimd.drains(now)
+
     # --- sending
 
     def on_sent(self, sequence: int | None, size_bytes: int, now: float, probe: int | None = None) -> None:

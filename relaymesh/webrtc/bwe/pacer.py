@@ -6,10 +6,12 @@ that are due in one call; and how many bytes of probe are due.
 Audio goes at once, whatever else waits and whatever was sent. Then retransmissions,
 video, padding. The rate is :data:`FACTOR` × the estimate, so that a keyframe, several frames large,
 is through in a fraction of its duration and what is within the estimate hardly waits; after a pause
-a burst of :data:`BURST_S` goes at once. What waits is bounded: beyond :data:`DRAIN_S` seconds' worth the
-rate is raised until it is gone in that time, and what is too old or too much is dropped, the least
-kind first. Knows no packets' bytes; an item is whatever the caller hands in. Unlike the pacer of mesh links
-it has a probe to pace and nothing to shed by layers, so the two share no code.
+a burst of :data:`BURST_S` goes at once. While a queue drains that was too much for the path, the rate
+is the estimate and nothing goes in bursts, lest the keyframe of something cheaper finds no room. What
+waits is bounded: beyond :data:`DRAIN_S` seconds' worth the rate is raised until it is gone in that
+time, and what is too old or too much is dropped, the least kind first, and audio never while anything
+else waits. Knows no packets' bytes; an item is whatever the caller hands in. Unlike the pacer of mesh
+links it has a probe to pace and nothing to shed by layers, so the two share no code.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class SessionPacer(Generic[Item]):
         self.dropped = dict.fromkeys(Kind, 0)  # items
         self._queues: dict[Kind, deque[tuple[Item, int, float]]] = {kind: deque() for kind in Kind}
         self._rate = FACTOR * estimate_bps / 8  # bytes/s
+        self._least_burst = BURST_BYTES
         self._allowance = START_BYTES  # bytes; negative: sent ahead
         self._at = now
         self._cluster: ProbeCluster | None = None
@@ -72,10 +75,13 @@ class SessionPacer(Generic[Item]):
         """Seconds in which all that waits now has left."""
         return (self.waiting_bytes - min(0.0, self._allowance)) / self._current_rate()
 
-    def set_estimate(self, bps: float, now: float) -> None:
-        """From *now* on the path is taken to carry *bps*."""
+    def set_estimate(self, bps: float, now: float, *, draining: bool = False) -> None:
+        """From *now* on the path is taken to carry *bps*; *draining*: a queue still stands in it."""
         self._refill(now)
-        self._rate = FACTOR * bps / 8
+        self._rate = (1.0 if draining else FACTOR) * bps / 8
+        self._least_burst = 1.0 if draining else BURST_BYTES
+        if draining:
+            self._allowance = min(self._allowance, self._least_burst)
 
     def begin_probe(self, cluster: ProbeCluster, now: float) -> None:
         """Send *cluster* from now on; one that was not complete ends."""
@@ -99,6 +105,11 @@ class SessionPacer(Generic[Item]):
                 self._queues[kind] = kept
         return discarded
 
+    def _drop_all_but_audio(self) -> None:
+        for kind in (k for k in reversed(Kind) if k is not Kind.AUDIO):
+            while self._queues[kind]:
+                self._drop(kind)
+
     def _drop(self, kind: Kind) -> None:
         _, size_bytes, _ = self._queues[kind].popleft()
         self.waiting_bytes -= size_bytes
@@ -113,7 +124,7 @@ class SessionPacer(Generic[Item]):
     def _refill(self, now: float) -> None:
         if now > self._at:
             rate = self._current_rate()
-            most = max(BURST_BYTES, rate * BURST_S)
+            most = max(self._least_burst, rate * BURST_S)
             grown = min(most, self._allowance + (now - self._at) * rate)
             self._allowance = max(self._allowance, grown)
             self._at = now
@@ -124,6 +135,8 @@ class SessionPacer(Generic[Item]):
         items: list[Item] = []
         for kind, queue in self._queues.items():
             while queue and queue[0][2] < now - PATIENCE[kind]:
+                if kind is Kind.AUDIO:
+                    self._drop_all_but_audio()
                 self._drop(kind)
             while queue and (kind is Kind.AUDIO or self._allowance > 0.0):
                 item, size_bytes, _ = queue.popleft()

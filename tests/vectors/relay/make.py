@@ -138,6 +138,12 @@ def other_frames() -> list[dict[str, Any]]:
             "frame": frame(0x14, ROUTE_BYTES + STREAM_BYTES + u(0xFFFFFFFE, 4) + u(3, 2) + u(1, 1)).hex(),
         },
         {
+            "name": "skip, keyframe",
+            "how": "one packet, number 9, that ends no picture; a keyframe is wanted",
+            "fields": {**ROUTE, **STREAM, "first": 9, "packets": 1, "pictures": 0, "keyframe": True},
+            "frame": frame(0x14, ROUTE_BYTES + STREAM_BYTES + u(9, 4) + u(1, 2) + u(0, 1) + u(1, 1)).hex(),
+        },
+        {
             "name": "demand",
             "how": "node 9 wants track 3: encoding 2 up to S2 T1, and track 4: encoding 0, its base only",
             "fields": {

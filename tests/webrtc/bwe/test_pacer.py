@@ -112,3 +112,28 @@ def test_everything_leaves_or_is_counted(events: list[tuple[float, int, Kind]], 
     assert left + sum(pacer.dropped.values()) == len(events)
     assert pacer.waiting_bytes == 0
     assert pacer.next_timeout() is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 0.5), st.sampled_from(Kind), st.integers(60, 60_000)),
+        min_size=1,
+        max_size=120,
+    ),
+    st.floats(0.01, 3.0),
+)
+def test_audio_is_dropped_last(offered: list[tuple[float, Kind, int]], pause: float) -> None:
+    """However late anybody looks: no audio is dropped while anything else waits."""
+    pacer: SessionPacer[int] = SessionPacer(30e3, 0.0)
+    now, looked, dropped = 0.0, 0.0, 0
+    for number, (after, kind, size) in enumerate(offered):
+        now += after
+        pacer.enqueue(number, size, kind, now)
+        if now - looked < pause:
+            continue
+        looked = now
+        sent = pacer.poll(now)
+        if pacer.dropped[Kind.AUDIO] > dropped:
+            dropped = pacer.dropped[Kind.AUDIO]
+            assert pacer.waiting_bytes == 0
+            assert all(offered[item][1] is Kind.AUDIO for item in sent)
