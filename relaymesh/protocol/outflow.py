@@ -19,6 +19,7 @@ from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
 from relaymesh.protocol.congestion import RateControl
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
+from relaymesh.protocol.fragments import whole_of
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
 from relaymesh.protocol.recovery import Sender
@@ -103,7 +104,7 @@ class Outflow:
                 due.append(item)
             elif original is None:
                 self._push(item, CODE_LANE, len(frame) + OVERHEAD_BYTES, now)
-            elif self._is_shed(frame[RETRANSMISSION_HEAD:]):
+            elif self._is_shed(original):
                 self._sender.give_up(original, now)  # the room is for what goes
             else:
                 lane = 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
@@ -159,23 +160,27 @@ class Outflow:
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures, keyframe=keyframe)
         self._push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
 
-    def _is_shed(self, frame: bytes) -> bool:
-        """Whether a lost *frame* is of a layer that is left out now."""
-        return frames.is_enhancement(frame) and self._layers.is_shed(frames.read_tag(frame))
+    def _is_shed(self, original: int) -> bool:
+        """Whether a lost packet is of a layer that is left out now."""
+        lost = self._sender.packets.lost.get(original)
+        frame = b"" if lost is None else whole_of(lost.source)
+        return bool(frame) and frames.is_enhancement(frame) and self._layers.is_shed(frames.read_tag(frame))
 
     def _note_given_up(self, now: float) -> None:
         # A path that was never full loses at random: only a player knows what that breaks.
         if self.rate.limited:
-            for frame in self._sender.take_given_up(now):
-                self._note_broken(frame)
+            for source in self._sender.take_given_up(now):
+                self._note_broken(source)
 
     def _note_dropped(self) -> None:
         """Part of a picture did not go."""
-        for frame, _ in self._pacer.take_dropped():
-            self._note_broken(frame[RETRANSMISSION_HEAD:] if frame[0] == frames.RETRANSMISSION else frame)
+        for frame, original in self._pacer.take_dropped():
+            lost = None if original is None else self._sender.packets.lost.get(original)
+            self._note_broken(frame if lost is None else lost.source)
 
-    def _note_broken(self, frame: bytes) -> None:
-        """Nobody gets *frame*: its stream needs a keyframe."""
+    def _note_broken(self, source: bytes) -> None:
+        """Nobody gets the frame *source*: its stream needs a keyframe."""
+        frame = whole_of(source)
         if frame[0] != frames.MEDIA:
             return
         tag = frames.read_tag(frame)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from itertools import groupby
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.congestion import RateControl
+from relaymesh.protocol.fragments import fragmented
 from relaymesh.protocol.frames import MediaFrame, SkipFrame
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.outflow import Outflow
@@ -252,21 +254,24 @@ def test_a_keyframe_is_asked_for_when_a_spatial_layer_may_come_back() -> None:
     assert publisher.skips == [], "all is back"
 
 
-def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_does_not() -> None:
-    for limited in (False, True):
-        sender = Sender(Adaptive())
-        outflow = Outflow(sender)
-        outflow.rate = rate = GivenRate()
-        frame = frames.encode_media(
-            MediaFrame(SVC, 0, 1, 1, bytes(SIZE), priority=3, spatial=1, generation=1, destinations=2)
-        )
-        for number in (1, 2):
-            assert outflow.admit(frame, 0.0) == frame
-            outflow.note_sent(number, frame, len(frame) + 28, 0.0)
-        rate.given = 1e6 if limited else math.inf
-        ack = Ack(0, 1, (0, 1, 1), DELAY_UNKNOWN, 0)
-        sender.handle_ack(ack, 0, 2, 2 * SIZE, 1.5)  # too late to send it again
-        assert sender.given_up == 1
-        outflow.handle_ack(ack, 1.5)
-        told = [frames.read_stream(stream) for stream in outflow.take_wanting()]
-        assert told == ([(SVC, 0)] if limited else [])
+@pytest.mark.parametrize("size", [SIZE, 1400])  # the longer one crosses in two fragments
+@pytest.mark.parametrize("limited", [False, True])
+def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_does_not(
+    size: int, limited: bool
+) -> None:
+    sender = Sender(Adaptive())
+    outflow = Outflow(sender)
+    outflow.rate = rate = GivenRate()
+    frame = frames.encode_media(
+        MediaFrame(SVC, 0, 1, 1, bytes(size), priority=3, spatial=1, generation=1, destinations=2)
+    )
+    assert outflow.admit(frame, 0.0) == frame
+    for number, half in enumerate(fragmented(frame) if size > SIZE else (frame, frame), 1):
+        outflow.note_sent(number, half, len(half) + 28, 0.0)
+    rate.given = 1e6 if limited else math.inf
+    ack = Ack(0, 1, (0, 1, 1), DELAY_UNKNOWN, 0)
+    sender.handle_ack(ack, 0, 2, 2 * SIZE, 1.5)  # too late to send it again
+    assert sender.given_up == 1
+    outflow.handle_ack(ack, 1.5)
+    told = [frames.read_stream(stream) for stream in outflow.take_wanting()]
+    assert told == ([(SVC, 0)] if limited else [])
