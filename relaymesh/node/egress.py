@@ -370,8 +370,14 @@ class Sender:
         if self.pending is not None and frame.encoding == self.pending.number:
             if self.is_video and not frame.keyframe:
                 return
+            encoding = self.pending
             self._begin(frame, now)
-        elif self.current is None or frame.encoding != self.current.number:
+            self._forward(frame, now)
+            # Of a keyframe whose first packet was lost and comes late, the rest is here.
+            for later in encoding.after(frame.sequence):
+                self._forward(later, now)
+            return
+        if self.current is None or frame.encoding != self.current.number:
             return
         if self._backlog is not None:
             self._wait(self._backlog, frame, now)

@@ -405,6 +405,13 @@ class Encoding:
             return frame
         return self.since_keyframe.get(sequence)
 
+    def after(self, sequence: int) -> list[MediaFrame]:
+        """The packets behind this extended sequence number that are here already, in order."""
+        if self.highest is None or sequence >= self.highest:
+            return []
+        found = (self.recent(later) for later in range(sequence + 1, self.highest + 1))
+        return [frame for frame in found if frame is not None]
+
     @property
     def lost(self) -> int:
         """Packets between the first and the highest that never came (reordering counts until it resolves)."""

@@ -148,6 +148,13 @@ def test_nothing_begins_with_a_part_of_what_the_ingress_sends_again():
     assert [p.sequence for p in player.packets] == [(0x7FFF + k) & 0xFFFF for k in range(201)]
 
 
+def test_the_rest_of_a_keyframe_whose_first_packet_comes_late_is_sent_with_it():
+    publication, player = make_publication(), Player()
+    player.play(publication.tracks[VIDEO.track], 0.0)
+    feed(publication, [9, 11, 12, 13, 10, 14], keyframes={10})
+    assert [p.sequence for p in player.packets] == [(0x7FFF + k) & 0xFFFF for k in range(5)]
+
+
 def test_what_was_left_out_behind_all_that_is_kept_is_no_hole():
     publication, player, other = make_publication(), Player(), Player()
     encoding = other.play(publication.tracks[VIDEO.track], 0.0)
