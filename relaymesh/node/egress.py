@@ -20,7 +20,7 @@ from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
 from relaymesh.node.rewrite import Extensions, Rewriter
 from relaymesh.node.selector import LayerChoice, LayerFilter
-from relaymesh.protocol.frames import MediaFrame
+from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.red import converter
@@ -109,6 +109,15 @@ class Sender:
         return self.track.is_video if self.track is not None else self.codec.clock_rate == VIDEO_CLOCK
 
     # --- source --------------------------------------------------------------------------------
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the player cannot put spatial layers together: AV1 tells them by the descriptor alone.
+
+        Without it libwebrtc takes each layer for a picture of its own, and decodes nothing after the first.
+        """
+        described = EXTENSION_DEPENDENCY_DESCRIPTOR in self.numbers.extension_ids
+        return self.codec.name.lower() == "av1" and not described
 
     def attach(self, track: Track) -> None:
         """Play *track* from now on; :meth:`choose` says which of its encodings."""

@@ -244,7 +244,7 @@ class Session:
         """Choose for every sender the encoding and the layers it sends, within what the path carries."""
         self._next_choice = now + CHOICE_INTERVAL
         options = {
-            sender: layer_options(sender.track, sender.starved(now))
+            sender: layer_options(sender.track, sender.starved(now), flat=sender.is_flat)
             for sender in self.senders.values()
             if sender.track
         }

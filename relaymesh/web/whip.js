@@ -33,12 +33,22 @@ export async function publish(url, media, options = {}) {
   return session;
 }
 
+// Chromium leaves the dependency descriptor out of its offers; without it AV1 plays in its lowest spatial layer.
+function describeLayers(transceiver) {
+  if (!transceiver.getHeaderExtensionsToNegotiate) return;
+  const extensions = transceiver.getHeaderExtensionsToNegotiate();
+  for (const extension of extensions) {
+    if (extension.uri.endsWith('#dependency-descriptor-rtp-header-extension')) extension.direction = 'sendrecv';
+  }
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}
+
 // Plays `url`; session.stream holds the tracks as they come.
 export async function play(url) {
   const pc = new RTCPeerConnection();
   const stream = new MediaStream();
   pc.ontrack = (event) => stream.addTrack(event.track);
-  pc.addTransceiver('video', { direction: 'recvonly' });
+  describeLayers(pc.addTransceiver('video', { direction: 'recvonly' }));
   pc.addTransceiver('audio', { direction: 'recvonly' });
   const session = await negotiate(pc, new URL(url, window.location), askForStereo);
   session.stream = stream;

@@ -47,13 +47,18 @@ async ([url, layers, codec, mode, marked]) => {
 """
 
 PLAY = """
-async ([url, port]) => {
+async ([url, port, described]) => {
   const pc = window.pc = new RTCPeerConnection();
   const video = document.createElement('video');
   video.muted = true; video.autoplay = true; document.body.append(video);
   const stream = new MediaStream();
   pc.ontrack = (event) => { stream.addTrack(event.track); video.srcObject = stream; };
-  pc.addTransceiver('video', {direction: 'recvonly'});
+  const video0 = pc.addTransceiver('video', {direction: 'recvonly'});
+  if (described && video0.getHeaderExtensionsToNegotiate) {
+    const extensions = video0.getHeaderExtensionsToNegotiate();
+    for (const one of extensions) if (one.uri.includes('#dependency-descriptor')) one.direction = 'sendrecv';
+    video0.setHeaderExtensionsToNegotiate(extensions);
+  }
   pc.addTransceiver('audio', {direction: 'recvonly'});
   await pc.setLocalDescription();
   window.heights = []; window.began = performance.now();
@@ -94,7 +99,7 @@ SEEN = "() => ({...window.seen, began: window.began, now: performance.now()})"
 
 # Rates that a phone on 2G, one on 3G and a cable line tell apart.
 SIMULCAST = [
-    {"rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 100_000},
+    {"rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 60_000},
     {"rid": "h", "scaleResolutionDownBy": 2, "maxBitrate": 400_000},
     {"rid": "f", "maxBitrate": 1_500_000},
 ]
@@ -128,10 +133,20 @@ def live_layers(mesh: Mesh, name: str, node: str = "a") -> list[dict[str, Any]]:
 
 
 class Player:
-    """A page that plays from node c by an access line; with *watch*, it checks each picture."""
+    """A page that plays from node c by an access line.
+
+    With *watch* it checks each picture; *described*: it asks for the dependency descriptor, as our pages do.
+    """
 
     def __init__(
-        self, mesh: Mesh, browser: Any, name: str, down_bps: float | None, *, watch: bool = False
+        self,
+        mesh: Mesh,
+        browser: Any,
+        name: str,
+        down_bps: float | None,
+        *,
+        watch: bool = False,
+        described: bool = True,
     ) -> None:
         target = (mesh.media_host, mesh.media_ports["c"])
         self.line = AccessLink(target, down_bps=down_bps) if down_bps is not None else None
@@ -140,7 +155,7 @@ class Player:
         if watch:
             self.page.evaluate(marked.WATCH)
         port = self.line.port if self.line is not None else 0
-        self.page.evaluate(PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port])
+        self.page.evaluate(PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port, described])
 
     def look(self) -> dict[str, Any]:
         return self.page.evaluate(INBOUND)

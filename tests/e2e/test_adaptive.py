@@ -124,7 +124,7 @@ def test_firefox_publishes_simulcast_and_plays(tmp_path, capsys):
         wait_for(lambda: len(live_layers(mesh, "fox")) == 3, 30.0, "three live layers")
         opened.append(Firefox(path, tmp_path / "player"))
         opened[1].goto(mesh.http("c", "/healthz"))
-        opened[1].evaluate(adaptive.PLAY, [mesh.http("c", "/whep/e2e/fox"), 0])
+        opened[1].evaluate(adaptive.PLAY, [mesh.http("c", "/whep/e2e/fox"), 0, True])
 
         def look() -> dict:
             return opened[1].evaluate(adaptive.INBOUND)
