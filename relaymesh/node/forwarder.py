@@ -91,13 +91,16 @@ class Forwarder:
         edges = demand.edges(track.number, frame.encoding, frame.spatial, frame.temporal)
         left_out = demand.audience(track.number, frame.encoding) & ~edges
         try:
+            held = self._held_back.get(encoding)
+            if held is not None and (left_out != held.edges or frame.sequence != held.first + held.packets):
+                self._tell_skip(encoding, now)  # before what closes up to it
             if edges:
                 frame.generation = self._tables.active
                 if track.info.hitless:
                     self._send_twice(frame, edges, now)
                 else:
                     self._send_media(frame, self._split(edges, frame.generation), now)
-            if left_out or encoding in self._held_back:
+            if left_out:
                 self._hold_back(encoding, frame, left_out, now)
         except ProtocolError as error:
             self.dropped[error.reason] += 1
@@ -124,11 +127,6 @@ class Forwarder:
     def _hold_back(self, encoding: Encoding, frame: MediaFrame, edges: int, now: float) -> None:
         """*edges* want this encoding but not this layer: tell them, once a picture, that none is missing."""
         held = self._held_back.get(encoding)
-        if held is not None and (edges != held.edges or frame.sequence != held.first + held.packets):
-            self._tell_skip(encoding, now)
-            held = None
-        if not edges:
-            return
         if held is None:
             if len(self._held_back) >= MAX_HELD_BACK:
                 self._tell_skip(next(iter(self._held_back)), now)

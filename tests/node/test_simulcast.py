@@ -245,6 +245,33 @@ def test_layers_that_only_some_edges_want_are_told_to_the_others_as_left_out() -
     assert sum(pictures for _, _, pictures in slow.skips) == len(left_out)
 
 
+def test_what_was_left_out_is_told_before_what_closes_up_to_it() -> None:
+    """An edge that begins to want a layer in the middle of a picture would see a hole, and ask for it."""
+    studio = Studio()
+    taker = studio.listen(2, 0, Recorder(0, TOP))
+    studio.settle()
+    events: list[tuple[str, int]] = []
+    taker.take = lambda frame, now: events.append(("packet", frame.sequence))  # type: ignore[method-assign]
+    taker.skip = lambda _, first, packets, pictures: events.append(("skip", first))  # type: ignore[method-assign]
+    for sequence in range(
+        FIRST[0], FIRST[0] + 8
+    ):  # one picture: of its upper layer two packets, then two more
+        frame = video_frame(studio.publication, sequence, spatial=int(sequence >= FIRST[0] + 4))
+        frame.marker = frame.layer_end = False
+        if sequence == FIRST[0] + 6:
+            taker.wanted_layers = TOP, TOP
+            studio.held[2].demand_changed()
+            studio.settle()
+        studio.mesh.cores[1].forwarder.originate(studio.track, frame, studio.mesh.now)
+    studio.settle()
+    assert events == [
+        *(("packet", FIRST[0] + k) for k in range(4)),
+        ("skip", FIRST[0] + 4),
+        ("packet", FIRST[0] + 6),
+        ("packet", FIRST[0] + 7),
+    ]
+
+
 def test_a_new_edge_gets_first_what_is_kept_since_the_keyframe() -> None:
     studio = Studio()
     early = studio.listen(3, 1)
