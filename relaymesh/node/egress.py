@@ -10,14 +10,15 @@ that audio and video stay in step across the mesh.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
 from relaymesh.node.backlog import Backlog, in_order
-from relaymesh.node.egress_rows import PADDING_BYTES, U16, EgressNumbers, EgressRow
+from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.publications import Track
+from relaymesh.node.resending import Resending
 from relaymesh.node.rewrite import Extensions, Rewriter
 from relaymesh.node.selector import LayerChoice, LayerFilter
 from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
@@ -26,15 +27,7 @@ from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.red import converter
 from relaymesh.webrtc.rtcp import build_sdes, build_sender_report
 
-RESEND_GUARD = 0.01  # s; a second NACK for the same packet within this is the same request
-RESENT_KEPT = 2048  # as many as a player may ask for at once
-# One NACK of 250 bytes can ask for a thousand packets: beyond this a player is not served. A tenth of the
-# packets of a 20 Mbit/s stream, asked for ten times each, is 2000 a second.
-ASKED_PER_S = 2000.0
-ASKED_BURST = 2048.0
 VIDEO_CLOCK = 90_000
-GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
-GONE_KEPT = 512
 # A start waits this long for a keyframe where what is kept is too much for the player's rate, and a switch
 # in any case, before it takes what is kept: a publisher that heard the request has answered by then.
 START_PATIENCE = 0.4  # s
@@ -92,14 +85,10 @@ class Sender:
         self._replayed: tuple[Encoding, Backlog] | None = None  # which says what was added to timestamps
         self._backlog: Backlog | None = None  # what waits of the current encoding, while anything does
         self._pace_bps = inf  # for what is more than may be sent at once
-        self._rtx_sequence = numbers.first_rtx_sequence
-        self._resent: dict[int, float] = {}
-        self._may_ask = ASKED_BURST  # packets, at _may_ask_at
-        self._may_ask_at = -inf
-        self._lacking: dict[int, float] = {}  # asked for and not there → since when
+        self.resending = Resending(codec, numbers)
         self.started_at: float | None = None
         self.packets = self.octets = 0
-        self.nacked = self.retransmitted = self.unavailable = self.keyframe_requests = 0
+        self.keyframe_requests = 0
         self.switches = self.replays = self.unreadable = 0
         self.fraction_lost = 0.0
         self._reported = 0  # packets, of which the last report may tell
@@ -472,115 +461,43 @@ class Sender:
 
     # --- feedback ------------------------------------------------------------------------------
 
-    def handle_nack(
-        self, sequences: list[int] | tuple[int, ...], now: float, answer_s: float = RESEND_GUARD
-    ) -> None:
-        """Send again what is asked for and still kept; a gap that came from upstream is simply not there.
-
-        *answer_s*: what is sent now is with the player after so many seconds: asked for again before, it is
-        the same request.
-        """
-        self._may_ask = min(ASKED_BURST, self._may_ask + (now - self._may_ask_at) * ASKED_PER_S)
-        self._may_ask_at = now
-        for sequence in sequences[: int(self._may_ask)]:
-            self._may_ask -= 1.0
-            self.nacked += 1
+    def handle_nack(self, sequences: Sequence[int], now: float, answer_s: float = 0.0) -> None:
+        """Send again what is asked for and still kept; *answer_s* as in :meth:`Resending.is_new`."""
+        for sequence in self.resending.served(sequences, now):
             found = self._rewriter.find(sequence)
-            if found is None:
-                self.unavailable += 1
-                self._note_lacking(sequence, now)
+            if found is None:  # a gap that came from upstream
+                if self.resending.is_gone(sequence, now):
+                    self._close_hole(now)
+                continue
+            if found[0] < self._answers_from:
+                self.resending.unavailable += 1
                 continue
             out, timestamp, payload, extensions, frame = found
-            if out < self._answers_from:
-                self.unavailable += 1
+            if not self.resending.is_new(out, now, answer_s):
                 continue
             if self._convert is not None:
                 payload = self._convert(payload)
+            marker = self._filter.ends_picture(frame)
             timestamp = (timestamp + self._squeezed(frame)) & 0xFFFFFFFF
-            if now - self._resent.get(out, -inf) < max(RESEND_GUARD, answer_s):
-                continue
-            self._resent[out] = now
-            while len(self._resent) > RESENT_KEPT:
-                del self._resent[next(iter(self._resent))]
-            self.retransmitted += 1
-            self._send_again(frame, out & 0xFFFF, timestamp, payload, extensions, now)
+            named = self._extensions(extensions) if extensions else ()
+            self._send(self.resending.row(out & 0xFFFF, marker, timestamp, payload, named), now)
 
-    def _note_lacking(self, sequence: int, now: float) -> None:
-        """A hole that came from upstream and stays can only be answered by a keyframe.
-
-        Players come to that by themselves, but late: libwebrtc waits 3 s for a decodable frame.
-        """
-        since = self._lacking.setdefault(sequence, now)
-        while len(self._lacking) > GONE_KEPT:
-            del self._lacking[next(iter(self._lacking))]
-        if self.is_video and self.current is not None and now - since >= GONE_AFTER:
-            self._lacking.clear()
+    def _close_hole(self, now: float) -> None:
+        if self.is_video and self.current is not None:
+            self.resending.forget_gone()
             self.current.keyframe_wish.ask(now)
-
-    def _send_again(
-        self,
-        frame: MediaFrame,
-        sequence: int,
-        timestamp: int,
-        payload: bytes,
-        extensions: Extensions,
-        now: float,
-    ) -> None:
-        rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        payload_type, ssrc = self.codec.payload_type, self.numbers.ssrc
-        if rtx_type is not None and rtx_ssrc is not None:
-            # RFC 4588 §4: the original sequence number goes in front of the payload.
-            payload_type, ssrc, payload = rtx_type, rtx_ssrc, U16.pack(sequence) + payload
-            sequence = self._next_rtx_sequence()
-        self._send(
-            EgressRow(
-                "retransmission",
-                payload_type,
-                self._filter.ends_picture(frame),
-                sequence,
-                timestamp,
-                ssrc,
-                payload,
-                self._extensions(extensions) if extensions else (),
-                self.numbers.transport_id,
-                self.numbers.send_time_id,
-            ),
-            now,
-        )
-
-    def _next_rtx_sequence(self) -> int:
-        sequence, self._rtx_sequence = self._rtx_sequence, (self._rtx_sequence + 1) & 0xFFFF
-        return sequence
 
     @property
     def may_pad(self) -> bool:
-        """Whether padding of this track can probe the path: its player counts what arrives.
+        """Whether padding of this track can probe the path.
 
         It need not have begun: a video that does not fit what the path is taken to carry would never.
         """
-        return self.track is not None and self.numbers.tells_path and self.numbers.rtx_ssrc is not None
+        return self.track is not None and self.resending.may_pad
 
     def padding(self) -> EgressRow | None:
-        """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
-
-        There no player misses it, and libwebrtc counts it in its feedback.
-        """
-        rtx_type, rtx_ssrc = self.codec.rtx, self.numbers.rtx_ssrc
-        if rtx_type is None or rtx_ssrc is None or not self.may_pad:
-            return None
-        return EgressRow(
-            "padding",
-            rtx_type,
-            False,
-            self._next_rtx_sequence(),
-            self._rewriter.last_timestamp,
-            rtx_ssrc,
-            b"",
-            (),
-            self.numbers.transport_id,
-            self.numbers.send_time_id,
-            PADDING_BYTES,
-        )
+        """A packet of padding to probe the path with; ``None`` where there is none."""
+        return self.resending.padding(self._rewriter.last_timestamp) if self.may_pad else None
 
     def handle_report(self, fraction_lost: float) -> int:
         """The player's loss since its last report; how many packets were sent to it in that time."""
@@ -624,9 +541,7 @@ class Sender:
             "unreadable": self.unreadable,
             "started": self.started_at is not None,
             "packets": self.packets,
-            "nacked": self.nacked,
-            "retransmitted": self.retransmitted,
-            "unavailable": self.unavailable,
+            **self.resending.debug_state(),
             "keyframe_requests": self.keyframe_requests,
             "fraction_lost": round(self.fraction_lost, 4),
         }

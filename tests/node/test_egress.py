@@ -1,9 +1,10 @@
 """What a player is sent: numbering, retransmission, a source that changes, sender reports."""
 
-from relaymesh.node.egress import ASKED_BURST, ASKED_PER_S, REMOTE_PATIENCE, Sender
+from relaymesh.node.egress import REMOTE_PATIENCE, Sender
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.publications import LocalPublication, Publication, RemotePublication, Track
+from relaymesh.node.resending import ASKED_BURST, ASKED_PER_S
 from relaymesh.node.selector import LayerChoice
 from relaymesh.protocol.frames import EXTENSION_VIDEO_ORIENTATION
 from relaymesh.protocol.messages import TrackInfo
@@ -113,7 +114,7 @@ def test_a_nack_is_answered_by_rtx_with_the_original_number():
     assert (again.ssrc, again.payload_type, again.sequence) == (2, 109, 5)
     assert rtx_unwrap(again.payload) == (lost.sequence, lost.payload)
     assert again.timestamp == lost.timestamp
-    assert player.sender.unavailable == 1
+    assert player.sender.resending.unavailable == 1
     player.sender.handle_nack([lost.sequence], 1.1)
     assert player.packets[-1].sequence == 6, "asked again later, sent again"
 
@@ -126,9 +127,9 @@ def test_what_is_on_its_way_is_not_sent_once_more():
     lost = player.packets[7].sequence
     for now in (1.0, 1.02, 1.1, 1.29):
         player.sender.handle_nack([lost], now, 0.3)
-    assert player.sender.retransmitted == 1
+    assert player.sender.resending.retransmitted == 1
     player.sender.handle_nack([lost], 1.31, 0.3)
-    assert player.sender.retransmitted == 2
+    assert player.sender.resending.retransmitted == 2
 
 
 def test_nothing_begins_with_a_part_of_what_the_ingress_sends_again():

@@ -1,0 +1,140 @@
+"""What a player asks for again, within bounds, and the rows that bring it: RTX where the player offered it.
+
+In: the sequence numbers of NACKs, ``now``; what is to be sent again. Out: which of them are to be answered,
+which are gone for good, rows. Knows nothing of encodings; the sender finds the packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from relaymesh.node.egress_rows import PADDING_BYTES, U16, EgressNumbers, EgressRow
+from relaymesh.node.rewrite import Extensions
+from relaymesh.webrtc.codecs import Codec
+
+RESEND_GUARD = 0.01  # s; a second NACK for the same packet within this is the same request
+RESENT_KEPT = 2048  # as many as a player may ask for at once
+# One NACK of 250 bytes can ask for a thousand packets: beyond this a player is not served. A tenth of the
+# packets of a 20 Mbit/s stream, asked for ten times each, is 2000 a second.
+ASKED_PER_S = 2000.0
+ASKED_BURST = 2048.0
+GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
+GONE_KEPT = 512
+
+
+class Resending:
+    """The requests of one player for one track, and its retransmission stream."""
+
+    def __init__(self, codec: Codec, numbers: EgressNumbers) -> None:
+        self.nacked = self.retransmitted = self.unavailable = 0  # packets
+        self._codec, self._numbers = codec, numbers
+        self._rtx_sequence = numbers.first_rtx_sequence
+        self._resent: dict[int, float] = {}  # extended sequence number → when
+        self._may_ask = ASKED_BURST  # packets, at _may_ask_at
+        self._may_ask_at = -inf
+        self._lacking: dict[int, float] = {}  # asked for and not there → since when
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def served(self, sequences: Sequence[int], now: float) -> Sequence[int]:
+        """Those of *sequences* (16 bits) that are looked at: a player may ask for so many a second."""
+        self._may_ask = min(ASKED_BURST, self._may_ask + (now - self._may_ask_at) * ASKED_PER_S)
+        self._may_ask_at = now
+        served = sequences[: int(self._may_ask)]
+        self._may_ask -= len(served)
+        self.nacked += len(served)
+        return served
+
+    def is_new(self, out: int, now: float, answer_s: float) -> bool:
+        """Whether *out* (extended) is to be sent, and note it.
+
+        *answer_s*: what is sent now is with the player after so many seconds; asked for again before, it is
+        the same request.
+        """
+        if now - self._resent.get(out, -inf) < max(RESEND_GUARD, answer_s):
+            return False
+        self._resent[out] = now
+        while len(self._resent) > RESENT_KEPT:
+            del self._resent[next(iter(self._resent))]
+        self.retransmitted += 1
+        return True
+
+    def is_gone(self, sequence: int, now: float) -> bool:
+        """Whether *sequence*, which is not here, is asked for so long that it will not come any more.
+
+        Only a keyframe answers such a hole. Players come to that by themselves, but late: libwebrtc waits
+        3 s for a decodable frame.
+        """
+        self.unavailable += 1
+        since = self._lacking.setdefault(sequence, now)
+        while len(self._lacking) > GONE_KEPT:
+            del self._lacking[next(iter(self._lacking))]
+        return now - since >= GONE_AFTER
+
+    def forget_gone(self) -> None:
+        """A keyframe was asked for: it closes all holes before it."""
+        self._lacking.clear()
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def row(
+        self, sequence: int, marker: bool, timestamp: int, payload: bytes, extensions: Extensions
+    ) -> EgressRow:
+        """The packet with *sequence* (16 bits) once more; *extensions* have the player's identifiers."""
+        codec, numbers = self._codec, self._numbers
+        payload_type, ssrc = codec.payload_type, numbers.ssrc
+        if codec.rtx is not None and numbers.rtx_ssrc is not None:
+            # RFC 4588 §4: the original sequence number goes in front of the payload.
+            payload_type, ssrc, payload = codec.rtx, numbers.rtx_ssrc, U16.pack(sequence) + payload
+            sequence = self._next_rtx_sequence()
+        return EgressRow(
+            "retransmission",
+            payload_type,
+            marker,
+            sequence,
+            timestamp,
+            ssrc,
+            payload,
+            extensions,
+            numbers.transport_id,
+            numbers.send_time_id,
+        )
+
+    @property
+    def may_pad(self) -> bool:
+        """Whether padding can probe the path: its player counts what arrives of the retransmissions."""
+        return self._numbers.tells_path and self._numbers.rtx_ssrc is not None
+
+    def padding(self, timestamp: int) -> EgressRow | None:
+        """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
+
+        There no player misses it, and libwebrtc counts it in its feedback.
+        """
+        codec, numbers = self._codec, self._numbers
+        if codec.rtx is None or numbers.rtx_ssrc is None or not self.may_pad:
+            return None
+        return EgressRow(
+            "padding",
+            codec.rtx,
+            False,
+            self._next_rtx_sequence(),
+            timestamp,
+            numbers.rtx_ssrc,
+            b"",
+            (),
+            numbers.transport_id,
+            numbers.send_time_id,
+            PADDING_BYTES,
+        )
+
+    def _next_rtx_sequence(self) -> int:
+        sequence, self._rtx_sequence = self._rtx_sequence, (self._rtx_sequence + 1) & 0xFFFF
+        return sequence
+
+    def debug_state(self) -> dict[str, object]:
+        return {
+            "nacked": self.nacked,
+            "retransmitted": self.retransmitted,
+            "unavailable": self.unavailable,
+        }
