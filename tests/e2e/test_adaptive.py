@@ -156,3 +156,26 @@ def test_the_check_of_pictures_finds_wrong_ones(mesh, browsers):
     assert not found["sound"]["corrupted"]
     numbers = {wrong["number"] % 20 for wrong in found["spoilt"]["corrupted"]}
     assert numbers == {0}
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_av1_in_spatial_layers_with_and_without_the_descriptor(mesh, browsers, described):
+    """Without it a player cannot put the layers together, and Chromium does not ask for it by itself."""
+    camera = browsers[0].new_context().new_page()
+    name = f"av1-{described}"
+    marked = {"width": 640, "height": 360, "fps": 15, "noise": 0.1, "spoil": 0}
+    try:
+        publish(mesh, camera, name, "AV1", "L2T1", marked)
+    except Exception as error:
+        pytest.skip(f"this Chromium does not encode AV1 in L2T1: {error}")
+    player = Player(mesh, browsers[1], name, None, watch=True, described=described)
+    try:
+        wait_for(
+            lambda: player.height() in (range(340, 361) if described else range(170, 181)), 30.0, "layers"
+        )
+        shown = player.seen()["pictures"]
+        wait_for(lambda: player.seen()["pictures"] > shown + 60, 30.0, "sixty pictures more")
+        assert not player.seen()["corrupted"]
+    finally:
+        player.close()
+        camera.close()
