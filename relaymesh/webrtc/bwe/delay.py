@@ -207,6 +207,11 @@ class DelayDetector:
     def _latest_queue_ms(self) -> float:
         return self._recent[-1][1] - min(d for _, d in self._base)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the newest packet found no queue to speak of."""
+        return bool(self._recent) and self._latest_queue_ms() < MIN_QUEUE_MS
+
     def _stands(self) -> bool:
         """A queue too long that does not get shorter."""
         recent = self._recent

@@ -142,7 +142,7 @@ class BandwidthEstimator:
 
     def is_draining(self, now: float) -> bool:
         """Whether the path was found full so lately that its queue has no room for a burst."""
-        return self._aimd.drains(now)
+        return self._aimd.drains(now) and not self._delay.is_empty
 
     # --- sending
 
