@@ -144,11 +144,14 @@ class SendSide:
         if self._estimator is not None:
             self._estimator.handle_receiver_report(fraction_lost, None, now, packets)
 
-    def want(self, bps: float, now: float, *, granted_bps: float = 0.0) -> None:
-        """So much in all could be used; 0: the estimate is enough. What was chosen takes *granted_bps*."""
+    def want(self, bps: float, now: float, *, granted_bps: float = 0.0, paused: bool = False) -> None:
+        """So much in all could be used; 0: the estimate is enough. What was chosen takes *granted_bps*.
+
+        *paused*: a video found no room at all.
+        """
         self._granted_bps = granted_bps
         if self._estimator is not None:
-            self._estimator.set_wanted(bps, now)
+            self._estimator.set_wanted(bps, now, paused=paused)
 
     # --- time ----------------------------------------------------------------------------------------
 

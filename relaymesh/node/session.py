@@ -266,7 +266,7 @@ class Session:
                     self.send_side.discard(sender)
         waiting = sum(sender.catching_up_bps for sender in options)
         wanted = max(allocation.wanted_bps, allocation.used_bps + waiting)
-        self.send_side.want(wanted, now, granted_bps=allocation.used_bps)
+        self.send_side.want(wanted, now, granted_bps=allocation.used_bps, paused=allocation.paused)
 
     def _budget_bps(self, options: dict[Sender, tuple[Layer, ...]], now: float) -> float:
         estimate = self.send_side.budget_bps

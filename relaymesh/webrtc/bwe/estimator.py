@@ -348,9 +348,12 @@ class BandwidthEstimator:
 
     # --- probing
 
-    def set_wanted(self, bps: float, now: float) -> None:
-        """*bps* in all could be used, if the path carried them; nothing is probed beyond."""
-        self._probes.set_wanted(bps, now)
+    def set_wanted(self, bps: float, now: float, *, paused: bool = False) -> None:
+        """*bps* in all could be used, if the path carried them; nothing is probed beyond.
+
+        *paused*: a video is not sent at all for want of them.
+        """
+        self._probes.set_wanted(bps, now, paused=paused)
 
     def poll_probe(self, now: float) -> ProbeCluster | None:
         """A cluster to be sent from now on, if any."""
@@ -361,7 +364,7 @@ class BandwidthEstimator:
             wanted = self._probes.wanted_bps
             return self._filler.poll(self.estimate_bps, self._max if wanted is None else wanted, now)
         may_probe = not self.is_overused and self._loss.loss <= self._loss.inherent + HIGH
-        if self._filled and self._aimd.was_full(now):
+        if self._filled and self._aimd.was_full(now) and not self._probes.paused:
             may_probe = False  # the media itself finds out
         if self._remb is not None and self._arrivals_seen and self._remb[0] <= self.estimate_bps:
             may_probe = False  # the peer wants no more

@@ -112,6 +112,7 @@ class ProbeController:
 
     def __init__(self, start_bps: float, max_bps: float) -> None:
         self.wanted_bps: float | None = None  # None: nobody has said, so as much as there is
+        self.paused = False  # something is not sent at all for want of room: no media finds out about it
         self.sent_clusters = self.failed_clusters = 0
         self._max = max_bps
         self._start = start_bps
@@ -213,15 +214,21 @@ class ProbeController:
         if self._run is not None:
             self._fail(now)
         self._is_first = False
-        self._next_at = max(self._next_at, now + (FILLED_PAUSE if filled else DROP_PAUSE) + rtt)
+        self._next_at = max(
+            self._next_at, now + (FILLED_PAUSE if filled and not self.paused else DROP_PAUSE) + rtt
+        )
 
     def on_drop(self, now: float) -> None:
         """The estimate fell far: look soon whether it was for long."""
         self._pause = FIRST_PAUSE
         self._next_at = min(self._next_at, now + FIRST_PAUSE)
 
-    def set_wanted(self, bps: float, now: float) -> None:
-        """*bps* in all could be used; a higher wish is looked at soon."""
+    def set_wanted(self, bps: float, now: float, *, paused: bool = False) -> None:
+        """*bps* in all could be used; a higher wish is looked at soon, and what is *paused* is waited for."""
+        if paused and not self.paused:
+            self._pause = FIRST_PAUSE
+            self._next_at = min(self._next_at, now + DROP_PAUSE)
+        self.paused = paused
         if self.wanted_bps is not None and bps > 1.2 * self.wanted_bps:
             self._pause = FIRST_PAUSE
             self._next_at = min(self._next_at, now + FIRST_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from relaymesh.bench.access_path import AUDIO_BPS, Flow, FlowSettings, Path, follow_estimate
@@ -30,21 +31,22 @@ def elastic(on: Path, rtt_ms: float, seed: int = 1, most_bps: float = 8e6, **set
 class Player:
     """A subscriber of one voice and one video of three layers."""
 
-    def __init__(self, on: Path, rtt_ms: float, seed: int = 1) -> None:
+    def __init__(self, on: Path, rtt_ms: float, seed: int = 1, layers: Sequence[Layer] = LAYERS) -> None:
+        self.layers = layers
         self.choice: LayerChoice | None = None
         self.steps: list[tuple[float, int]] = []  # since when, which layer; −1: paused
         self.flow = Flow(on, back(rtt_ms, seed), self._offer, FlowSettings(), seed)
 
     def _offer(self, flow: Flow, now: float) -> float:
         audio = Subscription("voice", "audio", (Layer(0, 0, 0, AUDIO_BPS),))
-        video = Subscription("video", "video", LAYERS, current=self.choice)
+        video = Subscription("video", "video", self.layers, current=self.choice)
         found = allocate(flow.estimator.estimate_bps, [audio, video])
         self.choice = found.choices["video"]
-        flow.estimator.set_wanted(found.wanted_bps, now)
+        flow.estimator.set_wanted(found.wanted_bps, now, paused=found.paused)
         level = -1 if self.choice is None else self.choice.encoding
         if not self.steps or self.steps[-1][1] != level:
             self.steps.append((now, level))
-        return 0.0 if level < 0 else LAYERS[level].rate_bps
+        return 0.0 if level < 0 else self.layers[level].rate_bps
 
     def settled(self, level: int, start: float, end: float) -> float:
         """Seconds from *start* until the player stays on *level* to *end*; infinite when it does not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relaymesh.node.allocation import Layer
 from tests.webrtc.bwe.paths import Player, path
 
 
@@ -14,6 +15,19 @@ def test_each_player_settles_on_the_fitting_layer(rtt_ms: float, rate_bps: float
     player = Player(on, rtt_ms)
     on.advance(20.0)
     assert player.settled(level, 0.0, 20.0) <= 3.0, player.steps
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("stalled_bps", [20e3, 60e3])
+def test_a_video_that_a_stall_paused_goes_on_soon_after_it(stalled_bps: float, seed: int) -> None:
+    """The line has room for audio and one layer, and hardly any more; audio alone shows none of it."""
+    on = path(40.0, 150e3, seed, queue_ms=200.0)
+    player = Player(on, 40.0, seed, (Layer(0, 0, 2, 80e3),))
+    on.at(10.0, lambda: on.forth.apply(10.0, rate_bps=stalled_bps))
+    on.at(11.0, lambda: on.forth.apply(11.0, rate_bps=150e3))
+    on.advance(30.0)
+    assert [level for _, level in player.steps] == [0, -1, 0], player.steps
+    assert player.settled(0, 11.0, 30.0) <= 2.5, player.steps
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
