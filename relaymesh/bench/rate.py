@@ -108,6 +108,7 @@ class _Traffic:
         self.bytes_by: dict[Link, dict[int, int]] = defaultdict(Counter)
         self.skipped: set[tuple[int, bool, int]] = set()
         self._numbers: Counter[tuple[int, bool]] = Counter()
+        self._pictures: Counter[tuple[int, bool]] = Counter()  # complete ones
 
     def send(self, link: Link, packet: MediaOffer) -> None:
         stream = packet.stream, packet.audio
@@ -115,11 +116,12 @@ class _Traffic:
         self._numbers[stream] += 1
         self.sent[(*stream, number)] = packet
         frame = MediaFrame(
-            TrackId(1, packet.stream, int(packet.audio)), 0, number, 0,
+            TrackId(1, packet.stream, int(packet.audio)), 0, number, self._pictures[stream] * 3000,
             bytes(AUDIO_BYTES if packet.audio else VIDEO_BYTES), audio=packet.audio, marker=packet.end,
             priority=0 if packet.audio else 3 if packet.layer else 2, temporal=packet.layer,
             entry=packet.layer > 0, hop_limit=16, generation=1, destinations=4,
         )  # fmt: skip
+        self._pictures[stream] += packet.end
         self.wires.send(link, frames.encode_media(frame))
 
     def _handle_frame(self, receiver: Link, body: bytes) -> None:

@@ -442,8 +442,9 @@ def test_what_waits_is_counted_and_dropped_as_whole_frames() -> None:
     rate.given = 10_000.0
     outflow.handle_ack(Ack(0, 1, (1,), DELAY_UNKNOWN, 0), 0.0)
     for i in range(1000):
-        if outflow.passes(media(i), 0.0):
-            outflow.note_sent(i, media(i), LONGEST_PAYLOAD, 0.0)
+        frame = outflow.admit(media(i), 0.0)
+        if frame is not None:
+            outflow.note_sent(i, frame, LONGEST_PAYLOAD, 0.0)
     waiting = outflow.take_waiting()
     assert waiting
     assert all(frame[0] == frames.MEDIA and len(frame) == HEAD + LONGEST_PAYLOAD for frame in waiting)
