@@ -7,11 +7,9 @@ subscription the layer to forward, or none, and the rate that would be used next
 
 Audio is granted first, and always. Then every video gets its lowest layer, by priority; then layers rise one
 step at a time, round-robin within a priority, higher priorities first. A video whose lowest layer does not
-fit is paused, and goes on as soon as it fits. Hysteresis: a layer above the lowest one and the present one
-needs :data:`UPGRADE_MARGIN` × the whole rate it would lead to; falling back needs no margin and happens at
-once. So noise of the estimate smaller than the margin moves nothing but down, and what went down returns
-only with the margin. A picture that stands still is worse than one that may have to be paused again, which
-:mod:`relaymesh.node.budget` delays.
+fit is paused. Hysteresis: a layer above the present one needs :data:`UPGRADE_MARGIN` × the
+whole rate it would lead to; falling back needs no margin and happens at once. So noise of the
+estimate smaller than the margin moves nothing but down, and what went down returns only with the margin.
 
 Rates of layers must be counted as the budget is: on the wire (see ``relaymesh.webrtc.bwe``).
 """
@@ -105,7 +103,7 @@ class _Video(Generic[Key]):
         step = self.step_bps
         if step is None:
             return None
-        return (used_bps + step) * (1.0 if self.index < self.present or self.index < 0 else UPGRADE_MARGIN)
+        return (used_bps + step) * (1.0 if self.index < self.present else UPGRADE_MARGIN)
 
 
 def allocate(budget_bps: float, subscriptions: Sequence[Subscription[Key]]) -> Allocation[Key]:
