@@ -122,9 +122,8 @@ class Outflow:
 
     def _select(self, frame: bytes, now: float) -> bytes | None:
         """*frame*, as the end of its picture if all behind it is left out; None: it is left out."""
-        try:
-            tag = frames.read_tag(frame)
-        except ProtocolError:
+        tag = _tag_of(frame)
+        if tag is None:
             return frame  # the far end will count it
         layers = self._layers
         if not layers.offer(tag, len(frame), now):
@@ -164,7 +163,8 @@ class Outflow:
         """Whether a lost packet is of a layer that is left out now."""
         lost = self._sender.packets.lost.get(original)
         frame = b"" if lost is None else whole_of(lost.source)
-        return bool(frame) and frames.is_enhancement(frame) and self._layers.is_shed(frames.read_tag(frame))
+        tag = _tag_of(frame) if frame and frames.is_enhancement(frame) else None
+        return tag is not None and self._layers.is_shed(tag)
 
     def _note_given_up(self, now: float) -> None:
         # A path that was never full loses at random: only a player knows what that breaks.
@@ -181,10 +181,8 @@ class Outflow:
     def _note_broken(self, source: bytes) -> None:
         """Nobody gets the frame *source*: its stream needs a keyframe."""
         frame = whole_of(source)
-        if frame[0] != frames.MEDIA:
-            return
-        tag = frames.read_tag(frame)
-        if self._layers.note_broken(tag):
+        tag = _tag_of(frame) if frame[0] == frames.MEDIA else None
+        if tag is not None and self._layers.note_broken(tag):
             self._wanting[tag.stream] = None
 
     def take_wanting(self) -> list[bytes]:
@@ -285,3 +283,11 @@ class Outflow:
             "pacer": self._pacer.debug_state(),
             "layers": self._layers.debug_state(),
         }
+
+
+def _tag_of(frame: bytes) -> frames.MediaTag | None:
+    """The tag of a whole MEDIA frame; ``None`` of one too short for it, which a neighbour may have sent."""
+    try:
+        return frames.read_tag(frame)
+    except ProtocolError:
+        return None

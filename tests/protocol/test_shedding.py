@@ -275,3 +275,25 @@ def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_doe
     outflow.handle_ack(ack, 1.5)
     told = [frames.read_stream(stream) for stream in outflow.take_wanting()]
     assert told == ([(SVC, 0)] if limited else [])
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+@pytest.mark.parametrize("cut", [1, 5, 9])
+def test_media_too_short_to_be_told_of_is_dropped_like_any_other(priority: int, cut: int) -> None:
+    """A neighbour with keys may send it; what waits too long or is given up here must not end this node."""
+    outflow = Publisher().outflow
+    outflow.rate = rate = GivenRate()
+    rate.given = 10_000.0
+    outflow.handle_ack(Ack(0, 1, (1,), DELAY_UNKNOWN, 0), 0.0)
+    whole = frames.encode_media(
+        MediaFrame(SVC, 0, 1, 0, b"media", priority=priority, hop_limit=9, generation=1, destinations=2)
+    )
+    head = len(whole) - len(b"media") - 11  # flags, layers, sequence, timestamp and extensions follow
+    short = whole[: head + cut]
+    for i in range(500):
+        frame = outflow.admit(short, i * 0.001)
+        if frame is not None:
+            outflow.note_sent(i, frame, len(frame), i * 0.001)
+    while outflow.pop(100.0) is not None:  # long after: what still waits is too old
+        pass
+    assert outflow.take_wanting() == []
