@@ -69,7 +69,6 @@ class PlayedTrack:
         self._ready: dict[int, Whole] = {}  # complete, but an earlier frame is missing
         self._delay: float | None = None  # s from sending to showing, as the jitter buffer has it
         self._shown_at = -inf
-        self._first_after_gap = True
         self._stuck_since: float | None = None
         self._asked_keyframe_at = -inf
         self.ssrc = self.rtx_ssrc = 0

@@ -18,19 +18,20 @@ PATIENCE = 2.0  # s; estimates that fell too far are back sooner
 PATIENT_SHARE = 0.7  # of what is needed; a path that carries less than this is not crowded further
 
 
+def guess(estimate_bps: float, audio_bps: float, first_video_bps: float) -> float:
+    """What may be spent while nothing was heard of the path: as much as one video needs at least.
+
+    A publisher without simulcast would not be shown at all, though the path may carry it ten times. Of
+    a player that sends receiver reports only nothing else is ever heard: its video would stay paused.
+    """
+    return max(estimate_bps, UPGRADE_MARGIN * (audio_bps + first_video_bps))
+
+
 class Budget:
-    """One session's budget."""
+    """How long one session was short, and what it may spend meanwhile."""
 
     def __init__(self) -> None:
         self._short_since: float | None = None
-
-    def guess(self, estimate_bps: float, audio_bps: float, first_video_bps: float) -> float:
-        """What may be spent while nothing was heard of the path: as much as one video needs at least.
-
-        A publisher without simulcast would not be shown at all, though the path may carry it ten times. Of
-        a player that sends receiver reports only nothing else is ever heard: its video would stay paused.
-        """
-        return max(estimate_bps, UPGRADE_MARGIN * (audio_bps + first_video_bps))
 
     def spend(self, estimate_bps: float, audio_bps: float, sent_bps: Collection[float], now: float) -> float:
         """What may be spent, bit/s; *sent_bps*: the rate of each sent video's lowest layer."""

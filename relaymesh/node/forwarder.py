@@ -394,9 +394,9 @@ class Forwarder:
             ranked = track.ranked()
             taken = [demand.audience(number, one.number) >> edge & 1 for one in ranked]
             place = ranked.index(encoding)
-            switches = any(taken[:place]) or any(taken[place + 1 :])
+            has_cheaper, has_dearer = any(taken[:place]), any(taken[place + 1 :])
             kept_bytes, ignored = encoding.since_keyframe.size_bytes, encoding.keyframe_wish.is_ignored(now)
-            begins = not switches or (ignored and not any(taken[:place]))
+            begins = not has_cheaper and (ignored or not has_dearer)
             replayed = begins and self.replay(edge, encoding, now)
             # More than a player begins with is sent in case nobody answers; a keyframe is asked for beside.
             if not replayed or (kept_bytes > BEGIN_BYTES and not ignored):

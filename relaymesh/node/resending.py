@@ -28,6 +28,8 @@ class Resending:
 
     def __init__(self, codec: Codec, numbers: EgressNumbers) -> None:
         self.nacked = self.retransmitted = self.unavailable = 0  # packets
+        # Whether padding can probe the path: its player counts what arrives of the retransmissions.
+        self.may_pad = numbers.tells_path and numbers.rtx_ssrc is not None
         self._codec, self._numbers = codec, numbers
         self._rtx_sequence = numbers.first_rtx_sequence
         self._resent: dict[int, float] = {}  # extended sequence number → when
@@ -101,18 +103,13 @@ class Resending:
             numbers.send_time_id,
         )
 
-    @property
-    def may_pad(self) -> bool:
-        """Whether padding can probe the path: its player counts what arrives of the retransmissions."""
-        return self._numbers.tells_path and self._numbers.rtx_ssrc is not None
-
     def padding(self, timestamp: int) -> EgressRow | None:
         """A packet of padding to probe the path with, on the SSRC of retransmissions; ``None`` without one.
 
         There no player misses it, and libwebrtc counts it in its feedback.
         """
         codec, numbers = self._codec, self._numbers
-        if codec.rtx is None or numbers.rtx_ssrc is None or not self.may_pad:
+        if codec.rtx is None or numbers.rtx_ssrc is None:
             return None
         return EgressRow(
             "padding",

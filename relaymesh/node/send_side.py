@@ -56,7 +56,7 @@ class SendSide:
         numbers = sender.numbers
         if self._remb is not None:
             self._remb.add_source(numbers.ssrc, numbers.rtx_ssrc)
-        if numbers.tells_path and numbers.rtx_ssrc is not None:
+        if sender.resending.may_pad:
             self._padding_from.append(sender)
 
     @property

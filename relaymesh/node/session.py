@@ -12,7 +12,7 @@ from math import inf
 
 from relaymesh.node.allocation import Layer, Subscription, allocate
 from relaymesh.node.binding import SsrcBinder
-from relaymesh.node.budget import Budget
+from relaymesh.node.budget import Budget, guess
 from relaymesh.node.egress import Sender
 from relaymesh.node.encodings import Encoding
 from relaymesh.node.ingress import IngressEncoding, IngressTrack
@@ -279,7 +279,7 @@ class Session:
             if offered and sender.is_video
         ]
         if self.send_side.may_try:
-            return self._budget.guess(estimate, audio, videos[0][1] if videos else 0.0)
+            return guess(estimate, audio, videos[0][1] if videos else 0.0)
         return self._budget.spend(estimate, audio, [rate for sender, rate in videos if sender.choice], now)
 
     def _burst_bytes(self) -> int:

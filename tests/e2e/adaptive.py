@@ -53,11 +53,11 @@ async ([url, port, described]) => {
   video.muted = true; video.autoplay = true; document.body.append(video);
   const stream = new MediaStream();
   pc.ontrack = (event) => { stream.addTrack(event.track); video.srcObject = stream; };
-  const video0 = pc.addTransceiver('video', {direction: 'recvonly'});
-  if (described && video0.getHeaderExtensionsToNegotiate) {
-    const extensions = video0.getHeaderExtensionsToNegotiate();
+  const receiver = pc.addTransceiver('video', {direction: 'recvonly'});
+  if (described && receiver.getHeaderExtensionsToNegotiate) {
+    const extensions = receiver.getHeaderExtensionsToNegotiate();
     for (const one of extensions) if (one.uri.includes('#dependency-descriptor')) one.direction = 'sendrecv';
-    video0.setHeaderExtensionsToNegotiate(extensions);
+    receiver.setHeaderExtensionsToNegotiate(extensions);
   }
   pc.addTransceiver('audio', {direction: 'recvonly'});
   await pc.setLocalDescription();

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.node.budget import PATIENCE, PATIENT_SHARE, Budget
+from relaymesh.node.budget import PATIENCE, PATIENT_SHARE, Budget, guess
 
 RATES = st.floats(0, 2e6)
 
@@ -31,8 +31,8 @@ def test_what_is_paused_is_not_begun_on_credit() -> None:
 
 
 def test_a_guess_shows_one_video() -> None:
-    assert Budget().guess(300e3, 50e3, 1e6) > 1.05e6
-    assert Budget().guess(300e3, 50e3, 100e3) == 300e3
+    assert guess(300e3, 50e3, 1e6) > 1.05e6
+    assert guess(300e3, 50e3, 100e3) == 300e3
 
 
 @given(RATES, RATES, st.lists(RATES, max_size=5), st.floats(0, 10))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from relaymesh.protocol.frames import MediaTag
 from relaymesh.protocol.layers import BACK_AFTER, FAILED_AFTER, KEPT, MAX_LAYERS, Layers
 
@@ -89,21 +91,14 @@ def test_layers_come_back_lowest_first_and_not_after_one_filled_the_path() -> No
     assert len(offer.of_last(0.2)) == 6
 
 
-def test_a_layer_comes_back_where_a_decoder_can_take_it_up() -> None:
+@pytest.mark.parametrize("entries", [(), (2,)])  # nowhere, or at pictures of the second layer only
+def test_a_layer_comes_back_where_a_decoder_can_take_it_up_and_not_before_what_it_is_built_on(
+    entries: tuple[int, ...],
+) -> None:
     offer = Offer()
     offer.run(2.0, math.inf)
     offer.run(2.0, 20_000.0)
-    offer.run(4.0, 1e6, entries=())
-    assert offer.of_last(1.0) == set()
-    offer.run(1.0, 1e6)
-    assert len(offer.of_last(0.2)) == 6
-
-
-def test_a_layer_does_not_come_back_before_what_it_is_built_on() -> None:
-    offer = Offer()
-    offer.run(2.0, math.inf)
-    offer.run(2.0, 20_000.0)
-    offer.run(4.0, 1e6, entries=(2,))
+    offer.run(4.0, 1e6, entries=entries)
     assert offer.of_last(1.0) == set(), "a picture of the second layer is built on one of the first"
     offer.run(1.0, 1e6)
     assert len(offer.of_last(0.2)) == 6
