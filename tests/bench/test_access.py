@@ -70,7 +70,6 @@ def test_the_grid_is_whole() -> None:
 
 
 def test_the_receivers_estimator_leads_without_probes() -> None:
-    pytest.importorskip("aiortc")
     on = access._path(cell := Cell(0.5, 50.0, 0.0, "none", AIORTC))
     flow = access._flow(on, cell, 0)
     on.advance(20.0)
@@ -111,7 +110,6 @@ def test_a_cut_that_is_not_followed_fails() -> None:
 
 
 def test_the_quick_command() -> None:
-    pytest.importorskip("aiortc")
     done = CliRunner().invoke(main, ["bench", "access", "--quick", "--processes", "1", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

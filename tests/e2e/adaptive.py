@@ -97,12 +97,25 @@ async () => {
 # What a player's page saw of marked pictures: how many, which were wrong, when each was shown, its height.
 SEEN = "() => ({...window.seen, began: window.began, now: performance.now()})"
 
+# Whether the browser itself says that it encodes a codec in a scalability mode.
+ENCODES = """
+async ([codec, mode]) => (await navigator.mediaCapabilities.encodingInfo({type: 'webrtc', video: {
+  contentType: `video/${codec}`, width: 1280, height: 720, bitrate: 2000000, framerate: 30,
+  ...(mode ? {scalabilityMode: mode} : {})}})).supported
+"""
+
 # Rates that a phone on 2G, one on 3G and a cable line tell apart.
 SIMULCAST = [
     {"rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 60_000},
     {"rid": "h", "scaleResolutionDownBy": 2, "maxBitrate": 400_000},
     {"rid": "f", "maxBitrate": 1_500_000},
 ]
+
+
+def encodes(mesh: Mesh, page: Any, codec: str, mode: str | None) -> bool:
+    """Whether the page's browser encodes *codec* in *mode*: where it does, a failure to publish is ours."""
+    page.goto(mesh.http("a", "/healthz"))
+    return bool(page.evaluate(ENCODES, [codec, mode]))
 
 
 def publish(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.e2e.processes import square_mesh
 
@@ -49,8 +50,7 @@ def browser_path() -> str:
 @pytest.fixture
 def browsers(browser_path):
     """Two headless browsers: one to publish, one to play."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         pair = [
             playwright.chromium.launch(
                 executable_path=browser_path,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from relaymesh.netsim.report import write_report
 from tests.netsim.synthetic_result import make_result
@@ -17,7 +18,6 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def open_report(browser_path: str, tmp_path: Path) -> Iterator[Any]:
     """A function: results, width → the page with their report, and what it complained of or asked for."""
-    sync_api = pytest.importorskip("playwright.sync_api")
     flags = [
         "--headless=new",
         "--no-sandbox",
@@ -25,7 +25,7 @@ def open_report(browser_path: str, tmp_path: Path) -> Iterator[Any]:
         "--disable-background-networking",
         "--no-first-run",
     ]
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, headless=True, args=flags)
 
         def open_it(results: list[Any], width: int) -> tuple[Any, list[str]]:

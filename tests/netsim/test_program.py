@@ -15,6 +15,7 @@ import trustme
 from trio_websocket import ConnectionClosed, open_websocket_url, serve_websocket
 
 from relaymesh.netsim.clock import run_virtual
+from relaymesh.netsim.link_model import LinkConditions, LinkModel
 from relaymesh.netsim.net import Network
 from tests.netsim import program
 from tests.netsim.links import FixedLink
@@ -87,12 +88,10 @@ def test_websockets_with_tls_take_the_round_trips_they_take():
 
 
 def test_real_links_lose_the_same_with_the_same_seed():
-    link_model = pytest.importorskip("relaymesh.netsim.link_model")
-
     def run(seed):
         def link(source, target):
-            conditions = link_model.LinkConditions(delay_ms=20, jitter_ms=2, loss=0.1)
-            return link_model.LinkModel(conditions, rng=random.Random(f"{seed}:{source}:{target}"))
+            conditions = LinkConditions(delay_ms=20, jitter_ms=2, loss=0.1)
+            return LinkModel(conditions, rng=random.Random(f"{seed}:{source}:{target}"))
 
         async def main(network):
             a, b, got = network.udp_port(A, 1), network.udp_port(B, 1), []
