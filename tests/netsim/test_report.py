@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relaymesh.netsim.metrics import SERIES
+from relaymesh.netsim.metrics import METRICS, SERIES
 from relaymesh.netsim.report import render_report, write_report
 from tests.netsim.synthetic_result import make_result
 
@@ -41,6 +41,13 @@ def test_every_series_the_page_draws_is_a_known_one() -> None:
     drawn = set(re.findall(r"\['([a-z0-9_]+)', '[^']+', \d, '(?:line|area|stems|bars)'\]", page))
     assert drawn
     assert drawn <= SERIES.keys()
+
+
+def test_every_metric_has_a_name_for_people() -> None:
+    page = render_report([make_result()])
+    names = re.search(r"const NAMES = \{(.*?)\n\};", page, re.DOTALL)
+    assert names is not None
+    assert set(re.findall(r"^  (\w+):", names[1], re.MULTILINE)) == set(METRICS)
 
 
 def test_the_file_is_whole_or_not_there(tmp_path: Path) -> None:

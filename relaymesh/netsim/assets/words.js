@@ -36,6 +36,16 @@ const NAMES = {
   late_loss: 'Too late',
   streams_played: 'Streams played',
   delay_drift_ms: 'Drift of delay',
+  longest_freeze_ms: 'Freeze',
+  settle_ms: 'Settling on a layer',
+  settled_layer: 'Layer settled on',
+  switch_ms: 'Layer switch',
+  switches: 'Layer switches',
+  left_out: 'Left out on the way',
+  relay_mbps: 'Rate on relay links',
+  plans: 'Plans',
+  sent_packets: 'Packets sent',
+  delivered_packets: 'Packets delivered',
 };
 const PAINT = [
   'var(--s1)',
@@ -57,7 +67,8 @@ const metric = (result, name) => {
 const unitOf = (name) => TABLES.metrics[name.split('.')[0].split(' ')[0]]?.unit ?? '';
 const nameOf = (name) => {
   const [base, quantile] = name.split('.');
-  return (NAMES[base] ?? base) + (quantile ? `, ${quantile === 'max' ? 'longest' : quantile}` : '');
+  const most = base.endsWith('_ms') ? 'longest' : 'most';
+  return (NAMES[base] ?? base) + (quantile ? `, ${{ max: most, min: 'least' }[quantile] ?? quantile}` : '');
 };
 const verdict = (result) => html('span', { class: `verdict ${result.outcome}` }, VERDICTS[result.outcome]);
 // What tells a run from the others on this page.
