@@ -65,7 +65,7 @@ class Browser:
                 core.handle_media_datagram(data, self.address, now)
             if not exchange(core, now, self) and self.dtls.state == "connected":
                 return
-        raise AssertionError("no connection")
+        raise AssertionError(f"no connection: here {self.dtls.debug_state()}, there {core.edge.refused}")
 
     def take(self, data: bytes) -> None:
         kind = classify(data)
