@@ -311,6 +311,7 @@ class Encoding:
         self.takers.remove(taker)
         if not self.takers and self.track.is_remote:
             self.since_keyframe.clear()  # nothing comes from now on: a later taker would begin in the past
+            self.keyframe_wish.drop()  # none would be seen: the publisher would be asked for ever
         self.track.publication.demand_changed()
 
     def deliver(self, frame: MediaFrame, now: float) -> bool:

@@ -314,7 +314,7 @@ class Session:
             if ingress.is_waiting:
                 times.append(self._next_repair)
             at = ingress.encoding.keyframe_wish.next_timeout()
-            if at is not None and ingress.ssrc is not None:
+            if at is not None and self._can_answer(ingress):
                 times.append(at)
         return times
 
@@ -356,7 +356,7 @@ class Session:
                 if due and ingress.ssrc is not None:
                     self.transport.send_rtcp(rtcp.build_nack(self.ssrc, ingress.ssrc, due))
         for ingress in encodings:
-            if ingress.ssrc is not None and ingress.encoding.keyframe_wish.due(now):
+            if self._can_answer(ingress) and ingress.encoding.keyframe_wish.due(now):
                 self.request_keyframe(ingress)
         if self._transport_id is not None and now >= self._next_feedback:
             self._next_feedback = now + FEEDBACK_INTERVAL
@@ -373,6 +373,15 @@ class Session:
         """Whether an encoding of what it publishes started or stopped since the last call."""
         changed, self._layers_changed = self._layers_changed, False
         return changed
+
+    @staticmethod
+    def _can_answer(ingress: IngressEncoding) -> bool:
+        """Whether asking for a keyframe of it makes sense.
+
+        An encoding that its publisher has stopped begins with one when it comes back; asked before that,
+        libwebrtc makes one of each other encoding, again and again.
+        """
+        return ingress.ssrc is not None and ingress.track.live(ingress.encoding.number)
 
     def request_keyframe(self, ingress: IngressEncoding) -> None:
         """Ask the publisher's encoder for a keyframe (PLI, RFC 4585 §6.3.1)."""

@@ -255,6 +255,19 @@ def test_what_an_edge_kept_is_forgotten_with_its_last_taker() -> None:
     assert encoding.since_keyframe.frames() == [], "nor what was still on its way"
 
 
+def test_a_keyframe_is_not_asked_for_any_more_when_nobody_takes_the_encoding() -> None:
+    """A player that changed its mind left its wish behind: it was never seen fulfilled, and repeated for ever."""
+    _, encoding = remote()
+    one, other = Recorder(), Recorder()
+    encoding.add_taker(one)
+    encoding.add_taker(other)
+    encoding.keyframe_wish.ask(0.0)
+    encoding.remove_taker(one)
+    assert encoding.keyframe_wish.due(0.0), "somebody still waits"
+    encoding.remove_taker(other)
+    assert encoding.keyframe_wish.next_timeout() is None
+
+
 @pytest.mark.parametrize("late", [0, 1, 5, 50, 98, 99])
 def test_what_the_ingress_sends_again_may_come_in_any_order(late: int) -> None:
     """Over a lossy link one of so many packets nearly always comes late, perhaps the keyframe itself."""

@@ -8,7 +8,7 @@ from relaymesh.node.demand import DEMAND_KEPT
 from relaymesh.node.selector import TOP
 from relaymesh.protocol import frames
 from relaymesh.protocol.messages import EncodingInfo, TrackInfo
-from relaymesh.webrtc import rtp
+from relaymesh.webrtc import rtcp, rtp
 from tests.node.browser import Browser, exchange, offer_text
 from tests.node.mesh import AUDIO, NAME, Mesh, Recorder, video_frame
 
@@ -350,10 +350,21 @@ def test_a_browser_in_simulcast_is_told_to_the_edges_by_what_it_really_sends() -
     del rates[0]
     send(1.8, rates)
     assert [track.live(number) for number in (0, 1, 2)] == [False, True, True], "told when it stops"
-    send(0.5, {**rates, 0: 1000})
+    wish = track.encodings[0].keyframe_wish
+    wish.ask(mesh.now)
+    send(1.0, rates)
+    assert asked(browser) == [], "it would make one of the others"
+    assert wish.wanted
+    send(1.0, {**rates, 0: 1000})
     assert track.live(0), "and when it starts again"
+    assert set(asked(browser)) == {700}
     assert mesh.cores[2].forwarder.dropped == {}
     assert mesh.sent[1, 2, frames.LAYERS] > 0
+
+
+def asked(browser: Browser) -> list[int]:
+    """The SSRCs of which *browser* was asked for a keyframe."""
+    return [one.media_ssrc for one in browser.rtcp if isinstance(one, rtcp.PictureLossIndication)]
 
 
 def test_a_track_that_ended_takes_no_part_in_what_its_player_is_sent() -> None:
