@@ -157,7 +157,10 @@ class Sender:
         encoding.add_taker(self)
         if self.is_video and not self._replay_to_begin(now):
             asks_itself = encoding.track.is_remote and len(encoding.takers) == 1
-            encoding.keyframe_wish.ask(now, patience=REMOTE_PATIENCE if asks_itself else 0.0)
+            patience = REMOTE_PATIENCE if asks_itself else 0.0
+            if self.current is not None:  # it has a picture, and time
+                patience = max(patience, encoding.track.keyframe_requests.patience(now))
+            encoding.keyframe_wish.ask(now, patience=patience)
 
     def pace(self, bps: float) -> None:
         """From now on what is too much to be sent at once goes at *bps*, on the wire; infinite: at once."""

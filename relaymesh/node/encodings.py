@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from relaymesh.node.keyframe_wish import KeyframeWish
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.seqnum import Extender
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 CACHE_PACKETS = 1024  # a power of two; two seconds of 4 Mbit/s video
 OUTAGE = 0.08  # s without a packet of a relayed video,
 OUTAGE_PACKETS = 3  # and so many missing after it: nobody's picture goes on without a keyframe
-KEYFRAME_INTERVAL = 0.3  # s; a publisher is asked at most this often
-KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen
-ANSWERED_WITHIN = 0.35  # s; a keyframe that comes later came by itself (OBS and ffmpeg ignore PLI)
 # What a joiner needs: OBS and ffmpeg send a keyframe each 8 to 10 s by habit. At 1.5 Mbit/s 12 s are 2.3 MB.
 KEPT_SINCE_KEYFRAME = 12.0  # s
 KEPT_BYTES = 3_000_000
@@ -48,84 +46,6 @@ class Taker(Protocol):
     @property
     def wanted_layers(self) -> tuple[int, int]:
         """The highest (spatial, temporal) layer it wants."""
-
-
-class Answering:
-    """Whether the publisher of a track makes keyframes when it is asked: as it was with the last request."""
-
-    __slots__ = ("ignores",)
-
-    def __init__(self) -> None:
-        self.ignores = False
-
-
-class KeyframeWish:
-    """Merges everybody's wish for a keyframe into requests at a bounded rate.
-
-    Wishes arrive by :meth:`ask`; :meth:`due` says when one request must go
-    out; :meth:`seen` ends the wish. Between two requests lie at least
-    :data:`KEYFRAME_INTERVAL`; unanswered ones are repeated.
-    """
-
-    __slots__ = ("_answering", "_asked_at", "_first_sent", "_last_sent", "_wanted", "requests")
-
-    def __init__(self, answering: Answering | None = None) -> None:
-        """*answering*: what is known of the publisher; one for all encodings of a track."""
-        self._answering = answering if answering is not None else Answering()
-        self._wanted = False
-        self._asked_at = -inf
-        self._last_sent = float("-inf")
-        self._first_sent = inf  # of the requests for what is wanted now
-        self.requests = 0
-
-    def ask(self, now: float, *, patience: float = 0.0) -> None:
-        """Want a keyframe; with *patience* (seconds) only if none comes by itself within that time."""
-        if not self._wanted:
-            self._wanted = True
-            self._asked_at = now + patience
-        else:
-            self._asked_at = min(self._asked_at, now + patience)
-
-    def seen(self, now: float) -> None:
-        """A keyframe came."""
-        if self._wanted and self._first_sent < inf:
-            self._answering.ignores = now - self._first_sent > ANSWERED_WITHIN
-        self.drop()
-
-    def drop(self) -> None:
-        """It is not wanted any more."""
-        self._wanted, self._first_sent = False, inf
-
-    def is_ignored(self, now: float) -> bool:
-        """Whether a keyframe does not come for being asked for, as far as this was tried or is known."""
-        return self._answering.ignores or now - self._first_sent > ANSWERED_WITHIN
-
-    def note_ignored(self) -> None:
-        """The ingress says so."""
-        self._answering.ignores = True
-
-    @property
-    def wanted(self) -> bool:
-        """A keyframe is waited for."""
-        return self._wanted
-
-    def next_timeout(self) -> float | None:
-        """When the next request is due; ``None`` while nobody wants one."""
-        if not self._wanted:
-            return None
-        # A new wish waits for the rate limit only, a repeated one for an answer.
-        gap = KEYFRAME_RETRY if self._last_sent >= self._asked_at else KEYFRAME_INTERVAL
-        return max(self._asked_at, self._last_sent + gap)
-
-    def due(self, now: float) -> bool:
-        """Whether a request must go out now; if so it counts as sent."""
-        at = self.next_timeout()
-        if at is None or at > now:
-            return False
-        self._last_sent = now
-        self._first_sent = min(self._first_sent, now)
-        self.requests += 1
-        return True
 
 
 class SinceKeyframe:
@@ -299,7 +219,7 @@ class Encoding:
         self.last_skip = -inf  # s; when a link last told that it left something out
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []
-        self.keyframe_wish = KeyframeWish(track.answering)
+        self.keyframe_wish = KeyframeWish(track.keyframe_requests)
 
     def add_taker(self, taker: Taker) -> None:
         """Hand *taker* every packet from now on."""

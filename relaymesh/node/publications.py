@@ -13,7 +13,8 @@ from math import inf
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from relaymesh.node.demand import DemandBook, EncodingKey, Wishes
-from relaymesh.node.encodings import Answering, Encoding
+from relaymesh.node.encodings import Encoding
+from relaymesh.node.keyframe_wish import Requests
 from relaymesh.node.layer_rates import LayerRates
 from relaymesh.node.selector import TOP
 from relaymesh.protocol.frames import EncodingLayers
@@ -32,10 +33,10 @@ class Track:
     """A track of a publication with its encodings."""
 
     __slots__ = (
-        "answering",
         "encodings",
         "id",
         "info",
+        "keyframe_requests",
         "layers",
         "layers_serial",
         "muted",
@@ -48,7 +49,7 @@ class Track:
         self.info = info
         self.id = TrackId(publication.id.room, publication.id.participant, info.track)
         self.muted = info.muted
-        self.answering = Answering()
+        self.keyframe_requests = Requests()
         self.encodings: dict[int, Encoding] = {e.number: Encoding(self, e.number) for e in info.encodings}
         # What the ingress says of each encoding (measured here, or told by LAYERS); empty before that.
         self.layers: dict[int, EncodingLayers] = {}

@@ -9,15 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.node.encodings import (
-    ANSWERED_WITHIN,
     KEPT_BYTES,
     KEPT_SINCE_KEYFRAME,
-    KEYFRAME_INTERVAL,
     OUTAGE,
     OUTAGE_PACKETS,
     YOUNG_PACKETS,
     Encoding,
-    KeyframeWish,
     SinceKeyframe,
 )
 from relaymesh.node.publications import LocalPublication, RemotePublication
@@ -152,42 +149,6 @@ def test_whatever_comes_what_is_kept_is_bounded_and_begins_with_a_keyframe(arriv
             assert frames[0].keyframe
 
 
-# --- a wish with patience ------------------------------------------------------------------------
-
-
-def test_a_patient_wish_waits_and_an_impatient_one_hurries_it() -> None:
-    wish = KeyframeWish()
-    wish.ask(0.0, patience=0.3)
-    assert wish.next_timeout() == 0.3 and not wish.due(0.2)
-    wish.ask(0.1, patience=1.0)
-    assert wish.next_timeout() == 0.3
-    wish.ask(0.2)
-    assert wish.due(0.2)
-    assert not wish.due(0.2 + KEYFRAME_INTERVAL)
-
-
-def test_what_comes_by_itself_ends_a_patient_wish_unsaid() -> None:
-    wish = KeyframeWish()
-    wish.ask(0.0, patience=0.3)
-    wish.seen(0.2)
-    assert not wish.due(1.0) and wish.requests == 0 and not wish.wanted
-
-
-def test_a_publisher_that_answers_no_request_is_known_by_it() -> None:
-    wish = KeyframeWish()
-    wish.ask(0.0)
-    assert wish.due(0.0) and not wish.is_ignored(ANSWERED_WITHIN)
-    assert wish.is_ignored(ANSWERED_WITHIN + 0.01), "so far"
-    wish.seen(3.0)
-    assert wish.is_ignored(3.0) and not wish.wanted, "that one came by itself"
-    wish.seen(5.0)
-    assert wish.is_ignored(5.0), "one that nobody asked for says nothing"
-    wish.ask(6.0)
-    assert wish.due(6.0)
-    wish.seen(6.1)
-    assert not wish.is_ignored(10.0)
-
-
 # --- takers --------------------------------------------------------------------------------------
 
 
@@ -256,7 +217,7 @@ def test_what_an_edge_kept_is_forgotten_with_its_last_taker() -> None:
 
 
 def test_a_keyframe_is_not_asked_for_any_more_when_nobody_takes_the_encoding() -> None:
-    """A player that changed its mind left its wish behind: it was never seen fulfilled, and repeated for ever."""
+    """A player that changed its mind left its wish behind: never fulfilled, it was repeated for ever."""
     _, encoding = remote()
     one, other = Recorder(), Recorder()
     encoding.add_taker(one)

@@ -1,9 +1,7 @@
-from itertools import pairwise
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.node.encodings import CACHE_PACKETS, KEYFRAME_INTERVAL, KEYFRAME_RETRY, KeyframeWish
+from relaymesh.node.encodings import CACHE_PACKETS
 from relaymesh.node.publications import LocalPublication, PublicationTable
 from relaymesh.protocol.messages import ParticipantName, TrackInfo
 from tests.node.mesh import AUDIO, NAME, VIDEO, Recorder, video_frame
@@ -13,32 +11,6 @@ def make_publication() -> LocalPublication:
     publication = LocalPublication(NAME)
     publication.set_tracks((VIDEO, AUDIO))
     return publication
-
-
-def test_a_wish_is_served_at_once_and_then_at_a_bounded_rate():
-    wish = KeyframeWish()
-    assert wish.next_timeout() is None
-    sent = []
-    for step in range(200):  # two seconds in which somebody asks every 10 ms and no keyframe comes
-        now = step * 0.01
-        wish.ask(now)
-        if wish.due(now):
-            sent.append(now)
-    assert sent[0] == 0.0
-    assert all(later - earlier >= KEYFRAME_RETRY - 1e-9 for earlier, later in pairwise(sent))
-    assert len(sent) == 4
-
-
-def test_a_new_wish_after_a_keyframe_waits_only_for_the_rate_limit():
-    wish = KeyframeWish()
-    wish.ask(0.0)
-    assert wish.due(0.0)
-    wish.seen(0.05)
-    assert not wish.due(0.1)
-    wish.ask(0.1)
-    assert not wish.due(0.2)
-    assert wish.next_timeout() == KEYFRAME_INTERVAL
-    assert wish.due(KEYFRAME_INTERVAL)
 
 
 def test_takers_get_every_packet_once_and_the_cache_finds_the_recent_ones():

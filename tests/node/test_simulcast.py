@@ -387,7 +387,7 @@ def test_an_edge_that_steps_down_from_a_publisher_that_ignores_requests_is_sent_
     studio.listen(2, 1)
     studio.settle()
     ticks = studio.film(0.5, keys=(0, 1, 2))
-    studio.track.answering.ignores = True
+    studio.track.keyframe_requests.ignored = True
     up = studio.listen(2, 2)
     studio.mesh.run(0.1)
     assert got(up) == [], "dearer: what is kept would show the past once more"

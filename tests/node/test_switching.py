@@ -459,7 +459,7 @@ def step_down(stage: Stage, *, temporal: tuple[int, ...] = (0,), bps: float = 40
     """Its path falls short 5 s after the only keyframe of both, of a publisher that makes none when asked."""
     stage.choose(1)
     stage.film(150, keys=(0, 1), temporal=temporal)
-    stage.track.answering.ignores = True
+    stage.track.keyframe_requests.ignored = True
     stage.player.packets.clear()
     stage.sender.pace(bps)
     stage.choose(0, down=True)

@@ -9,6 +9,7 @@ from collections import deque
 
 WINDOW = 0.5  # seconds: fifteen frames of video; libwebrtc's first window
 SHORT_WINDOW = 0.25  # seconds: a fall shows sooner; libwebrtc's later one (0.15) is of four frames, and jumpy
+LEAST_WINDOW = 0.06  # seconds of arrivals from a path that is full make its rate: four feedbacks at the most
 MIN_PACKETS = 5  # fewer make no rate
 MAX_PACKETS = 4096  # in the window; beyond 80 Mbit/s it just gets shorter
 CLOCK_JUMP = 2.0  # seconds an arrival may be before the newest; beyond, the peer's clock was set
@@ -41,6 +42,18 @@ class AckedRate:
             return
         for step in range(1, 5):
             self.add(newest + (until - newest) * step / 5, size_bytes // 4)
+
+    def rate_since(self, arrived_at: float) -> float | None:
+        """Bit/s that arrived after *arrived_at*; None while that is too little to tell."""
+        newest = self._newest
+        if newest is None or newest - arrived_at < LEAST_WINDOW:
+            return None
+        sizes = [size_bytes for at, size_bytes in self._arrivals if at > arrived_at]
+        return (
+            sum(sizes) * 8 / (newest - max(arrived_at, newest - WINDOW))
+            if len(sizes) >= MIN_PACKETS
+            else None
+        )
 
     def rate_bps(self, window: float = WINDOW) -> float | None:
         """Bit/s over the last *window* seconds; None while too little is known."""

@@ -80,7 +80,7 @@ class AimdRate:
     ) -> bool:
         """One feedback's verdict; whether the rate was reduced.
 
-        *acked_bps* arrive over half a second, *arriving_bps* over the last moments.
+        *acked_bps* arrive over half a second, *arriving_bps* over the last moments, or since it is full.
         """
         if usage is Usage.OVER:
             return self._reduce(arriving_bps or acked_bps, rtt, now)

@@ -88,6 +88,7 @@ class DelayDetector:
         self._threshold_at: float | None = None
         self._origin: float | None = None
         self._recent: deque[tuple[float, float]] = deque()  # (sent in s, delay in ms)
+        self.queued_since: float | None = None  # peer's clock, s: since then every packet found a queue
         self._base.clear()
         self.usage = Usage.NORMAL
         self.queue_ms = 0.0
@@ -95,6 +96,7 @@ class DelayDetector:
     def skip(self) -> None:
         """What follows does not follow in time: no difference is taken across the gap."""
         self._current = self._previous = None
+        self.queued_since = None
 
     def add(self, sent_at: float, arrived_at: float) -> None:
         """A packet's times in seconds, in the order of sending."""
@@ -203,6 +205,10 @@ class DelayDetector:
         while recent[0][0] < at - STANDING:
             recent.popleft()
         self.queue_ms = min(d for _, d in recent) - min(d for _, d in self._base)
+        if self._latest_queue_ms() < self._min_queue_ms:
+            self.queued_since = None
+        elif self.queued_since is None:
+            self.queued_since = group.arrived / 1e3
 
     def _latest_queue_ms(self) -> float:
         return self._recent[-1][1] - min(d for _, d in self._base)

@@ -239,7 +239,11 @@ class BandwidthEstimator:
         acked = self._acked.rate_bps()
         arriving = self._acked.rate_bps(max(SHORT_WINDOW, SHORT_PACKETS * PACKET_BITS / self.estimate_bps))
         usage = self._delay.usage
-        reduced = self._aimd.update(usage, acked, arriving, self.rtt, now)
+        since = self._delay.queued_since
+        # While packets wait the path is busy all the time: what came through since then is what it carries.
+        # Before that it may have been hardly used, as before the keyframe of a dearer layer.
+        full = self._acked.rate_since(since) if since is not None else None
+        reduced = self._aimd.update(usage, acked, max(full or 0.0, arriving or 0.0) or None, self.rtt, now)
         if reduced:
             self._delay.on_reduced()
         self._filled = filled = acked is not None and acked > FILLED * self.estimate_bps
