@@ -43,6 +43,10 @@ class AckedRate:
         for step in range(1, 5):
             self.add(newest + (until - newest) * step / 5, size_bytes // 4)
 
+    def covers(self, arrived_at: float, seconds: float) -> bool:
+        """Whether so much time passed from *arrived_at* to the newest arrival."""
+        return self._newest is not None and self._newest - arrived_at >= seconds
+
     def rate_since(self, arrived_at: float) -> float | None:
         """Bit/s that arrived after *arrived_at*; None while that is too little to tell."""
         newest = self._newest

@@ -238,11 +238,7 @@ class BandwidthEstimator:
         """Let delays and loss move the rate."""
         acked = self._acked.rate_bps()
         arriving = self._acked.rate_bps(max(SHORT_WINDOW, SHORT_PACKETS * PACKET_BITS / self.estimate_bps))
-        usage = self._delay.usage
-        since = self._delay.queued_since
-        # While packets wait the path is busy all the time: what came through since then is what it carries.
-        # Before that it may have been hardly used, as before the keyframe of a dearer layer.
-        full = self._acked.rate_since(since) if since is not None else None
+        usage, full = self._look_at_queue()
         reduced = self._aimd.update(usage, acked, max(full or 0.0, arriving or 0.0) or None, self.rtt, now)
         if reduced:
             self._delay.on_reduced()
@@ -256,6 +252,21 @@ class BandwidthEstimator:
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
             self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._constrained = True
+
+    def _look_at_queue(self) -> tuple[Usage, float | None]:
+        """What the delays say, and the rate that came through while packets waited, where there is one.
+
+        While packets wait the path is busy all the time: what comes through is what it carries. Before that
+        it may have been hardly used, as before the keyframe of a dearer layer; and a queue too short
+        for its rate to be known may be that of one large picture.
+        """
+        usage, since = self._delay.usage, self._delay.queued_since
+        full = self._acked.rate_since(since) if since is not None else None
+        if usage is Usage.OVER and full is None:
+            gone = since is None and self._delay.is_empty
+            if gone or (since is not None and not self._acked.covers(since, SHORT_WINDOW)):
+                usage = Usage.UNDER
+        return usage, full
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
