@@ -104,6 +104,29 @@ async ([codec, mode]) => (await navigator.mediaCapabilities.encodingInfo({type: 
   ...(mode ? {scalabilityMode: mode} : {})}})).supported
 """
 
+# Before a page is loaded that publishes: when its encoder gave each picture, by SSRC (`window.encoded`, ms).
+ENCODED = """
+(() => {
+  if (!window.RTCRtpScriptTransform) return;
+  const code = `onrtctransform = ({transformer}) => transformer.readable.pipeThrough(new TransformStream({
+    transform(frame, controller) {
+      postMessage([frame.getMetadata().synchronizationSource, performance.timeOrigin + performance.now()]);
+      controller.enqueue(frame);
+    }})).pipeTo(transformer.writable);`;
+  window.encoded = {};
+  const add = RTCPeerConnection.prototype.addTransceiver;
+  RTCPeerConnection.prototype.addTransceiver = function (media, init) {
+    const added = add.call(this, media, init);
+    if (media.kind === 'video') {
+      const worker = new Worker(URL.createObjectURL(new Blob([code])));
+      worker.onmessage = ({data: [ssrc, at]}) => (window.encoded[ssrc] ??= []).push(at);
+      added.sender.transform = new RTCRtpScriptTransform(worker, {});
+    }
+    return added;
+  };
+})();
+"""
+
 # Rates that a phone on 2G, one on 3G and a cable line tell apart.
 SIMULCAST = [
     {"rid": "q", "scaleResolutionDownBy": 4, "maxBitrate": 60_000},
@@ -146,7 +169,7 @@ def live_layers(mesh: Mesh, name: str, node: str = "a") -> list[dict[str, Any]]:
 
 
 class Player:
-    """A page that plays from node c by an access line.
+    """A page that plays from node c by an access line, once told to :meth:`play`.
 
     With *watch* it checks each picture; *described*: it asks for the dependency descriptor, as our pages do.
     """
@@ -167,8 +190,12 @@ class Player:
         self.page.goto(mesh.http("c", "/healthz"))
         if watch:
             self.page.evaluate(marked.WATCH)
-        port = self.line.port if self.line is not None else 0
-        self.page.evaluate(PLAY, [mesh.http("c", f"/whep/e2e/{name}"), port, described])
+        self._arguments = [mesh.http("c", f"/whep/e2e/{name}"), self.line.port if self.line else 0, described]
+
+    def play(self) -> Player:
+        """Begin: a page was open, and its process warm, before somebody plays."""
+        self.page.evaluate(PLAY, self._arguments)
+        return self
 
     def look(self) -> dict[str, Any]:
         return self.page.evaluate(INBOUND)

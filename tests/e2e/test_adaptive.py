@@ -32,6 +32,8 @@ def test_each_player_settles_on_the_layer_its_access_carries(mesh, browsers, cap
     wait_for(lambda: len(live_layers(mesh, "simulcast")) == 3, 30.0, "three live layers")
     players = {rate: Player(mesh, browsers[1], "simulcast", rate) for rate in (150_000.0, 700_000.0, None)}
     try:
+        for player in players.values():
+            player.play()
         wait_for(lambda: players[700_000.0].height() == 360, SETTLES_S, "360 lines at 700 kbit/s")
         wait_for(lambda: players[None].height() == 720, SETTLES_S, "720 lines without a limit")
         wait_for(lambda: players[150_000.0].height() == 180, SETTLES_S, "180 lines at 150 kbit/s")
@@ -71,7 +73,7 @@ def test_what_nobody_takes_does_not_cross(mesh, browsers):
                 return {key for wishes in publication["demand"].values() for key in wishes}
         return set()
 
-    player = Player(mesh, browsers[1], "unwatched", None)
+    player = Player(mesh, browsers[1], "unwatched", None).play()
     try:
         wait_for(lambda: any(key.endswith("/2") for key in demanded()), 15.0, "demand for the top layer")
     finally:
@@ -88,7 +90,7 @@ def test_other_codecs_and_scalable_layers(mesh, browsers, codec, mode, capsys):
         pytest.skip(f"this Chromium does not encode {codec} {mode or ''}")
     publish(mesh, camera, name, codec, mode)
     wait_for(lambda: live_layers(mesh, name), 30.0, "a live layer")
-    player = Player(mesh, browsers[1], name, None)
+    player = Player(mesh, browsers[1], name, None).play()
     try:
         # The pictures since the last keyframe come first, all at once: a renderer shows the last of them.
         wait_for(lambda: (player.look()["stats"] or {}).get("framesDecoded", 0) > 60, 30.0, "sixty frames")
@@ -145,7 +147,7 @@ def test_the_check_of_pictures_finds_wrong_ones(mesh, browsers):
         camera = browsers[0].new_context().new_page()
         marked = {"width": 640, "height": 360, "fps": 20, "noise": 0.1, "spoil": spoil}
         publish(mesh, camera, name, "VP8", "L1T1", marked)
-        player = Player(mesh, browsers[1], name, None, watch=True)
+        player = Player(mesh, browsers[1], name, None, watch=True).play()
         try:
             wait_for(lambda player=player: player.seen()["pictures"] > 100, 30.0, "a hundred pictures")
             found[name] = player.seen()
@@ -166,7 +168,7 @@ def test_av1_in_spatial_layers_with_and_without_the_descriptor(mesh, browsers, d
     if not encodes(mesh, camera, "AV1", "L2T1"):
         pytest.skip("this Chromium does not encode AV1 in L2T1")
     publish(mesh, camera, name, "AV1", "L2T1", marked)
-    player = Player(mesh, browsers[1], name, None, watch=True, described=described)
+    player = Player(mesh, browsers[1], name, None, watch=True, described=described).play()
     try:
         wait_for(
             lambda: player.height() in (range(340, 361) if described else range(170, 181)), 30.0, "layers"

@@ -247,8 +247,10 @@ class BandwidthEstimator:
             self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._proven or reduced
             self._constrained = self._constrained or reduced
-        lost = sum(-1 if r.was_lost else r.arrived_at is None for r in batch.results)
-        packets = sum(not r.was_lost for r in batch.results)
+        # What a probe overflows is its own fault, as the delay is.
+        told = [r for r in batch.results if r.probe is None and not self._is_blind(r.sent_at)]
+        lost = sum(-1 if r.was_lost else r.arrived_at is None for r in told)
+        packets = sum(not r.was_lost for r in told)
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
             self._probes.on_overuse(self.rtt, now, filled=filled)
             self._proven = self._constrained = True
