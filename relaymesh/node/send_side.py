@@ -70,6 +70,11 @@ class SendSide:
         return self._estimator.estimate_bps if self._estimator is not None else inf
 
     @property
+    def is_short(self) -> bool:
+        """Whether less is left than what was chosen takes."""
+        return self.budget_bps < self._granted_bps
+
+    @property
     def may_try(self) -> bool:
         """Whether a video may be sent beyond the budget: nothing was heard of the path, or against it."""
         return self._estimator is not None and self._estimator.may_try

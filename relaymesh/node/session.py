@@ -34,7 +34,8 @@ REPAIR_TICK = 0.01  # s; how often missing packets are looked at while there are
 FEEDBACK_INTERVAL = 0.05  # s; transport-wide feedback (libwebrtc sends at 50–250 ms)
 REPORT_INTERVAL = 1.0  # s; receiver and sender reports
 MEASURE_INTERVAL = 0.2  # s; of what comes: which encodings are live, at what rate
-CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate
+CHOICE_INTERVAL = 0.1  # s; between choices of layers by the newest estimate, …
+CHOICE_SOONEST = 0.02  # … and where feedback says that it is too little for what was chosen
 # What a player begins with at once may take so long; more than that, and a keyframe is asked for first.
 BURST_S = 0.4
 CATCH_UP_SHARE = 0.9  # of what is free of the budget goes into what waits of a track
@@ -91,6 +92,7 @@ class Session:
         self._next_repair = now
         self._next_measure = now
         self._next_choice = inf
+        self._chosen_at = now
         self._next_report = now + REPORT_INTERVAL
 
     @property
@@ -196,6 +198,8 @@ class Session:
                     self.senders[ssrc].handle_keyframe_request(now)
         elif isinstance(packet, rtcp.TransportFeedback):
             self.send_side.handle_feedback(packet, now)
+            if self.send_side.is_short:
+                self._next_choice = min(self._next_choice, max(now, self._chosen_at + CHOICE_SOONEST))
         elif isinstance(packet, rtcp.Bye):
             self._handle_bye(packet.ssrcs)
         elif isinstance(packet, rtcp.Remb):
@@ -242,7 +246,7 @@ class Session:
 
     def choose_layers(self, now: float) -> None:
         """Choose for every sender the encoding and the layers it sends, within what the path carries."""
-        self._next_choice = now + CHOICE_INTERVAL
+        self._chosen_at, self._next_choice = now, now + CHOICE_INTERVAL
         options = {
             sender: layer_options(sender.track, sender.starved(now), flat=sender.is_flat)
             for sender in self.senders.values()

@@ -33,6 +33,10 @@ OVERUSE_MS = 10.0  # for which the trend must be above the threshold (draft §5.
 STANDING = 0.25  # seconds
 MAX_STANDING_MS = 28.0  # half of what is to be kept at p95 (60 ms), and above the jitter of most radio paths
 SOON = 0.08  # seconds for which twice as long a queue is overuse already, without a trend
+# A queue is more than the packets sent explain, if the path is as fast as it is taken to be, beyond so
+# many times what they do, and so many ms: then a trend is believed, …
+EXCESS, EXCESS_MS = 1.5, 25.0
+GREAT_EXCESS, GREAT_EXCESS_MS = 2.0, 40.0  # … and from here on two groups in a row are overuse, without one
 MIN_QUEUE_MS = 5.0  # without so much above the recent minimum a trend is jitter
 # One packet is no queue: on a line of 150 kbit/s, audio that follows a frame of 1,200 bytes is 64 ms late
 # each time, and a path that is far from full seemed overused twice a second.
@@ -56,6 +60,7 @@ class _Group:
     last_sent: float  # ms
     arrived: float  # ms, the latest of its packets
     least_delay: float  # ms, peer's clock minus ours
+    expected: float  # ms, the queue that the packet of that delay should have found
 
 
 class DelayDetector:
@@ -87,7 +92,7 @@ class DelayDetector:
         self._trend = self._slope = 0.0  # ms per ms: the one judged last, and the newest
         self._threshold_at: float | None = None
         self._origin: float | None = None
-        self._recent: deque[tuple[float, float]] = deque()  # (sent in s, delay in ms)
+        self._recent: deque[tuple[float, float, float]] = deque()  # (sent in s, delay in ms, expected queue)
         self.queued_since: float | None = None  # peer's clock, s: since then every packet found a queue
         self._base.clear()
         self.usage = Usage.NORMAL
@@ -98,22 +103,26 @@ class DelayDetector:
         self._current = self._previous = None
         self.queued_since = None
 
-    def add(self, sent_at: float, arrived_at: float) -> None:
-        """A packet's times in seconds, in the order of sending."""
+    def add(self, sent_at: float, arrived_at: float, expected: float = 0.0) -> None:
+        """A packet's times in seconds, in the order of sending.
+
+        *expected*: seconds of queue that those sent before it make at the rate the path is taken to carry.
+        """
         sent, arrived = sent_at * 1e3, arrived_at * 1e3
         group = self._current
         if group is None:
-            self._current = _Group(sent, sent, arrived, arrived - sent)
+            self._current = _Group(sent, sent, arrived, arrived - sent, expected * 1e3)
             return
         if sent < group.first_sent:
             return  # of a group that is complete
         if self._belongs(group, sent, arrived):
             group.last_sent = max(group.last_sent, sent)
             group.arrived = max(group.arrived, arrived)
-            group.least_delay = min(group.least_delay, arrived - sent)
+            if arrived - sent < group.least_delay:
+                group.least_delay, group.expected = arrived - sent, expected * 1e3
             return
         previous, self._previous = self._previous, group
-        self._current = _Group(sent, sent, arrived, arrived - sent)
+        self._current = _Group(sent, sent, arrived, arrived - sent, expected * 1e3)
         self._note_delay(group)
         if previous is not None:
             self._compare(previous, group)
@@ -201,22 +210,44 @@ class DelayDetector:
         elif delay < self._base[-1][1]:
             self._base[-1] = (self._base[-1][0], delay)
         recent = self._recent
-        recent.append((at, delay))
+        recent.append((at, delay, group.expected))
         while recent[0][0] < at - STANDING:
             recent.popleft()
-        self.queue_ms = min(d for _, d in recent) - min(d for _, d in self._base)
+        self.queue_ms = min(d for _, d, _ in recent) - self._least_ms()
         if self._latest_queue_ms() < self._min_queue_ms:
             self.queued_since = None
         elif self.queued_since is None:
             self.queued_since = group.arrived / 1e3
 
+    def _least_ms(self) -> float:
+        return min(delay for _, delay in self._base)
+
     def _latest_queue_ms(self) -> float:
-        return self._recent[-1][1] - min(d for _, d in self._base)
+        return self._recent[-1][1] - self._least_ms()
 
     @property
     def is_empty(self) -> bool:
         """Whether the newest packet found no queue to speak of."""
         return bool(self._recent) and self._latest_queue_ms() < MIN_QUEUE_MS
+
+    def _exceeds(self, back: int, times: float, more_ms: float) -> bool:
+        """Whether the queue that the group *back* from the newest one found is so much more than expected."""
+        _, delay, expected = self._recent[-back]
+        return delay - self._least_ms() > times * expected + more_ms
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether the newest packet found a longer queue than those before it make at the rate assumed."""
+        return bool(self._recent) and self._exceeds(1, EXCESS, EXCESS_MS)
+
+    def _is_sudden(self) -> bool:
+        """A queue far longer than explained, twice, and not because all came at once after a pause."""
+        recent = self._recent
+        return (
+            len(recent) > 1
+            and recent[-1][1] >= recent[-2][1]
+            and all(self._exceeds(back, GREAT_EXCESS, GREAT_EXCESS_MS) for back in (1, 2))
+        )
 
     def _stands(self) -> bool:
         """A queue too long that does not get shorter."""
@@ -226,7 +257,9 @@ class DelayDetector:
             return False
         if span >= STANDING * 0.6 and self.queue_ms > MAX_STANDING_MS:
             return True
-        soon = min(delay for at, delay in recent if at >= newest - SOON) - min(d for _, d in self._base)
+        if self._is_sudden():
+            return True
+        soon = min(delay for at, delay, _ in recent if at >= newest - SOON) - self._least_ms()
         return span >= SOON and soon > 2.0 * MAX_STANDING_MS
 
     def set_rate(self, bps: float) -> None:
@@ -244,7 +277,7 @@ class DelayDetector:
         self._queue_then = self.queue_ms
         if self._futile > FUTILE:
             self._futile = 0
-            least = min(delay for _, delay in self._recent)
+            least = min(delay for _, delay, _ in self._recent)
             at = self._base[-1][0]
             self._base.clear()
             self._base.append((at, least))

@@ -29,6 +29,7 @@ from collections import deque
 from relaymesh.webrtc.bwe.acked import SHORT_WINDOW, AckedRate
 from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
 from relaymesh.webrtc.bwe.delay import PACKET_BITS, DelayDetector, Usage
+from relaymesh.webrtc.bwe.expected import ExpectedQueue
 from relaymesh.webrtc.bwe.filling import Filler
 from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
 from relaymesh.webrtc.bwe.loss import CONFIDENCE, HIGH, LOW, PAUSE, WEIGHT, LossBound
@@ -90,6 +91,7 @@ class BandwidthEstimator:
         self._history = SendHistory()
         self._sent = SentRate()
         self._acked = AckedRate()
+        self._expected = ExpectedQueue()
         self._delay = DelayDetector()
         self._aimd = AimdRate(min(max(start_bps, min_bps), max_bps), min_bps, max_bps)
         self._loss = LossBound(min_bps)
@@ -218,9 +220,11 @@ class BandwidthEstimator:
         arrived = [r for r in batch.results if r.arrived_at is not None]
         if batch.unreported_bytes and arrived:
             self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
-        self._delay.set_rate(self.estimate_bps)
+        estimate = self.estimate_bps
+        self._delay.set_rate(estimate)
         skipped = False
         for result in batch.results:
+            expected = self._expected.add(result.sent_at, result.size_bytes, estimate)
             if result.probe is not None:
                 self._probes.on_result(result.probe, result.sent_at, result.size_bytes, result.arrived_at)
             if result.arrived_at is None:
@@ -232,7 +236,7 @@ class BandwidthEstimator:
                 skipped = True
                 continue
             skipped = False
-            self._delay.add(result.sent_at, result.arrived_at)
+            self._delay.add(result.sent_at, result.arrived_at, expected)
 
     def _judge(self, batch: FeedbackBatch, now: float) -> None:
         """Let delays and loss move the rate."""
@@ -264,10 +268,9 @@ class BandwidthEstimator:
         """
         usage, since = self._delay.usage, self._delay.queued_since
         full = self._acked.rate_since(since) if since is not None else None
-        if usage is Usage.OVER and full is None:
-            gone = since is None and self._delay.is_empty
-            if gone or (since is not None and not self._acked.covers(since, SHORT_WINDOW)):
-                usage = Usage.UNDER
+        measured = full is not None or (since is not None and self._acked.covers(since, SHORT_WINDOW))
+        if usage is Usage.OVER and not measured and not self._delay.is_unexplained:
+            usage = Usage.UNDER
         return usage, full
 
     def _take_probe(self, now: float) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Callable
 from struct import pack
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaymesh.bench.access_path import Flow, FlowSettings
 from relaymesh.netsim.link_model import LinkConditions, LinkModel
 from relaymesh.webrtc.bwe.estimator import MIN_BPS, START_BPS, BandwidthEstimator
 from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.rtcp import TransportFeedback, parse_rtcp
 from relaymesh.webrtc.twcc import TwccReceiver
-from tests.webrtc.bwe.paths import elastic, path
+from tests.webrtc.bwe.paths import back, elastic, path
 
 
 def p95(sorted_values: list[float]) -> float:
@@ -401,3 +404,33 @@ def test_links_of_the_tests_are_what_they_say() -> None:
     model = LinkModel(LinkConditions(rate_bps=2e6), random.Random(1))
     assert sum(len(model.due(0.0, 1250)) for _ in range(10)) == 10
     assert model.backlog(0.0) == pytest.approx(0.05)
+
+
+# --- what the sender does to itself ------------------------------------------------------------------
+
+
+def uneven(mean_bps: float, every: int, times: float) -> Callable[[Flow, float], float]:
+    """Pictures of which one in *every* is so many times as large as the mean."""
+    count, others = itertools.count(), (every - times) / (every - 1)
+    return lambda flow, now: mean_bps * (times if next(count) % every == 0 else others)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_keyframes_of_a_rate_well_within_the_path_cost_no_layer(seed: int) -> None:
+    on = path(40.0, 700e3, seed, queue_ms=200.0)
+    flow = Flow(on, back(40.0, seed), uneven(370e3, 60, 10.0), FlowSettings(), seed)
+    flow.estimator.set_wanted(1.5e6, 0.0)
+    on.advance(40.0)
+    least = min(bps for at, bps in flow.estimates if at > 3.0)
+    assert least > 500e3, "audio and the layer, with the margin for going up"
+
+
+@pytest.mark.parametrize("rtt_ms", [20.0, 40.0, 100.0])
+def test_what_a_probe_overflows_is_no_loss_of_the_path(rtt_ms: float) -> None:
+    """900 kbit/s into a line of 150 with a short queue: most is lost, and that says nothing of media."""
+    on = path(rtt_ms, 150e3, queue_ms=60.0)
+    flow = Flow(on, back(rtt_ms), lambda flow, now: 50e3, FlowSettings(), 1)
+    flow.estimator.set_wanted(480e3, 0.0)
+    on.advance(5.0)
+    loss = flow.estimator.debug_state()["loss"]
+    assert isinstance(loss, dict) and loss["reductions"] == 0
