@@ -60,7 +60,6 @@ class _Group:
     last_sent: float  # ms
     arrived: float  # ms, the latest of its packets
     least_delay: float  # ms, peer's clock minus ours
-    expected: float  # ms, the queue that the packet of that delay should have found
 
 
 class DelayDetector:
@@ -92,7 +91,8 @@ class DelayDetector:
         self._trend = self._slope = 0.0  # ms per ms: the one judged last, and the newest
         self._threshold_at: float | None = None
         self._origin: float | None = None
-        self._recent: deque[tuple[float, float, float]] = deque()  # (sent in s, delay in ms, expected queue)
+        self._recent: deque[tuple[float, float]] = deque()  # (sent in s, delay in ms)
+        self._packets: deque[tuple[float, float]] = deque(maxlen=2)  # (delay, expected queue), ms
         self.queued_since: float | None = None  # peer's clock, s: since then every packet found a queue
         self._base.clear()
         self.usage = Usage.NORMAL
@@ -109,20 +109,30 @@ class DelayDetector:
         *expected*: seconds of queue that those sent before it make at the rate the path is taken to carry.
         """
         sent, arrived = sent_at * 1e3, arrived_at * 1e3
+        self._packets.append((arrived - sent, expected * 1e3))
+        self._add_to_group(sent, arrived)
+        if self._is_sudden():
+            self.usage = Usage.OVER
+
+    def glance(self, sent_at: float, arrived_at: float, expected: float) -> None:
+        """As :meth:`add`, of a packet in a probe's queue: only one far longer than the probe makes counts."""
+        self._packets.append(((arrived_at - sent_at) * 1e3, expected * 1e3))
+        self.usage = Usage.OVER if self._is_sudden() else Usage.NORMAL
+
+    def _add_to_group(self, sent: float, arrived: float) -> None:
         group = self._current
         if group is None:
-            self._current = _Group(sent, sent, arrived, arrived - sent, expected * 1e3)
+            self._current = _Group(sent, sent, arrived, arrived - sent)
             return
         if sent < group.first_sent:
             return  # of a group that is complete
         if self._belongs(group, sent, arrived):
             group.last_sent = max(group.last_sent, sent)
             group.arrived = max(group.arrived, arrived)
-            if arrived - sent < group.least_delay:
-                group.least_delay, group.expected = arrived - sent, expected * 1e3
+            group.least_delay = min(group.least_delay, arrived - sent)
             return
         previous, self._previous = self._previous, group
-        self._current = _Group(sent, sent, arrived, arrived - sent, expected * 1e3)
+        self._current = _Group(sent, sent, arrived, arrived - sent)
         self._note_delay(group)
         if previous is not None:
             self._compare(previous, group)
@@ -210,10 +220,10 @@ class DelayDetector:
         elif delay < self._base[-1][1]:
             self._base[-1] = (self._base[-1][0], delay)
         recent = self._recent
-        recent.append((at, delay, group.expected))
+        recent.append((at, delay))
         while recent[0][0] < at - STANDING:
             recent.popleft()
-        self.queue_ms = min(d for _, d, _ in recent) - self._least_ms()
+        self.queue_ms = min(d for _, d in recent) - self._least_ms()
         if self._latest_queue_ms() < self._min_queue_ms:
             self.queued_since = None
         elif self.queued_since is None:
@@ -231,21 +241,25 @@ class DelayDetector:
         return bool(self._recent) and self._latest_queue_ms() < MIN_QUEUE_MS
 
     def _exceeds(self, back: int, times: float, more_ms: float) -> bool:
-        """Whether the queue that the group *back* from the newest one found is so much more than expected."""
-        _, delay, expected = self._recent[-back]
+        """Whether the queue that the packet *back* from the newest one found is so much more than expected."""
+        delay, expected = self._packets[-back]
         return delay - self._least_ms() > times * expected + more_ms
 
     @property
     def is_unexplained(self) -> bool:
         """Whether the newest packet found a longer queue than those before it make at the rate assumed."""
-        return bool(self._recent) and self._exceeds(1, EXCESS, EXCESS_MS)
+        return bool(self._packets and self._base) and self._exceeds(1, EXCESS, EXCESS_MS)
 
     def _is_sudden(self) -> bool:
-        """A queue far longer than explained, twice, and not because all came at once after a pause."""
-        recent = self._recent
+        """A queue far longer than explained, twice, and not because all came at once after a pause.
+
+        Of packets, not of groups: those of one picture tell the rate of a path that has got narrow.
+        """
+        packets = self._packets
         return (
-            len(recent) > 1
-            and recent[-1][1] >= recent[-2][1]
+            len(packets) > 1
+            and bool(self._base)
+            and packets[-2][0] <= packets[-1][0] < self._least_ms() + CLOCK_JUMP_MS
             and all(self._exceeds(back, GREAT_EXCESS, GREAT_EXCESS_MS) for back in (1, 2))
         )
 
@@ -259,7 +273,7 @@ class DelayDetector:
             return True
         if self._is_sudden():
             return True
-        soon = min(delay for at, delay, _ in recent if at >= newest - SOON) - self._least_ms()
+        soon = min(delay for at, delay in recent if at >= newest - SOON) - self._least_ms()
         return span >= SOON and soon > 2.0 * MAX_STANDING_MS
 
     def set_rate(self, bps: float) -> None:
@@ -277,7 +291,7 @@ class DelayDetector:
         self._queue_then = self.queue_ms
         if self._futile > FUTILE:
             self._futile = 0
-            least = min(delay for _, delay, _ in self._recent)
+            least = min(delay for _, delay in self._recent)
             at = self._base[-1][0]
             self._base.clear()
             self._base.append((at, least))

@@ -234,6 +234,7 @@ class BandwidthEstimator:
                 if not skipped:
                     self._delay.skip()
                 skipped = True
+                self._delay.glance(result.sent_at, result.arrived_at, expected)
                 continue
             skipped = False
             self._delay.add(result.sent_at, result.arrived_at, expected)
