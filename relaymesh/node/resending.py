@@ -21,6 +21,48 @@ ASKED_PER_S = 2000.0
 ASKED_BURST = 2048.0
 GONE_AFTER = 0.15  # s; a packet we lack is asked for again after this: upstream will not bring it any more
 GONE_KEPT = 512
+AGAIN_WITHIN = 2.0  # s after a packet was first sent again, it is sent once more when that was lost, …
+AGAIN_TRIES = 5  # … up to so many times
+AGAIN_KEPT = 1024  # retransmissions under way
+
+
+class LostAgain:
+    """Retransmissions that the path lost as well, by the transport-wide feedback of their player.
+
+    Behind a full queue libwebrtc was seen to ask once and no more, and then to wait 3 s for a picture that
+    lacked one packet. Who sent it knows sooner.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[
+            int, tuple[int, int]
+        ] = {}  # transport-wide number → (RTX SSRC, sequence), 16 bits
+        self._tried: dict[tuple[int, int], tuple[float, int]] = {}  # → (first sent at, how often)
+
+    def note_sent(self, number: int, ssrc: int, payload: bytes, now: float) -> None:
+        """A retransmission left as packet *number* (RFC 4588 §4: its payload begins with what it repeats)."""
+        if len(payload) < U16.size:
+            return
+        (sequence,) = U16.unpack_from(payload)
+        self._under_way[number] = packet = ssrc, sequence
+        since, tries = self._tried.get(packet, (now, 0))
+        self._tried[packet] = (since, tries + 1) if now - since < AGAIN_WITHIN else (now, 1)
+        while len(self._under_way) > AGAIN_KEPT:
+            del self._under_way[next(iter(self._under_way))]
+        while len(self._tried) > AGAIN_KEPT:
+            del self._tried[next(iter(self._tried))]
+
+    def take_lost(self, numbers: Sequence[int], now: float) -> list[tuple[int, int]]:
+        """Of the packets *numbers*, which were lost, what is sent once more: (RTX SSRC, sequence)."""
+        found: list[tuple[int, int]] = []
+        for number in numbers:
+            packet = self._under_way.pop(number, None)
+            if packet is None:
+                continue
+            since, tries = self._tried.get(packet, (-inf, 0))
+            if tries < AGAIN_TRIES and now - since < AGAIN_WITHIN:
+                found.append(packet)
+        return found
 
 
 class Resending:

@@ -13,6 +13,7 @@ from math import inf
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressRow, Sent
 from relaymesh.node.path_feedback import PathFeedback
+from relaymesh.node.resending import LostAgain
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.bwe import PACKET_OVERHEAD_BYTES
 from relaymesh.webrtc.bwe.estimator import BandwidthEstimator
@@ -39,6 +40,8 @@ class SendSide:
         self._pacer: SessionPacer[EgressRow] | None = None
         self._remb: RembReader | None = None
         self._padding_from: list[Sender] = []
+        self._by_rtx: dict[int, Sender] = {}
+        self._lost_again = LostAgain()
         self._granted_bps = 0.0
         self._now = now
 
@@ -56,6 +59,8 @@ class SendSide:
         numbers = sender.numbers
         if self._remb is not None:
             self._remb.add_source(numbers.ssrc, numbers.rtx_ssrc)
+        if numbers.rtx_ssrc is not None:
+            self._by_rtx[numbers.rtx_ssrc] = sender
         if sender.resending.may_pad:
             self._padding_from.append(sender)
 
@@ -121,6 +126,8 @@ class SendSide:
             self._remb.on_sent(row.ssrc, len(row.payload) + row.padding_bytes, size, now)
         if self._estimator is not None:
             self._estimator.on_sent(number, size, now, probe)
+        if number is not None and row.ssrc in self._by_rtx and row.kind == "retransmission":
+            self._lost_again.note_sent(number, row.ssrc, row.payload, now)
         return size
 
     def discard(self, sender: Sender) -> None:
@@ -133,8 +140,11 @@ class SendSide:
 
     def handle_feedback(self, feedback: rtcp.TransportFeedback, now: float) -> None:
         """Transport-wide feedback."""
-        if self._estimator is not None:
-            self._estimator.handle_feedback(feedback, now)
+        if self._estimator is None:
+            return
+        lost = self._estimator.handle_feedback(feedback, now)
+        for ssrc, sequence in self._lost_again.take_lost(lost, now):
+            self._by_rtx[ssrc].handle_nack([sequence], now)
 
     def handle_remb(self, remb: rtcp.Remb, now: float) -> None:
         """The rate the player believes it can take; unasked for it is not looked at."""

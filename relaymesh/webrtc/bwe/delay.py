@@ -241,7 +241,7 @@ class DelayDetector:
         return bool(self._recent) and self._latest_queue_ms() < MIN_QUEUE_MS
 
     def _exceeds(self, back: int, times: float, more_ms: float) -> bool:
-        """Whether the queue that the packet *back* from the newest one found is so much more than expected."""
+        """Whether the packet *back* from the newest one found so much more of a queue than expected."""
         delay, expected = self._packets[-back]
         return delay - self._least_ms() > times * expected + more_ms
 

@@ -186,8 +186,8 @@ class BandwidthEstimator:
 
     # --- what the peer feeds back
 
-    def handle_feedback(self, feedback: TransportFeedback, now: float) -> None:
-        """Arrivals of packets.
+    def handle_feedback(self, feedback: TransportFeedback, now: float) -> list[int]:
+        """Arrivals of packets; the numbers (16 bits) of those that it is the first to tell lost.
 
         Raises:
             RtpError: it cannot be read. It is counted, and nothing changed.
@@ -200,7 +200,7 @@ class BandwidthEstimator:
         batch = self._history.match(report)
         if not batch.results:
             self.ignored += 1
-            return
+            return []
         before = self.estimate_bps
         self._arrivals_seen = self._expects_arrivals = True
         self._unanswered = None
@@ -210,6 +210,7 @@ class BandwidthEstimator:
         self._judge(batch, now)
         self._take_probe(now)
         self._note_drop(before, now)
+        return [result.sequence & 0xFFFF for result in batch.results if result.arrived_at is None]
 
     def _note_rtt(self, batch: FeedbackBatch, now: float) -> None:
         newest = max((r.sent_at for r in batch.results if r.arrived_at is not None), default=None)
