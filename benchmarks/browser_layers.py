@@ -36,7 +36,7 @@ from tests.e2e.processes import Mesh, square_mesh, wait_for
 NOISE = {"VP8": 0.2, "H264": 0.2, "VP9": 0.1, "AV1": 0.1}
 SIZES = {"VP8": (960, 540), "H264": (960, 540), "VP9": (480, 270), "AV1": (480, 270)}
 # Chromium's VP9 in L2T3_KEY and its kin stands still for 3.2 s after some requested keyframes, from one
-# page to another without anything between (--alone shows it), so VP9 has all layers depend on each other.
+# page to another without anything between (browser_alone.py), so VP9 has all layers depend on each other.
 MODES = {"VP8": None, "H264": None, "VP9": "L3T3", "AV1": "L3T3_KEY"}
 ACCESS_BPS = (150_000.0, 700_000.0, None)
 # Of a quarter (0), half (1) and the whole (2) of the height, what fits each. At 480 × 270 Chromium makes
