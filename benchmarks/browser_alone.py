@@ -1,4 +1,4 @@
-"""Chromium's scalable video without us: marked pictures from one page to itself, a keyframe asked for each 4 s.
+"""Chromium's scalable video without us: marked pictures from a page to itself, a keyframe asked for each 4 s.
 
     python benchmarks/browser_alone.py [--codec VP9] [--mode L2T3_KEY] [--size 480x270] [--seconds 45]
 
