@@ -273,6 +273,8 @@ class Sender:
         if self.current is not None:
             return False
         if frames := self._kept(self.pending, now):
+            if self.pending.since_keyframe.size_bytes > self._burst_bytes:
+                self.pending.keyframe_wish.ask(now)  # it does not answer; or was late once, and does
             self._replay(frames, now)
             return True
         cheaper = self.pending.track.ranked()

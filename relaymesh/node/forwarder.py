@@ -398,8 +398,9 @@ class Forwarder:
             kept_bytes, ignored = encoding.since_keyframe.size_bytes, encoding.keyframe_wish.is_ignored(now)
             begins = not has_cheaper and (ignored or not has_dearer)
             replayed = begins and self.replay(edge, encoding, now)
-            # More than a player begins with is sent in case nobody answers; a keyframe is asked for beside.
-            if not replayed or (kept_bytes > BEGIN_BYTES and not ignored):
+            # More than a player begins with is sent in case nobody answers; a keyframe is asked for beside,
+            # of a publisher that did not answer too: it may have been late once.
+            if not replayed or kept_bytes > BEGIN_BYTES:
                 encoding.keyframe_wish.ask(now)
 
     def take_changed_tracks(self) -> list[Track]:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from math import inf
 
 KEYFRAME_INTERVAL = 0.3  # s between two requests for one track: the first one's answer may serve both
-KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen
-KEYFRAMES_AT_ONCE = 3  # requests for one track may follow each other so fast; …
-KEYFRAME_PERIOD = 0.5  # s … after that there is one in so long: joiners, and decoders that are stuck
+KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen; …
+IGNORED_RETRY = 2.0  # … s, where the last one brought none
 IN_PEACE = 1.0  # s after a request for which who only wants a better picture does not ask for another
 ANSWERED_WITHIN = 0.35  # s; a keyframe that comes later came by itself (OBS and ffmpeg ignore PLI)
 
@@ -21,23 +20,20 @@ ANSWERED_WITHIN = 0.35  # s; a keyframe that comes later came by itself (OBS and
 class Requests:
     """The requests for keyframes of one track: how often they may go, and what is known of their answers."""
 
-    __slots__ = ("_earned_at", "_last_sent", "ignored")
+    __slots__ = ("_last_sent", "ignored")
 
     def __init__(self) -> None:
         self.ignored = False  # the last one brought no keyframe
         self._last_sent = -inf
-        self._earned_at = -inf  # when all that was asked for is earned again, at the rate allowed
 
     @property
     def next_at(self) -> float:
         """When the next may go."""
-        earned = self._earned_at - (KEYFRAMES_AT_ONCE - 1) * KEYFRAME_PERIOD
-        return max(self._last_sent + KEYFRAME_INTERVAL, earned)
+        return self._last_sent + KEYFRAME_INTERVAL
 
     def note_sent(self, now: float) -> None:
         """One goes."""
         self._last_sent = now
-        self._earned_at = max(now, self._earned_at) + KEYFRAME_PERIOD
 
     def patience(self, now: float) -> float:
         """Seconds for which a wish that has time should wait: the publisher was asked so lately."""
@@ -98,7 +94,8 @@ class KeyframeWish:
         if not self._wanted:
             return None
         # A new wish waits for the rate limit only, a repeated one for an answer.
-        repeated = self._last_sent + KEYFRAME_RETRY if self._last_sent >= self._asked_at else -inf
+        retry = IGNORED_RETRY if self._requests.ignored else KEYFRAME_RETRY
+        repeated = self._last_sent + retry if self._last_sent >= self._asked_at else -inf
         return max(self._asked_at, repeated, self._requests.next_at)
 
     def due(self, now: float) -> bool:

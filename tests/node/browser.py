@@ -65,7 +65,8 @@ class Browser:
                 core.handle_media_datagram(data, self.address, now)
             if not exchange(core, now, self) and self.dtls.state == "connected":
                 return
-        raise AssertionError(f"no connection: here {self.dtls.debug_state()}, there {core.edge.refused}")
+        there = [(session.closed, session.transport.debug_state()) for session in core.edge._sessions.values()]
+        raise AssertionError(f"here {self.dtls.debug_state()}, there {core.edge.refused} {there}")
 
     def take(self, data: bytes) -> None:
         kind = classify(data)

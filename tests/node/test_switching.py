@@ -343,6 +343,18 @@ def test_what_is_too_much_at_once_is_begun_with_where_no_keyframe_is_to_be_had(s
     assert stage.seen() == [0] * 30, "it was asked, and did not answer"
 
 
+def test_a_publisher_that_was_late_once_is_asked_again(stage: Stage) -> None:
+    """Nobody asked it any more, so that it stayed one that does not answer: each join took half a second."""
+    stage.film(30, keys=(0,))
+    stage.track.keyframe_requests.ignored = True
+    stage.choose(0, burst=10)
+    assert stage.seen() == [0] * 30
+    wish = stage.encoding(0).keyframe_wish
+    assert wish.due(stage.now)
+    wish.seen(stage.now + 0.1)
+    assert not wish.is_ignored(stage.now + 1.0)
+
+
 def test_a_path_can_be_probed_before_anything_was_sent_on_it(stage: Stage) -> None:
     """Else a video that does not fit the first estimate would wait for a better one for ever."""
     player = Player(transport_id=3)
