@@ -65,7 +65,8 @@ class Browser:
                 core.handle_media_datagram(data, self.address, now)
             if not exchange(core, now, self) and self.dtls.state == "connected":
                 return
-        there = [(session.closed, session.transport.debug_state()) for session in core.edge._sessions.values()]
+        sessions = core.edge._sessions.values()
+        there = [(session.closed, session.transport.debug_state()) for session in sessions]
         raise AssertionError(f"here {self.dtls.debug_state()}, there {core.edge.refused} {there}")
 
     def take(self, data: bytes) -> None:
