@@ -14,7 +14,8 @@ KEYFRAME_INTERVAL = 0.3  # s between two requests for one track: the first one's
 KEYFRAME_RETRY = 0.5  # s; a request can be lost, so it is repeated until a keyframe is seen; …
 IGNORED_RETRY = 2.0  # … s, where the last one brought none
 IN_PEACE = 1.0  # s after a request for which who only wants a better picture does not ask for another
-ANSWERED_WITHIN = 0.35  # s; a keyframe that comes later came by itself (OBS and ffmpeg ignore PLI)
+ANSWERED_WITHIN = 0.35  # s; what begins with a keyframe does not wait for it longer
+CAME_BY_ITSELF = 0.7  # s; a keyframe that comes later is no answer (OBS and ffmpeg ignore PLI)
 
 
 class Requests:
@@ -69,7 +70,7 @@ class KeyframeWish:
     def seen(self, now: float) -> None:
         """A keyframe came."""
         if self._wanted and self._first_sent < inf:
-            self._requests.ignored = now - self._first_sent > ANSWERED_WITHIN
+            self._requests.ignored = now - self._first_sent > CAME_BY_ITSELF
         self.drop()
 
     def drop(self) -> None:
