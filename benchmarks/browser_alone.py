@@ -8,7 +8,6 @@ What stands still here is no fault of a mesh between. It prints when pictures st
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from itertools import pairwise
@@ -19,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from playwright.sync_api import sync_playwright
 
 from tests.e2e import marked
-from tests.e2e.conftest import BROWSER_FLAGS, BROWSERS
+from tests.e2e.conftest import find_chromium, launch
 
 STOOD_MS = 300.0
 
@@ -60,14 +59,12 @@ def main() -> None:
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--seconds", type=float, default=45.0)
     options = parser.parse_args()
-    path = next((found for found in map(shutil.which, BROWSERS) if found), None)
+    path = find_chromium()
     if path is None:
         sys.exit("no Chromium here; scripts/browser.sh installs one")
     width, height = map(int, options.size.split("x"))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=BROWSER_FLAGS, ignore_default_args=["--mute-audio"]
-        )
+        browser = launch(playwright, path)
         page = browser.new_context().new_page()
         # A page of its own, without a server: cameras are for secure origins, as localhost is.
         page.route("**/*", lambda route: route.fulfill(body="<body></body>", content_type="text/html"))

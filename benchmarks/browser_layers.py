@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from playwright.sync_api import sync_playwright
 
 from tests.e2e.adaptive import ENCODED, Player, live_layers, publish
-from tests.e2e.conftest import BROWSER_FLAGS, BROWSERS
+from tests.e2e.conftest import find_chromium, launch
 from tests.e2e.processes import Mesh, square_mesh, wait_for
 
 # Chromium makes three simulcast layers of no less than 960 × 540; scalable ones cost it more.
@@ -201,7 +200,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    path = next((found for found in map(shutil.which, BROWSERS) if found), None)
+    path = find_chromium()
     if path is None:
         sys.exit("no Chromium here; scripts/browser.sh installs one")
     results = []
@@ -211,12 +210,7 @@ def main() -> None:
         polite = Path(directory) / "browser"
         polite.write_text(f'#!/bin/sh\nexec nice -n 10 "{path}" "$@"\n')
         polite.chmod(0o755)
-        browsers = [
-            playwright.chromium.launch(
-                executable_path=polite, args=BROWSER_FLAGS, ignore_default_args=["--mute-audio"]
-            )
-            for _ in range(2)
-        ]
+        browsers = [launch(playwright, polite) for _ in range(2)]
         if not options.json:
             print(f"Chromium {browsers[0].version}, {platform.machine()}, Python {platform.python_version()}")
         try:

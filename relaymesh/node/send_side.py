@@ -126,7 +126,7 @@ class SendSide:
             self._remb.on_sent(row.ssrc, len(row.payload) + row.padding_bytes, size, now)
         if self._estimator is not None:
             self._estimator.on_sent(number, size, now, probe)
-        if number is not None and row.ssrc in self._by_rtx and row.kind == "retransmission":
+        if row.kind == "retransmission" and number is not None and row.ssrc in self._by_rtx:
             self._lost_again.note_sent(number, row.ssrc, row.payload, now)
         return size
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.e2e.processes import square_mesh
 
@@ -20,6 +21,18 @@ BROWSER_FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+
+def find_chromium() -> str | None:
+    """The first of those that are installed here."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def launch(playwright: Playwright, path: str | Path) -> Browser:
+    """A headless browser with a camera, a microphone and sound."""
+    return playwright.chromium.launch(
+        executable_path=path, args=BROWSER_FLAGS, ignore_default_args=["--mute-audio"]
+    )
 
 
 def pytest_runtest_makereport(item, call):
@@ -41,25 +54,14 @@ def mesh(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser_path() -> str:
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no Chromium here")
+    return find_chromium() or pytest.skip("no Chromium here")
 
 
 @pytest.fixture
 def browsers(browser_path):
     """Two headless browsers: one to publish, one to play."""
     with sync_playwright() as playwright:
-        pair = [
-            playwright.chromium.launch(
-                executable_path=browser_path,
-                headless=True,
-                args=BROWSER_FLAGS,
-                ignore_default_args=["--mute-audio"],
-            )
-            for _ in range(2)
-        ]
+        pair = [launch(playwright, browser_path) for _ in range(2)]
         yield pair
         for browser in pair:
             browser.close()

@@ -53,11 +53,9 @@ class AckedRate:
         if newest is None or newest - arrived_at < LEAST_WINDOW:
             return None
         sizes = [size_bytes for at, size_bytes in self._arrivals if at > arrived_at]
-        return (
-            sum(sizes) * 8 / (newest - max(arrived_at, newest - WINDOW))
-            if len(sizes) >= MIN_PACKETS
-            else None
-        )
+        if len(sizes) < MIN_PACKETS:
+            return None
+        return sum(sizes) * 8 / (newest - max(arrived_at, newest - WINDOW))
 
     def rate_bps(self, window: float = WINDOW) -> float | None:
         """Bit/s over the last *window* seconds; None while too little is known."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 
 GROUP_MS = 5.0  # packets sent within are one group (draft §5.2: burst_time)
 CLOCK_JUMP_MS = 3000.0  # between two groups' delays: the peer's clock was set, or it slept (libwebrtc)
@@ -36,7 +37,7 @@ SOON = 0.08  # seconds for which twice as long a queue is overuse already, witho
 # A queue is more than the packets sent explain, if the path is as fast as it is taken to be, beyond so
 # many times what they do, and so many ms: then a trend is believed, …
 EXCESS, EXCESS_MS = 1.5, 25.0
-GREAT_EXCESS, GREAT_EXCESS_MS = 2.0, 40.0  # … and from here on two groups in a row are overuse, without one
+GREAT_EXCESS, GREAT_EXCESS_MS = 2.0, 40.0  # … and from here on two packets in a row are overuse, without one
 MIN_QUEUE_MS = 5.0  # without so much above the recent minimum a trend is jitter
 # One packet is no queue: on a line of 150 kbit/s, audio that follows a frame of 1,200 bytes is 64 ms late
 # each time, and a path that is far from full seemed overused twice a second.
@@ -95,6 +96,7 @@ class DelayDetector:
         self._packets: deque[tuple[float, float]] = deque(maxlen=2)  # (delay, expected queue), ms
         self.queued_since: float | None = None  # peer's clock, s: since then every packet found a queue
         self._base.clear()
+        self._least_ms = inf  # of the base
         self.usage = Usage.NORMAL
         self.queue_ms = 0.0
 
@@ -217,23 +219,22 @@ class DelayDetector:
         at, delay = group.last_sent / 1e3, group.least_delay
         if not self._base or at >= self._base[-1][0] + BASE_SPAN:
             self._base.append((at, delay))
+            self._least_ms = min(least for _, least in self._base)
         elif delay < self._base[-1][1]:
             self._base[-1] = (self._base[-1][0], delay)
+            self._least_ms = min(self._least_ms, delay)
         recent = self._recent
         recent.append((at, delay))
         while recent[0][0] < at - STANDING:
             recent.popleft()
-        self.queue_ms = min(d for _, d in recent) - self._least_ms()
+        self.queue_ms = min(d for _, d in recent) - self._least_ms
         if self._latest_queue_ms() < self._min_queue_ms:
             self.queued_since = None
         elif self.queued_since is None:
             self.queued_since = group.arrived / 1e3
 
-    def _least_ms(self) -> float:
-        return min(delay for _, delay in self._base)
-
     def _latest_queue_ms(self) -> float:
-        return self._recent[-1][1] - self._least_ms()
+        return self._recent[-1][1] - self._least_ms
 
     @property
     def is_empty(self) -> bool:
@@ -243,12 +244,12 @@ class DelayDetector:
     def _exceeds(self, back: int, times: float, more_ms: float) -> bool:
         """Whether the packet *back* from the newest one found so much more of a queue than expected."""
         delay, expected = self._packets[-back]
-        return delay - self._least_ms() > times * expected + more_ms
+        return delay - self._least_ms > times * expected + more_ms
 
     @property
     def is_unexplained(self) -> bool:
         """Whether the newest packet found a longer queue than those before it make at the rate assumed."""
-        return bool(self._packets and self._base) and self._exceeds(1, EXCESS, EXCESS_MS)
+        return bool(self._packets) and self._exceeds(1, EXCESS, EXCESS_MS)
 
     def _is_sudden(self) -> bool:
         """A queue far longer than explained, twice, and not because all came at once after a pause.
@@ -258,8 +259,7 @@ class DelayDetector:
         packets = self._packets
         return (
             len(packets) > 1
-            and bool(self._base)
-            and packets[-2][0] <= packets[-1][0] < self._least_ms() + CLOCK_JUMP_MS
+            and packets[-2][0] <= packets[-1][0] < self._least_ms + CLOCK_JUMP_MS
             and all(self._exceeds(back, GREAT_EXCESS, GREAT_EXCESS_MS) for back in (1, 2))
         )
 
@@ -271,9 +271,7 @@ class DelayDetector:
             return False
         if span >= STANDING * 0.6 and self.queue_ms > MAX_STANDING_MS:
             return True
-        if self._is_sudden():
-            return True
-        soon = min(delay for at, delay in recent if at >= newest - SOON) - self._least_ms()
+        soon = min(delay for at, delay in recent if at >= newest - SOON) - self._least_ms
         return span >= SOON and soon > 2.0 * MAX_STANDING_MS
 
     def set_rate(self, bps: float) -> None:
@@ -295,6 +293,7 @@ class DelayDetector:
             at = self._base[-1][0]
             self._base.clear()
             self._base.append((at, least))
+            self._least_ms = least
             self.queue_ms = 0.0
 
     def debug_state(self) -> dict[str, object]:

@@ -31,7 +31,7 @@ from relaymesh.webrtc.bwe.aimd import AHEAD, AHEAD_BPS, AimdRate
 from relaymesh.webrtc.bwe.delay import PACKET_BITS, DelayDetector, Usage
 from relaymesh.webrtc.bwe.expected import ExpectedQueue
 from relaymesh.webrtc.bwe.filling import Filler
-from relaymesh.webrtc.bwe.history import FeedbackBatch, SendHistory
+from relaymesh.webrtc.bwe.history import FeedbackBatch, PacketResult, SendHistory
 from relaymesh.webrtc.bwe.loss import CONFIDENCE, HIGH, LOW, PAUSE, WEIGHT, LossBound
 from relaymesh.webrtc.bwe.probing import ProbeCluster, ProbeController
 from relaymesh.webrtc.bwe.remb import KEPT as REMB_KEPT
@@ -206,8 +206,7 @@ class BandwidthEstimator:
         self._unanswered = None
         self._heard_at = now
         self._note_rtt(batch, now)
-        self._note_arrivals(batch)
-        self._judge(batch, now)
+        self._judge(self._note_arrivals(batch), now)
         self._take_probe(now)
         self._note_drop(before, now)
         return [result.sequence & 0xFFFF for result in batch.results if result.arrived_at is None]
@@ -217,21 +216,26 @@ class BandwidthEstimator:
         if newest is not None and now >= newest:
             self.rtt += RTT_SHARE * (min(now - newest, 2.0) - self.rtt)
 
-    def _note_arrivals(self, batch: FeedbackBatch) -> None:
+    def _note_arrivals(self, batch: FeedbackBatch) -> list[PacketResult]:
+        """Those that neither are a probe's nor were sent into its queue."""
         arrived = [r for r in batch.results if r.arrived_at is not None]
         if batch.unreported_bytes and arrived:
             self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
         estimate = self.estimate_bps
         self._delay.set_rate(estimate)
         skipped = False
+        told: list[PacketResult] = []
         for result in batch.results:
             expected = self._expected.add(result.sent_at, result.size_bytes, estimate)
             if result.probe is not None:
                 self._probes.on_result(result.probe, result.sent_at, result.size_bytes, result.arrived_at)
+            blind = self._is_blind(result.sent_at)
+            if result.probe is None and not blind:
+                told.append(result)
             if result.arrived_at is None:
                 continue
             self._acked.add(result.arrived_at, result.size_bytes)
-            if self._blind and self._is_blind(result.sent_at):
+            if blind:
                 if not skipped:
                     self._delay.skip()
                 skipped = True
@@ -239,8 +243,9 @@ class BandwidthEstimator:
                 continue
             skipped = False
             self._delay.add(result.sent_at, result.arrived_at, expected)
+        return told
 
-    def _judge(self, batch: FeedbackBatch, now: float) -> None:
+    def _judge(self, told: list[PacketResult], now: float) -> None:
         """Let delays and loss move the rate."""
         acked = self._acked.rate_bps()
         arriving = self._acked.rate_bps(max(SHORT_WINDOW, SHORT_PACKETS * PACKET_BITS / self.estimate_bps))
@@ -254,7 +259,6 @@ class BandwidthEstimator:
             self._proven = self._proven or reduced
             self._constrained = self._constrained or reduced
         # What a probe overflows is its own fault, as the delay is.
-        told = [r for r in batch.results if r.probe is None and not self._is_blind(r.sent_at)]
         lost = sum(-1 if r.was_lost else r.arrived_at is None for r in told)
         packets = sum(not r.was_lost for r in told)
         if self._loss.update(packets, lost, self.estimate_bps, arriving, self.rtt, now):
@@ -262,18 +266,18 @@ class BandwidthEstimator:
             self._proven = self._constrained = True
 
     def _look_at_queue(self) -> tuple[Usage, float | None]:
-        """What the delays say, and the rate that came through while packets waited, where there is one.
+        """What the delays say; of a full path the rate that came through while packets waited, if known.
 
         While packets wait the path is busy all the time: what comes through is what it carries. Before that
         it may have been hardly used, as before the keyframe of a dearer layer; and a queue too short
         for its rate to be known may be that of one large picture.
         """
         usage, since = self._delay.usage, self._delay.queued_since
+        if usage is not Usage.OVER:
+            return usage, None
         full = self._acked.rate_since(since) if since is not None else None
         measured = full is not None or (since is not None and self._acked.covers(since, SHORT_WINDOW))
-        if usage is Usage.OVER and not measured and not self._delay.is_unexplained:
-            usage = Usage.UNDER
-        return usage, full
+        return (usage if measured or self._delay.is_unexplained else Usage.UNDER), full
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""
