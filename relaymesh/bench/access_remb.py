@@ -1,9 +1,8 @@
 """A flow led by the estimator of another program: aiortc's, which sits at the receiver and answers with REMB.
 
-In: what :class:`~relaymesh.bench.access_path.Flow` takes. Out: the same figures. The sender is ours in the
-form it has towards peers that report no arrivals, following REMB, but without its probes; the pacer, the
-frames and the path are those of our own flow, so that only the estimators differ. aiortc is imported when
-a flow is made, and only then.
+In: what :class:`~relaymesh.bench.access_path.Flow` takes. Out: the same figures. The sender does as REMB
+says, at once, as aiortc's does; the pacer, the frames and the path are those of our own flow, so that
+only the estimators differ. aiortc is imported when a flow is made, and only then.
 
 Its estimator is that of libwebrtc before 2017 (a Kalman filter over abs-send-time at the receiver). It
 counts the payload of video only; what it says is turned into bit/s on the wire, audio included.
@@ -17,7 +16,7 @@ from importlib.util import find_spec
 from relaymesh.bench.access_path import AUDIO_BPS, PACKET_BYTES, Flow, FlowSettings, Offer, Packet, Path
 from relaymesh.netsim.link_model import LinkModel
 from relaymesh.webrtc.bwe import PACKET_OVERHEAD_BYTES
-from relaymesh.webrtc.bwe.estimator import BandwidthEstimator
+from relaymesh.webrtc.bwe.estimator import MAX_BPS, MIN_BPS, START_BPS, BandwidthEstimator
 from relaymesh.webrtc.bwe.pacer import Kind
 from relaymesh.webrtc.bwe.probing import ProbeCluster
 from relaymesh.webrtc.rtcp import Remb, build_remb, parse_rtcp
@@ -36,7 +35,16 @@ def aiortc_version() -> str | None:
 
 
 class _Follower(BandwidthEstimator):
-    """Goes by REMB, without probes: aiortc's sender has none, its receiver would count them as media."""
+    """REMB is the rate: without our probes, which the receiver would count as media, and our doubts of it."""
+
+    _said_bps = START_BPS
+
+    @property
+    def estimate_bps(self) -> float:
+        return min(MAX_BPS, max(MIN_BPS, self._said_bps))
+
+    def handle_remb(self, bps: float, now: float) -> None:
+        self._said_bps = bps
 
     def poll_probe(self, now: float) -> ProbeCluster | None:
         return None
