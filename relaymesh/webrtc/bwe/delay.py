@@ -98,6 +98,7 @@ class DelayDetector:
         self._base.clear()
         self._least_ms = inf  # of the base
         self.usage = Usage.NORMAL
+        self.stands = False  # a queue too long that does not get shorter: the last group found it
         self.queue_ms = 0.0
 
     def skip(self) -> None:
@@ -201,7 +202,8 @@ class DelayDetector:
             self.usage = Usage.UNDER if weighed < -self.threshold_ms else Usage.NORMAL
         self._trend = trend
         self._adapt(weighed, arrived)
-        if self._stands():
+        self.stands = self._stands()
+        if self.stands:
             self.usage = Usage.OVER
 
     def _adapt(self, weighed: float, arrived: float) -> None:

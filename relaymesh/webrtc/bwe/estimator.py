@@ -277,7 +277,8 @@ class BandwidthEstimator:
             return usage, None
         full = self._acked.rate_since(since) if since is not None else None
         measured = full is not None or (since is not None and self._acked.covers(since, SHORT_WINDOW))
-        return (usage if measured or self._delay.is_unexplained else Usage.UNDER), full
+        counts = measured or self._delay.stands or self._delay.is_unexplained
+        return (usage if counts else Usage.UNDER), full
 
     def _take_probe(self, now: float) -> None:
         """Raise the estimate to what a cluster measured; the start rate may also fall to it."""

@@ -425,6 +425,17 @@ def test_keyframes_of_a_rate_well_within_the_path_cost_no_layer(seed: int) -> No
     assert least > 500e3, "audio and the layer, with the margin for going up"
 
 
+@pytest.mark.parametrize("rtt_ms", [20.0, 50.0])
+def test_a_queue_that_stands_counts_though_pictures_could_explain_it(rtt_ms: float) -> None:
+    """Two flows of 150 kbit/s: each picture is as long as the queue that may stand."""
+    on = path(rtt_ms, 500e3)
+    on.cross_traffic(200e3, 0.0, 60.0, 60.0, 0.0)
+    for seed, start in ((1, 0.0), (2, 5.0)):
+        elastic(on, rtt_ms, seed, start=start)
+    on.advance(60.0)
+    assert p95(on.queue(30.0, 60.0)) <= 180.0
+
+
 @pytest.mark.parametrize("rtt_ms", [20.0, 40.0, 100.0])
 def test_what_a_probe_overflows_is_no_loss_of_the_path(rtt_ms: float) -> None:
     """900 kbit/s into a line of 150 with a short queue: most is lost, and that says nothing of media."""
