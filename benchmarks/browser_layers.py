@@ -207,10 +207,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         mesh = square_mesh(Path(directory))
         mesh.start()
-        polite = Path(directory) / "browser"
-        polite.write_text(f'#!/bin/sh\nexec nice -n 10 "{path}" "$@"\n')
-        polite.chmod(0o755)
-        browsers = [launch(playwright, polite) for _ in range(2)]
+        browsers = [launch(playwright, path) for _ in range(2)]
         if not options.json:
             print(f"Chromium {browsers[0].version}, {platform.machine()}, Python {platform.python_version()}")
         try:

@@ -45,7 +45,7 @@ class Firefox:
         self._log = profile / "firefox.log"
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
-                [path, "-headless", "-no-remote", "-profile", str(profile), "--remote-debugging-port", "0"],
+                ["nice", "-n", "10", path, "-headless", "-no-remote", "-profile", str(profile), "--remote-debugging-port", "0"],
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
