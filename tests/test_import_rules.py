@@ -33,13 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"bench", "demo", "node", "controller", "client", "netsim", "runtime", "web"} | PURE,
     "bench": {"netsim", "controller", "runtime"} | PURE,
     "demo": {"node", "controller", "client", "runtime", "web"} | PURE,
-    "node": {"runtime", "web"} | PURE,
+    "node": {"kernels", "runtime", "web"} | PURE,
     "controller": {"runtime"} | PURE,
     "client": {"runtime"} | PURE,
-    "netsim": {"node", "controller", "client", "runtime"} | PURE,
-    "runtime": set(PURE),
+    "netsim": {"kernels", "node", "controller", "client", "runtime"} | PURE,
+    "runtime": {"kernels"} | PURE,
     "protocol": set(),
-    "webrtc": set(),
+    "webrtc": {"kernels"},
+    "kernels": set(),
     "topology": {"protocol"},  # names
     "web": set(),
 }

@@ -36,6 +36,7 @@ class DirectPort:
         self._handle: Callable[[Batch], None] = _ignore
         self.address = self._inner.address
         self.send_batch = self._inner.send_batch
+        self.send_fan_out = self._inner.send_fan_out
         self.close = self._inner.close
 
     def give_to(self, handle: Callable[[Batch], None]) -> None:

@@ -190,8 +190,10 @@ class Node:
     def drain(self) -> None:
         """Hand out everything the core wants said."""
         core = self.core
-        if datagrams := core.poll_media_datagrams():
+        if datagrams := core.edge.poll_few():
             self._ports.media.send_batch(datagrams)
+        if core.edge.fan_out:
+            self._ports.media.send_fan_out(core.edge.fan_out)
         if datagrams := core.poll_relay_datagrams():
             self._ports.relay.send_batch(datagrams)
         if messages := core.poll_messages():

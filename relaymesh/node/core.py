@@ -103,7 +103,11 @@ class NodeCore:
 
     def next_timeout(self) -> float | None:
         parts = (self.directory, self.reporting, self.relay, self.edge)
-        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+        times = [at for part in parts if (at := part.next_timeout()) is not None]
+        for encoding in self.publications.keyframe_wishes():
+            if (at := encoding.keyframe_wish.next_timeout()) is not None:
+                times.append(at)
+        return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
         self.relay.handle_timeout(now)
@@ -116,10 +120,9 @@ class NodeCore:
         self.directory.drain(now)
 
     def _ask_for_keyframes(self, now: float) -> None:
-        for publication in self.publications.remote():
-            for encoding in publication.encodings():
-                if encoding.keyframe_wish.due(now):
-                    self.forwarder.request_keyframe(encoding, now)
+        for encoding in self.publications.keyframe_wishes():
+            if encoding.keyframe_wish.due(now):
+                self.forwarder.request_keyframe(encoding, now)
 
     def _drain_link_events(self, now: float) -> None:
         changed = False

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
+from relaymesh.kernels.fan_out_reference import FanOut, Path, Stream
 from relaymesh.node.backlog import Backlog, in_order
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
+from relaymesh.node.followers import Followers
 from relaymesh.node.publications import Track
 from relaymesh.node.resending import Resending
 from relaymesh.node.rewrite import Extensions, Rewriter
@@ -67,6 +69,11 @@ class Sender:
             first_sequence=numbers.first_sequence,
         )
         self.track: Track | None = None
+        self.touch: Callable[[], None] = _nothing  # told when its timeout may have moved
+        self._way: tuple[FanOut, Path] | None = None  # where it may follow an encoding
+        self._stream: Stream | None = None  # while it does
+        self._followed_from = 0, 0  # packets and octets of all followers, when it was last counted
+        self._packets = self._octets = 0
         self._sent_as: str | None = None  # the format of what comes, in lower case
         self._convert: Callable[[bytes], bytes] | None = None  # into the player's
         self.current: Encoding | None = None  # whose packets go on
@@ -87,11 +94,22 @@ class Sender:
         self._pace_bps = inf  # for what is more than may be sent at once
         self.resending = Resending(codec, numbers)
         self.started_at: float | None = None
-        self.packets = self.octets = 0
         self.keyframe_requests = 0
         self.switches = self.replays = self.unreadable = 0
         self.fraction_lost = 0.0
         self._reported = 0  # packets, of which the last report may tell
+
+    @property
+    def packets(self) -> int:
+        """Packets sent, less what was sent again."""
+        self._catch_up_with_followers()
+        return self._packets
+
+    @property
+    def octets(self) -> int:
+        """Bytes of their payload."""
+        self._catch_up_with_followers()
+        return self._octets
 
     @property
     def is_video(self) -> bool:
@@ -135,12 +153,14 @@ class Sender:
             self._leave_current()
             self._stall(down)
             return
+        self.touch()
         if self.wanted_layers != (choice.spatial, choice.temporal):
             encoding.track.publication.demand_changed()
         self._target = choice
         if encoding is self.current:
             self._drop_pending()
-            if self._backlog is None:
+            if self._backlog is None and (choice.spatial, choice.temporal) != self._filter.wanted:
+                self.unfollow()
                 self._filter.want(choice.spatial, choice.temporal)
             if self._filter.wants_keyframe and self.is_video:
                 encoding.keyframe_wish.ask(now)
@@ -207,6 +227,12 @@ class Sender:
             self._avoid(pending.number, now)
         return {number for number, (until, _) in self._avoided.items() if now < until}
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether time alone changes nothing of what is to be chosen: all is there, and none can be left out."""
+        starves = self.track is not None and self.track.is_remote and len(self.track.encodings) > 1
+        return self._backlog is None and not starves and not self.is_stalled
+
     def _avoid(self, number: int, now: float) -> None:
         until, pause = self._avoided.get(number, (-inf, AVOIDED_S / 2))
         if now >= until:
@@ -214,6 +240,7 @@ class Sender:
             self._avoided[number] = now + pause, pause
 
     def _stall(self, stalled: bool) -> None:
+        self._catch_up_with_followers()
         self.is_stalled = stalled and self.started_at is not None
         if self.is_stalled:
             self._answers_from = self._rewriter.highest + 1
@@ -225,6 +252,7 @@ class Sender:
             self._pending_since = inf
 
     def _leave_current(self) -> None:
+        self.unfollow()
         self._backlog = None
         if self.current is not None:
             if self._dropped is not None:  # the era ends with what was sent
@@ -233,6 +261,74 @@ class Sender:
             self.current.remove_taker(self)
             self.current = None
             self._dropped = None
+
+    # --- following -------------------------------------------------------------------------------
+
+    def use_path(self, fan_out: FanOut, path: Path) -> None:
+        """Packets that go on as they are may be sent on *path* without being handed to this sender."""
+        if self.numbers.send_time_id is None:
+            self._way = fan_out, path
+
+    def _follow(self) -> None:
+        """From the next packet on they go on as they are, as long as nothing else is to be done to them."""
+        encoding, era = self.current, self._rewriter.era
+        if (
+            self._way is None
+            or self._way[1].is_behind
+            or encoding is None
+            or era is None
+            or era.pictures
+            or self._backlog is not None
+            or self._dropped is not None
+            or self._convert is not None
+            or not self._filter.is_settled
+        ):
+            return
+        fan_out, path = self._way
+        if encoding.followers is None:
+            encoding.followers = Followers(fan_out)
+        followers = encoding.followers
+        self._stream = Stream(
+            path,
+            self,
+            ssrc=self.numbers.ssrc,
+            payload_type=self.codec.payload_type,
+            profile=followers.profile(self.numbers),
+            has_number=self.numbers.transport_id is not None,
+            urgent=not self.is_video,
+            sequence_offset=era.sequence_offset,
+            timestamp_offset=era.timestamp_offset,
+            spatial=self._filter.spatial,
+            temporal=self._filter.temporal,
+        )
+        self._followed_from = followers.packets, followers.octets
+        encoding.follow(self, self._stream)
+
+    def unfollow(self) -> None:
+        """Something else is to be done to the next packet: it is to be handed over."""
+        if self._stream is not None:
+            assert self.current is not None, "it follows what is current"
+            self._catch_up_with_followers()
+            self.current.unfollow(self, self._stream)
+            self._stream = None
+
+    def _catch_up_with_followers(self) -> None:
+        """Count, and number from, what went on as it was."""
+        if self._stream is None:
+            return
+        assert self.current is not None, "it follows what is current"
+        followers = self.current.followers
+        assert followers is not None, "it is one of them"
+        packets, octets = self._followed_from
+        if followers.packets == packets:
+            return
+        assert followers.last is not None, "packets were sent"
+        self._packets += followers.packets - packets
+        self._octets += followers.octets - octets
+        self._followed_from = followers.packets, followers.octets
+        frame, at = followers.last
+        self._rewriter.caught_up(frame, at)
+        self._filter.passed(frame)
 
     # --- beginning and switching -----------------------------------------------------------------
 
@@ -321,9 +417,9 @@ class Sender:
         assert self.current is not None, "what waits is of the current encoding"
         while (entry := backlog.pop(now)) is not None:
             if isinstance(entry, MediaFrame):
-                before = self.packets
+                before = self._packets
                 self._forward(entry, now)
-                if self.packets > before:
+                if self._packets > before:
                     backlog.spend(len(entry.payload), now)
             else:
                 self._close_up(*entry)
@@ -370,6 +466,7 @@ class Sender:
 
     def take(self, frame: MediaFrame, now: float) -> None:
         """Send *frame* on under this player's numbers."""
+        self.unfollow()  # it comes late, else it would not be handed over
         if self.pending is not None and frame.encoding == self.pending.number:
             if self.is_video and not frame.keyframe:
                 return
@@ -384,8 +481,10 @@ class Sender:
             return
         if self._backlog is not None:
             self._wait(self._backlog, frame, now)
-        else:
-            self._forward(frame, now)
+            return
+        self._forward(frame, now)
+        if frame.sequence == self.current.highest:
+            self._follow()
 
     def _forward(self, frame: MediaFrame, now: float) -> None:
         if not self._filter.passes(frame):
@@ -408,8 +507,8 @@ class Sender:
             except RtpError:
                 self.unreadable += 1
                 return
-        self.packets += 1
-        self.octets += len(payload)
+        self._packets += 1
+        self._octets += len(payload)
         self._send(
             EgressRow(
                 "video" if self.is_video else "audio",
@@ -448,6 +547,8 @@ class Sender:
 
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
+        if encoding is self.current:
+            self.unfollow()
         if encoding is self.current and self._backlog is not None:
             self._backlog.add((first, packets, pictures))
         elif encoding is self.current:
@@ -468,6 +569,7 @@ class Sender:
 
     def handle_nack(self, sequences: Sequence[int], now: float, answer_s: float = 0.0) -> None:
         """Send again what is asked for and still kept; *answer_s* as in :meth:`Resending.is_new`."""
+        self._catch_up_with_followers()
         for sequence in self.resending.served(sequences, now):
             found = self._rewriter.find(sequence)
             if found is None:  # a gap that came from upstream
@@ -502,12 +604,14 @@ class Sender:
 
     def padding(self) -> EgressRow | None:
         """A packet of padding to probe the path with; ``None`` where there is none."""
+        self._catch_up_with_followers()
         return self.resending.padding(self._rewriter.last_timestamp) if self.may_pad else None
 
     def handle_report(self, fraction_lost: float) -> int:
         """The player's loss since its last report; how many packets were sent to it in that time."""
         self.fraction_lost = fraction_lost
-        packets, self._reported = self.packets - self._reported, self.packets
+        sent = self.packets
+        packets, self._reported = sent - self._reported, sent
         return packets
 
     def handle_keyframe_request(self, now: float) -> None:
@@ -521,6 +625,7 @@ class Sender:
         era = self._rewriter.era
         if era is None or era.encoding.clock is None:
             return b""
+        packets, octets = self.packets, self.octets
         clock = era.encoding.clock
         elapsed = now - clock.received_at
         ntp = (clock.ntp + int(elapsed * (1 << 32))) & 0xFFFFFFFFFFFFFFFF
@@ -528,7 +633,7 @@ class Sender:
             clock.timestamp + int(elapsed * self.codec.clock_rate) + era.timestamp_offset
         ) & 0xFFFFFFFF
         report = build_sender_report(
-            self.numbers.ssrc, ntp, timestamp, self.packets & 0xFFFFFFFF, self.octets & 0xFFFFFFFF
+            self.numbers.ssrc, ntp, timestamp, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF
         )
         return report + build_sdes(self.numbers.ssrc, self._cname)
 
@@ -550,3 +655,7 @@ class Sender:
             "keyframe_requests": self.keyframe_requests,
             "fraction_lost": round(self.fraction_lost, 4),
         }
+
+
+def _nothing() -> None:
+    pass

@@ -341,11 +341,10 @@ class Forwarder:
         if track.layers_serial is not None and (track.layers_serial - told.serial) & 0xFFFFFFFF < _REORDERED:
             return True  # late, or repeated
         track.layers_serial = told.serial
-        track.layers = {
-            layers.number: layers for layers in told.encodings if layers.number in track.encodings
-        }
-        track.muted = told.muted
-        self._changed_tracks[track] = None
+        layers = {layers.number: layers for layers in told.encodings if layers.number in track.encodings}
+        if (layers, told.muted) != (track.layers, track.muted):
+            track.layers, track.muted = layers, told.muted
+            self._changed_tracks[track] = None
         return True
 
     def _take_keyframe_request(self, body: bytes, now: float) -> bool:

@@ -104,6 +104,14 @@ class Rewriter:
             self._last_sent = era, frame
         return out, timestamp, payload, extensions
 
+    def caught_up(self, frame: MediaFrame, at: float) -> None:
+        """All packets of the era up to *frame* were renamed by its offsets elsewhere, *frame* then."""
+        era = self._eras[-1]
+        self.highest = frame.sequence + era.sequence_offset
+        self.last_timestamp = (frame.timestamp + era.timestamp_offset) & 0xFFFFFFFF
+        self._last_at = at
+        self._last_sent = era, frame
+
     def _earlier(self, sequence: int) -> tuple[Era, int] | None:
         """The era before one that a skip began, for a packet that comes late, and its number."""
         encoding = self._eras[-1].encoding

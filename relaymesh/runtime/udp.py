@@ -15,6 +15,8 @@ from typing import Protocol
 
 import trio
 
+from relaymesh.kernels.fan_out_reference import FanOut
+
 Address = tuple[str, int]
 
 BATCH = 64  # datagrams for one wake; more would delay timers and signalling
@@ -32,6 +34,9 @@ class DatagramPort(Protocol):
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         """Send all now; what does not fit is dropped and counted."""
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        """Send all that waits in it, as :meth:`send_batch` does."""
 
     def close(self) -> None:
         """Close the socket; :meth:`receive` then raises ``trio.ClosedResourceError``."""
@@ -88,6 +93,9 @@ class UdpPort:
                 sendto(data, address)
             except (OSError, TypeError, ValueError):  # the last two: no address at all, as for "::1%\0"
                 self.send_failures += 1
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        self.send_failures += fan_out.send(self._socket)
 
     def close(self) -> None:
         if trio.lowlevel.in_trio_run():  # else nobody can be waiting for it
