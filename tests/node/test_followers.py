@@ -1,4 +1,4 @@
-"""Senders that follow an encoding: what a player gets is the same, byte for byte, as by the way of its own."""
+"""Senders that follow an encoding: their players get the same bytes as if each packet were handed over."""
 
 from __future__ import annotations
 
