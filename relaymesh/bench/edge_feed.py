@@ -7,6 +7,7 @@ node it is a WHIP client with a real connection, which answers keyframe requests
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaymesh.bench.packet_client import (
@@ -75,7 +76,26 @@ class Publisher:
 
     def run(self, row: Row, seconds: float, goal: str) -> Sent:
         """Send *row* for so many seconds to *goal*: ``node`` or ``floor``."""
-        feed = self._feed if goal == "node" else self._floor_feed
+        to_node = goal == "node"
+        return self._pace(
+            self._feed if to_node else self._floor_feed,
+            row,
+            seconds,
+            self._send if to_node else self._send_to_floor,
+        )
+
+    def run_plain(self, row: Row, seconds: float, address: tuple[str, int]) -> Sent:
+        """Send the same as plain RTP to *address*."""
+
+        def send(packets: list[bytes]) -> None:
+            for packet in packets:
+                self._floor_socket.sendto(packet, address)
+
+        return self._pace(Feed(), row, seconds, send)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _pace(self, feed: Feed, row: Row, seconds: float, send: Callable[[list[bytes]], None]) -> Sent:
         feed.wants_keyframe = True
         bursts = max(1, round(seconds / row.interval))
         start, late = time.monotonic() + 0.01, []
@@ -85,17 +105,11 @@ class Publisher:
                 time.sleep(min(left, LOOK_INTERVAL))
                 self._look(time.monotonic())
             late.append(time.monotonic() - due)
-            packets = feed.frame(row, time.time())
-            if goal == "node":
-                self._send(packets)
-            else:
-                self._send_to_floor(packets)
+            send(feed.frame(row, time.time()))
             self._look(time.monotonic())
         late.sort()
         took = time.monotonic() - start
         return Sent(bursts * row.burst, took, late[min(bursts - 1, int(0.99 * bursts))] * 1e3)
-
-    # --- parts ---------------------------------------------------------------------------------
 
     def turn(self) -> None:
         """Keep the connection."""

@@ -7,11 +7,9 @@ sends it. There is no ICE, no DTLS, no RTCP, no retransmission and no timer; it 
 
 from __future__ import annotations
 
-import socket
 import threading
 
-from relaymesh.bench.packet_client import BUFFER_BYTES, DATAGRAM_BYTES, profile_called
-from relaymesh.demo.plan import HOST
+from relaymesh.bench.packet_client import DATAGRAM_BYTES, open_socket, profile_called
 from relaymesh.webrtc.errors import SrtpError
 from relaymesh.webrtc.srtp import SrtpReceiver, SrtpSender
 
@@ -25,10 +23,8 @@ class Floor:
         profile = profile_called(profile_name)
         self._profile = profile
         self._receiver = SrtpReceiver(feed_key, profile)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-        self._socket.bind((HOST, 0))
+        self._socket = open_socket()
+        self._socket.setblocking(True)  # it waits in recv
         self._takers: list[tuple[SrtpSender, bytes, tuple[str, int]]] = []
         self._wait = threading.Event()
 

@@ -36,12 +36,12 @@ def offer_only(profile: SrtpProfile) -> None:
     vars(dtls)["PROFILES"] = (profile,)  # for a process that only measures; the product has no such option
 
 
-def open_socket() -> socket.socket:
-    """A UDP socket on loopback that never waits, with long queues."""
+def open_socket(port: int = 0) -> socket.socket:
+    """A UDP socket on loopback that never waits, with long queues; port 0: a free one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-    sock.bind((HOST, 0))
+    sock.bind((HOST, port))
     sock.setblocking(False)
     return sock
 
