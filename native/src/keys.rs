@@ -37,16 +37,14 @@ impl Profile {
 
 /// The keys of one direction, for RTP or for RTCP.
 pub enum Keys {
-    Gcm {
-        key: LessSafeKey,
-        salt: u128,
-    },
-    /// `salt` is shifted left by the 16 bits that count blocks.
-    Cm {
-        key: EncryptingKey,
-        salt: u128,
-        auth: hmac::Key,
-    },
+    Gcm { key: LessSafeKey, salt: u128 },
+    Cm(Box<CounterMode>), // nearly two kilobytes, where GCM takes forty bytes
+}
+
+pub struct CounterMode {
+    key: EncryptingKey,
+    salt: u128, // shifted left by the 16 bits that count blocks
+    auth: hmac::Key,
 }
 
 impl Keys {
@@ -61,17 +59,17 @@ impl Keys {
             let key = UnboundKey::new(algorithm, &session_key).expect("the key has the algorithm's length");
             return Self::Gcm { key: LessSafeKey::new(key), salt: session_salt };
         }
-        Self::Cm {
+        Self::Cm(Box::new(CounterMode {
             key: counter_key(&session_key),
             salt: session_salt << 16,
             auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derive(key, salt, first + 1, 20)),
-        }
+        }))
     }
 
     pub fn tag_bytes(&self) -> usize {
         match self {
             Self::Gcm { .. } => GCM_TAG_BYTES,
-            Self::Cm { .. } => SHA1_TAG_BYTES,
+            Self::Cm(_) => SHA1_TAG_BYTES,
         }
     }
 
@@ -84,9 +82,9 @@ impl Keys {
                     key.seal_in_place_separate_tag(nonce(*salt, ssrc, index), Aad::from(&*header), payload);
                 buffer.extend_from_slice(tag.expect("packets are short").as_ref());
             }
-            Self::Cm { key, salt, auth } => {
-                counter_mode(key, counter(*salt, ssrc, index), payload);
-                let tag = sha1(auth, &[&buffer[start..], &roc(index)]);
+            Self::Cm(keys) => {
+                counter_mode(&keys.key, counter(keys.salt, ssrc, index), payload);
+                let tag = sha1(&keys.auth, &[&buffer[start..], &roc(index)]);
                 buffer.extend_from_slice(&tag.as_ref()[..SHA1_TAG_BYTES]);
             }
         }
@@ -101,11 +99,11 @@ impl Keys {
                 key.open_in_place(nonce(*salt, ssrc, index), Aad::from(&*header), cipher).ok()?;
                 packet.truncate(size);
             }
-            Self::Cm { key, salt, auth } => {
-                let tag = sha1(auth, &[&packet[..size], &roc(index)]);
+            Self::Cm(keys) => {
+                let tag = sha1(&keys.auth, &[&packet[..size], &roc(index)]);
                 same(&tag.as_ref()[..SHA1_TAG_BYTES], &packet[size..])?;
                 packet.truncate(size);
-                counter_mode(key, counter(*salt, ssrc, index), &mut packet[clear..]);
+                counter_mode(&keys.key, counter(keys.salt, ssrc, index), &mut packet[clear..]);
             }
         }
         Some(())
@@ -123,10 +121,10 @@ impl Keys {
                 packet.extend_from_slice(tag.expect("packets are short").as_ref());
                 packet.extend_from_slice(&word);
             }
-            Self::Cm { key, salt, auth } => {
-                counter_mode(key, counter(*salt, ssrc, index.into()), rest);
+            Self::Cm(keys) => {
+                counter_mode(&keys.key, counter(keys.salt, ssrc, index.into()), rest);
                 packet.extend_from_slice(&word);
-                let tag = sha1(auth, &[packet]);
+                let tag = sha1(&keys.auth, &[packet]);
                 packet.extend_from_slice(&tag.as_ref()[..SHA1_TAG_BYTES]);
             }
         }
@@ -136,7 +134,7 @@ impl Keys {
     pub fn index_at(&self, size: usize) -> usize {
         match self {
             Self::Gcm { .. } => size - 4,
-            Self::Cm { .. } => size - 4 - SHA1_TAG_BYTES,
+            Self::Cm(_) => size - 4 - SHA1_TAG_BYTES,
         }
     }
 
@@ -152,11 +150,11 @@ impl Keys {
                 key.open_in_place(nonce(*salt, ssrc, index), Aad::from(aad), &mut behind[..end]).ok()?;
                 packet.truncate(size);
             }
-            Self::Cm { key, salt, auth } => {
-                let tag = sha1(auth, &[&packet[..size + 4]]);
+            Self::Cm(keys) => {
+                let tag = sha1(&keys.auth, &[&packet[..size + 4]]);
                 same(&tag.as_ref()[..SHA1_TAG_BYTES], &packet[size + 4..])?;
                 packet.truncate(size);
-                counter_mode(key, counter(*salt, ssrc, index), &mut packet[8..]);
+                counter_mode(&keys.key, counter(keys.salt, ssrc, index), &mut packet[8..]);
             }
         }
         Some(())

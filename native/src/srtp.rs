@@ -269,7 +269,7 @@ impl Receiver {
         }
         let ssrc = u32_at(packet, 4);
         let word = u32_at(packet, self.rtcp.index_at(packet.len()));
-        if word & ENCRYPTED == 0 && matches!(self.rtcp, Keys::Cm { .. }) {
+        if word & ENCRYPTED == 0 && matches!(self.rtcp, Keys::Cm(_)) {
             return Err(CLEAR);
         }
         let index = word & !ENCRYPTED;
