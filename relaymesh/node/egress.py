@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.backlog import Backlog, in_order
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding

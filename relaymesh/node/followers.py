@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path, Stream
+from relaymesh.kernels.fan_out import FanOut, Path, Stream
 from relaymesh.node.egress_rows import TRANSPORT_NUMBER_ONLY, EgressNumbers
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, build_extensions

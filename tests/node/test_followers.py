@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.selector import TOP, LayerChoice
