@@ -188,7 +188,7 @@ class Node:
     # --- outputs -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Hand out everything the core wants said."""
+        """Hand out everything the core wants said, and heed when it wants to be called: after each touch."""
         core = self.core
         if datagrams := core.poll_media_datagrams():
             self._ports.media.send_batch(datagrams)
@@ -199,6 +199,7 @@ class Node:
             self.agent.offer(messages if tap is None else [one for one in messages if tap.lets_out(one)])
         for event in core.poll_events():
             self._on_event(event)
+        self.timer.poke()
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, PublishAnswered):
@@ -260,7 +261,7 @@ class Node:
         session, answer = self.core.publish(
             name, offer, prefer, self.clock(), hitless, credential, partial=partial
         )
-        self.timer.poke()
+        self.drain()
         publication = session.publication
         assert publication is not None, "it was made to publish"
         if self.core.outbox.connected:
@@ -286,7 +287,6 @@ class Node:
             raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
         session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
         self.drain()
-        self.timer.poke()
         return self._opened(session, answer)
 
     def _opened(self, session: Session, answer: str) -> Opened:
@@ -306,7 +306,7 @@ class Node:
         if session is None:
             raise SignallingError(404, "no such session; it may have ended")
         fragment = self.core.admission.handle_fragment(session, text, self.clock(), may_restart=may_restart)
-        self.timer.poke()
+        self.drain()
         if fragment is None:
             return None
         log.info("ICE restarts", session=session.id[:8])

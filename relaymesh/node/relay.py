@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
+from relaymesh.node.dues import Dues
 from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
 from relaymesh.protocol.datagram import read_header
@@ -40,9 +41,9 @@ class RelayPort:
         self._rng = rng
         self._tap = tap
         self._neighbours: dict[int, Neighbour] = {}
-        # When each link is to be called, and whose that may have changed: a node has many links, and
+        # When each link is to be called, and whose time may have changed: a node has many links, and
         # between two timeouts few of them are touched.
-        self._due: dict[int, float] = {}
+        self._due = Dues()
         self._touched: set[int] = set()
         self._outbox: list[tuple[bytes, Address]] = []
         self._events: list[tuple[int, LinkEvent]] = []
@@ -78,7 +79,7 @@ class RelayPort:
 
     def remove_link(self, peer: int) -> None:
         self._neighbours.pop(peer, None)
-        self._due.pop(peer, None)
+        self._due.forget(peer)
 
     def clear(self) -> None:
         """Forget all links: our own index changed, and with it what every datagram says."""
@@ -158,22 +159,25 @@ class RelayPort:
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        due = self._due
+        self._settle()
+        first = self._due.first()
+        return None if first == inf else first
+
+    def handle_timeout(self, now: float) -> None:
+        self._settle()
+        for peer in self._due.take(now):
+            neighbour = self._neighbours[peer]
+            neighbour.link.handle_timeout(now)
+            self._collect(peer, neighbour, now)
+
+    def _settle(self) -> None:
+        """Ask the links that were touched when they want to be called."""
         for peer in self._touched:
             neighbour = self._neighbours.get(peer)
             if neighbour is not None:
                 at = neighbour.link.next_timeout()
-                due[peer] = inf if at is None else at
+                self._due.set(peer, inf if at is None else at)
         self._touched.clear()
-        first = min(due.values(), default=inf)
-        return None if first == inf else first
-
-    def handle_timeout(self, now: float) -> None:
-        self.next_timeout()
-        for peer in sorted(peer for peer, at in self._due.items() if at <= now):
-            neighbour = self._neighbours[peer]
-            neighbour.link.handle_timeout(now)
-            self._collect(peer, neighbour, now)
 
     def _collect(self, peer: int, neighbour: Neighbour, now: float) -> None:
         """What one link wants sent and told; only the link that was touched is asked."""
