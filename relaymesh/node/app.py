@@ -151,9 +151,8 @@ class Node:
 
     def handle_relay(self, batch: Batch) -> None:
         """Datagrams of other nodes, and everything they cause."""
-        handle, now = self.core.handle_relay_datagram, self.clock()
-        for data, _ in batch:
-            self._guarded(handle, data, now)
+        datagrams = [data for data, _ in batch]
+        self._guarded(self.core.handle_relay_batch, datagrams, self.clock(), self._on_bug)
         self.drain()
 
     async def _run_rates(self) -> None:
@@ -181,9 +180,12 @@ class Node:
         """A bug that one datagram, session or message wakes must not end the node for all the others."""
         try:
             handle(*arguments)
-        except Exception:
-            self.core.forwarder.dropped["bug"] += 1
-            log.exception("bug in the node; the input that woke it is dropped")
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _on_bug(self, bug: Exception) -> None:
+        self.core.forwarder.dropped["bug"] += 1
+        log.error("bug in the node; the input that woke it is dropped", exc_info=bug)
 
     # --- outputs -------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ def test_a_relay_link_counts_bytes_media_and_what_is_lost_of_it() -> None:
 
 
 def test_a_node_is_called_when_a_packet_made_something_due_earlier() -> None:
-    """A hole is told 5 ms after the last ACK, though no further datagram comes and no other timeout is near."""
+    """A hole is told 5 ms after the last ACK, though no further datagram comes and no timeout is near."""
     network = make_network()
     keys = bytes(range(16)), bytes(range(16, 32))
     acks: list[float] = []
