@@ -110,8 +110,11 @@ class NodeCore:
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        parts = (self.directory, self.reporting, self.relay, self.edge)
-        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+        due: float | None = self.directory.next_timeout()
+        for at in (self.reporting.next_timeout(), self.relay.next_timeout(), self.edge.next_timeout()):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     def handle_timeout(self, now: float) -> None:
         self.relay.handle_timeout(now)

@@ -19,8 +19,8 @@ from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.hitless import WayTable
 from relaymesh.node.publications import LocalPublication, PublicationTable, RemotePublication, Track
 from relaymesh.node.relay import RelayPort
-from relaymesh.node.repair import LocalRepair, Part
-from relaymesh.node.tables import ForwardingTables
+from relaymesh.node.repair import LocalRepair
+from relaymesh.node.tables import ForwardingTables, Part
 from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import (
@@ -250,7 +250,10 @@ class Forwarder:
                 # Tables that disagree; sending it back would only spend hops.
                 self.dropped["reflected"] += 1
                 continue
-            self._send(hop, frames.detour(frames.reroute(frame, route, part), hops), now)
+            onward = frames.reroute(frame, route, part)
+            if hops:
+                onward = frames.detour(onward, hops)
+            self._send(hop, onward, now)
             self.forwarded += 1
 
     def salvage(self, peer: int, now: float) -> None:
@@ -420,9 +423,9 @@ class Forwarder:
         if unrouted:
             self.dropped["no_route"] += 1
         if not self._repair.active:
-            return [(hop, part, ()) for hop, part in parts]
+            return parts
         found: list[Part] = []
-        for hop, part in parts:
+        for hop, part, _ in parts:
             ways = self._repair.ways(hop, part, generation)
             self.detoured += sum(way[0] != hop for way in ways)
             found += ways

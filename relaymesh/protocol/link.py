@@ -179,7 +179,7 @@ class Link:
         """
         priority = priority_of(frame)
         admitted = self._outflow.admit(frame, priority, now)
-        return [] if admitted is None else self._assign_routed(admitted, priority, now)
+        return [] if admitted is None else self._assign_whole(admitted, priority, now)
 
     def send(self, frame: bytes, now: float) -> list[bytes]:
         """The same, sealed."""
@@ -191,25 +191,24 @@ class Link:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        return seal_batch([self._assign_media(frame, priority_of(frame), now)])[0]
+        job, _ = self._assign(frame, priority_of(frame), now)
+        return seal_batch([job])[0]
 
-    def _assign_routed(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
+    def _assign_whole(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
         if len(frame) <= MAX_WHOLE_BYTES:
-            return [self._assign_media(frame, priority, now)]
-        return [self._assign_media(half, priority, now) for half in fragmented(frame)]
-
-    def _assign_media(self, frame: bytes, priority: int, now: float) -> SealJob:
-        job, _ = self._assign(frame, priority, now)
-        self._media_packets += 1
-        self._media_bytes += len(frame) + OVERHEAD_BYTES
-        return job
+            return [self._assign(frame, priority, now)[0]]
+        return [self._assign(half, priority, now)[0] for half in fragmented(frame)]
 
     def _assign(self, plaintext: bytes, priority: int, now: float) -> tuple[SealJob, int]:
         """The numbered datagram of a plaintext, and its packet id."""
         job, packet_id = self._keys.assign(plaintext, now)
+        size = len(plaintext) + OVERHEAD_BYTES
         self._sent_packets += 1
         self._liveness.sent_at = now
-        self._outflow.note_sent(packet_id, plaintext, priority, len(plaintext) + OVERHEAD_BYTES, now)
+        if plaintext[0] >= ROUTED_FIRST:
+            self._media_packets += 1
+            self._media_bytes += size
+        self._outflow.note_sent(packet_id, plaintext, priority, size, now)
         return job, packet_id
 
     def expect(self, epoch: int, number: int, now: float) -> Key:
@@ -236,9 +235,6 @@ class Link:
         Raises:
             ProtocolError: replayed or malformed. The link is as it was before.
         """
-        window = key.window
-        if not window.is_new(number):
-            raise ProtocolError("replayed", f"{number}")
         routed: list[bytes] = [plaintext]
         local: list[tuple[int, Any]] = []
         unknown = 0
@@ -248,8 +244,9 @@ class Link:
                 routed, half, local, unknown = _sort(split_frames(plaintext))
             except ProtocolError as error:
                 raise ProtocolError("malformed", str(error)) from None
+        if not key.window.mark(number):
+            raise ProtocolError("replayed", f"{number}")
         # From here on the datagram is accepted whole.
-        window.mark(number)
         self._received_packets += 1
         if routed or half is not None:
             self._media_packets += 1
@@ -343,9 +340,7 @@ class Link:
         for packet_id, source in recovered:
             key = self._keys.get(packet_id >> 32 & 0xFF)
             assert key is not None, "only packets of keys that are held are recovered"
-            window = key.window
-            if window.is_new(packet_id & 0xFFFFFFFF):
-                window.mark(packet_id & 0xFFFFFFFF)
+            key.window.mark(packet_id & 0xFFFFFFFF)
             try:
                 frames = split_frames(source)
                 if frames[0][0] == FRAGMENT and len(frames) == 1:
@@ -388,7 +383,7 @@ class Link:
     def _assign_due(self, frame: bytes, original: int | None, now: float) -> list[SealJob]:
         """Repair, or a routed frame that waited."""
         if frame[0] >= ROUTED_FIRST:
-            return self._assign_routed(frame, priority_of(frame), now)
+            return self._assign_whole(frame, priority_of(frame), now)
         job, packet_id = self._assign(frame, 0, now)
         if original is not None:
             self._sender.note_retransmission(packet_id, original)

@@ -271,10 +271,9 @@ class Sender:
 
     def note_sent(self, packet_id: int, frame: bytes, priority: int, size: int, now: float) -> None:
         """*frame* of a class is sent as *packet_id* in *size* bytes of datagram; routed ones are repaired."""
-        packets = self.packets
-        packets.add_datagram(packet_id, size)
+        self.packets.add_datagram(packet_id, size)
         if frame[0] >= ROUTED_FIRST:
-            packets.add(packet_id, frame, now)
+            self.packets.add(packet_id, frame, now)
             if self._codes:
                 self._code(packet_id, frame, priority, now)
 
