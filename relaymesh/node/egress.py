@@ -11,8 +11,9 @@ that audio and video stay in step across the mesh.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import inf
+
+from msgspec import structs
 
 from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.backlog import Backlog, in_order
@@ -364,7 +365,8 @@ class Sender:
         step = self.codec.clock_rate * REPLAY_TICK_MS // 1000
         backlog = Backlog(in_order(frames, kept.skips), bps, step, now)
         first = frames[0]
-        self._begin(replace(first, timestamp=first.timestamp + backlog.stamp(first) & 0xFFFFFFFF), now)
+        stamp = (first.timestamp + backlog.stamp(first)) & 0xFFFFFFFF
+        self._begin(structs.replace(first, timestamp=stamp), now)
         assert self.current is not None, "it has just begun"
         self._replayed, self._backlog = (self.current, backlog), backlog
         self.replays += 1

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import structs
 
 from relaymesh.node.demand import EncodingKey
 from relaymesh.node.encodings import Encoding, MediaClock
@@ -107,7 +109,7 @@ class Forwarder:
 
     def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
         if frame.sequence >> 32:  # extended here, 32 bits on the wire; the far edge extends it again
-            frame = replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
+            frame = structs.replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
         for hop, part, hops in parts:
             frame.destinations = part
             self._send(hop, frames.detour(frames.encode_media(frame), hops), now)
@@ -166,7 +168,9 @@ class Forwarder:
                 flags = REPLAY_IGNORED if encoding.keyframe_wish.is_ignored(now) else 0
                 flags |= REPLAY_LAST if frame is kept[-1] else 0
                 mark = (EXTENSION_REPLAY, bytes((flags,)))
-                again = replace(frame, generation=generation, copy=True, extensions=(*frame.extensions, mark))
+                again = structs.replace(
+                    frame, generation=generation, copy=True, extensions=(*frame.extensions, mark)
+                )
                 self._send_media(again, self._split(1 << edge, generation), now)
         except ProtocolError as error:
             self.dropped[error.reason] += 1

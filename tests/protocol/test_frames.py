@@ -1,8 +1,7 @@
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from relaymesh.protocol import frames
 from relaymesh.protocol.bitstring import MAX_INDEX
@@ -246,7 +245,7 @@ def test_reroute_touches_the_routed_header_only(frame: MediaFrame, towards: int)
     frame.hop_limit = max(frame.hop_limit, 2)
     whole = encode_media(frame)
     sent_on = decode_media(reroute(whole, read_route(whole, 3), towards), 3)
-    assert sent_on == dataclasses.replace(frame, hop_limit=frame.hop_limit - 1, destinations=towards)
+    assert sent_on == structs.replace(frame, hop_limit=frame.hop_limit - 1, destinations=towards)
 
 
 def test_reroute_carries_types_it_does_not_know() -> None:
@@ -333,7 +332,7 @@ def test_bad_extensions(block: bytes) -> None:
     ],
 )
 def test_our_own_mistakes_are_value_errors(change: dict[str, object]) -> None:
-    frame = dataclasses.replace(MediaFrame(TRACK, 0, 1, 1, b"x", destinations=1), **change)  # type: ignore[arg-type]
+    frame = structs.replace(MediaFrame(TRACK, 0, 1, 1, b"x", destinations=1), **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         encode_media(frame)
 
@@ -413,7 +412,7 @@ def test_a_skip_that_skips_nothing_is_refused(packets: int, pictures: int) -> No
 @given(media_frames)
 def test_the_last_packet_that_goes_of_a_picture_says_so_and_is_else_as_it_was(frame: MediaFrame) -> None:
     last = with_marker(encode_media(frame))
-    assert last == encode_media(dataclasses.replace(frame, marker=True))
+    assert last == encode_media(structs.replace(frame, marker=True))
 
 
 def test_a_skip_of_an_older_node_has_no_flags_and_of_a_newer_one_perhaps_more() -> None:

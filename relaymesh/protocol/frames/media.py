@@ -7,8 +7,9 @@ frame by the functions at the end; no other module knows where they stand.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames.kinds import FRAGMENT, FRAME, MEDIA
@@ -43,8 +44,7 @@ _FLAGS_OFFSET = ROUTED_HEAD_BYTES + STREAM_BYTES
 MEDIA_HEAD_BYTES = ROUTED_HEAD_BYTES + _MEDIA.size  # less its extensions and payload, too
 
 
-@dataclass(slots=True)
-class MediaFrame:
+class MediaFrame(msgspec.Struct, gc=False):
     """One media packet of one encoding; also its shape inside a node, between ingress and egress."""
 
     track_id: TrackId
