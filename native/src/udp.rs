@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, getsockname, recvmsg, setsockopt, sockopt,
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -36,7 +36,6 @@ pub fn enable_gro(fileno: RawFd) -> bool {
 /// What the socket holds: (data, (host, port)) of at most `limit` datagrams and the rest of a train, or none.
 #[pyfunction]
 pub fn receive(py: Python<'_>, fileno: RawFd, limit: usize) -> PyResult<Bound<'_, PyList>> {
-    getsockname::<SockaddrStorage>(fileno).map_err(|error| PyOSError::new_err(error as i32))?;
     BUFFER.with_borrow_mut(|buffer| {
         let batch = PyList::empty(py);
         let mut last: Option<(SocketAddr, Bound<'_, PyTuple>)> = None;
@@ -44,6 +43,7 @@ pub fn receive(py: Python<'_>, fileno: RawFd, limit: usize) -> PyResult<Bound<'_
             let (size, segment, source) = match receive_message(fileno, buffer) {
                 Ok(message) => message,
                 Err(Errno::EAGAIN) => break,
+                Err(Errno::EBADF | Errno::ENOTSOCK) => return Err(PyOSError::new_err("no socket")),
                 Err(_) => continue, // an ICMP error of an earlier send; it concerns no datagram here
             };
             let Some(source) = source else { continue };
@@ -72,14 +72,19 @@ pub fn receive(py: Python<'_>, fileno: RawFd, limit: usize) -> PyResult<Bound<'_
     })
 }
 
+/// Room for one control message of an int, at an address where the kernel's structs may stand.
+#[repr(align(8))]
+struct Control([u8; 64]);
+
 /// The size of the next datagram or train, how long a train's datagrams are, and where it came from.
 fn receive_message(
     fileno: RawFd,
     buffer: &mut [u8],
 ) -> Result<(usize, Option<usize>, Option<SocketAddr>), Errno> {
-    let mut control = [0; 64]; // for one control message of an int, with room
+    let mut control = Control([0; 64]);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrStorage>(fileno, &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+    let message =
+        recvmsg::<SockaddrStorage>(fileno, &mut parts, Some(&mut control.0), MsgFlags::MSG_DONTWAIT)?;
     let mut segment = None;
     for control in message.cmsgs()? {
         if let ControlMessageOwned::UdpGroSegments(size) = control {

@@ -225,7 +225,7 @@ class Group:
             sequence: of the encoding; the low 16 bits count.
             timestamp: the low 32 bits count.
             marker: whether it ends a picture.
-            layer_end: whether it ends its spatial layer of a picture: a marker for who takes none above.
+            layer_end: whether it ends its spatial layer of a picture; a marker where the stream ends there.
             spatial: the packet's layer, from 0.
             temporal: the packet's layer, from 0.
             payload: of RTP.

@@ -8,8 +8,7 @@ socket does not take at once is a failure, which UDP allows.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 RECEIVE_BYTES = 2048  # of a datagram; a longer one is cut, so that it shows as oversized, not as valid
 
@@ -24,7 +23,8 @@ def receive(fileno: int, limit: int) -> list[tuple[bytes, tuple[str, int]]]:
         OSError: *fileno* is no socket.
     """
     batch = []
-    with _borrowed(fileno) as sock:
+    sock = socket.socket(fileno=fileno)
+    try:
         for _ in range(limit):
             try:
                 data, address = sock.recvfrom(RECEIVE_BYTES)
@@ -33,34 +33,30 @@ def receive(fileno: int, limit: int) -> list[tuple[bytes, tuple[str, int]]]:
             except OSError:
                 continue  # an ICMP error of an earlier send; it concerns no datagram here
             batch.append((data, address[:2]))
+    finally:
+        sock.detach()  # the caller's: it would be closed with this object
     return batch
 
 
 def send(fileno: int, datagrams: Sequence[tuple[bytes, tuple[str, int]]]) -> int:
     """Send *datagrams* in order, each (data, (host, port)); return how many could not be sent."""
-    failures = 0
     try:
-        with _borrowed(fileno) as sock:
-            sendto = sock.sendto
-            for data, address in datagrams:
-                try:
-                    sendto(data, address)
-                except (OSError, TypeError, ValueError, OverflowError):  # beside OSError: no address at all
-                    failures += 1
+        sock = socket.socket(fileno=fileno)
     except (OSError, ValueError):  # a socket that is closed takes nothing
         return len(datagrams)
+    failures = 0
+    try:
+        sendto = sock.sendto
+        for data, address in datagrams:
+            try:
+                sendto(data, address)
+            except (OSError, TypeError, ValueError, OverflowError):  # beside OSError: no address at all
+                failures += 1
+    finally:
+        sock.detach()
     return failures
 
 
 def enable_gro(fileno: int) -> bool:
     """Let the socket join trains of datagrams where the kernel can; return whether it does. Not here."""
     return False
-
-
-@contextmanager
-def _borrowed(fileno: int) -> Iterator[socket.socket]:
-    sock = socket.socket(fileno=fileno)
-    try:
-        yield sock
-    finally:
-        sock.detach()  # else it would be closed with this object

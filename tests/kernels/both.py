@@ -10,7 +10,7 @@ import pytest
 from relaymesh import __version__
 from relaymesh.kernels import choice
 
-_CHOICE, _NATIVE = choice.choose("native", import_module, __version__)
+_CHOICE, _NATIVE = choice.choose("auto", import_module, __version__)
 
 
 def reference(kernel: str) -> Any:
