@@ -29,6 +29,7 @@ NODE = "edge"
 DRAIN_S = 0.3  # without a packet, before the counters are read
 DRAINED_WITHIN_S = 5.0
 LEAST_ARRIVED = 0.999  # a row of which less came says so
+LEAD_S = 10.0  # with transport-wide feedback: what an estimate needs to rise to these rates
 WARM_UP = Row(400, 8)
 WARM_UP_S = 2.0
 BOUND_MS = 5.0  # of the added delay at p99, up to which a rate counts as carried

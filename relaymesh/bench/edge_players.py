@@ -253,7 +253,7 @@ class Players:
             BenchFailed: one cannot.
         """
         for number in range(count):
-            player = Player(self._certificate, self._feedback, watched=_is_watched(number, count))
+            player = Player(self._certificate, self._feedback, watched=is_watched(number, count))
             self._players.append(player)
             self._add(player)
             player.join(node)
@@ -275,7 +275,7 @@ class Players:
         """A socket for each key (master key and salt) of the floor program; their addresses."""
         addresses = []
         for number, key in enumerate(keys):
-            sink = PlainSink(key, self._profile_name, watched=_is_watched(number, len(keys)))
+            sink = PlainSink(key, self._profile_name, watched=is_watched(number, len(keys)))
             self._add(sink)
             addresses.append(sink.socket.getsockname()[:2])
         return addresses
@@ -336,6 +336,6 @@ class Players:
         sink.close()
 
 
-def _is_watched(number: int, count: int) -> bool:
+def is_watched(number: int, count: int) -> bool:
     """Every so manieth, counted from the last."""
     return (count - 1 - number) % max(1, count // WATCHED) == 0

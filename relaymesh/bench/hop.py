@@ -29,6 +29,7 @@ from relaymesh.demo.ports import free_ports
 
 FIRST, TRANSIT, LAST = "ingress", "transit", "egress"
 SHAPE = Shape((FIRST, TRANSIT, LAST), ((FIRST, TRANSIT), (TRANSIT, LAST)))
+IDLE_S = 3.0  # of each round
 SRT_STARTING_S = 2.0  # listeners first; a caller that finds none tries again only later
 SRT_LATENCY_MS = 20  # its least, and nothing is lost on loopback
 
@@ -60,9 +61,7 @@ def has_srt() -> bool:
     return shutil.which(SRT) is not None
 
 
-def measure(
-    rows: Sequence[Row], *, rounds: int, seconds: float, idle_seconds: float, say: Say
-) -> list[HopResult]:
+def measure(rows: Sequence[Row], *, rounds: int, seconds: float, say: Say) -> list[HopResult]:
     """Every row, in turn in every round. Raises :class:`BenchFailed`."""
     runs: dict[Row, list[tuple[float, Run, int, float | None]]] = {row: [] for row in rows}
     with ExitStack() as stack:
@@ -80,8 +79,8 @@ def measure(
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             srt_before = srt.cpu_s() if srt is not None else 0.0
-            idle = edge.idle(idle_seconds)
-            srt_idle = (srt.cpu_s() - srt_before) / idle_seconds if srt is not None else 0.0
+            idle = edge.idle(IDLE_S)
+            srt_idle = (srt.cpu_s() - srt_before) / IDLE_S if srt is not None else 0.0
             for row in rows:
                 before = _passed_on(mesh)
                 run = edge.run(row, seconds)

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class IdleResult:
-    """A node without media; medians over the rounds. CPU in ms a second."""
+    """A node without media; medians over the rounds. CPU in ms a second; differences may be noise."""
 
     links: int
     sessions: int
@@ -74,8 +74,8 @@ def idle(*, links: int, sessions: int, seconds: float, rounds: int, say: Say) ->
         links=links,
         sessions=sessions,
         node_ms=alone_s * 1e3,
-        publisher_ms=max(0.0, published_s - alone_s) * 1e3,
-        session_ms=max(0.0, held_s - published_s) * 1e3 / sessions,
+        publisher_ms=(published_s - alone_s) * 1e3,
+        session_ms=(held_s - published_s) * 1e3 / sessions,
         session_kb=(memory - before) / 1e3 / sessions,
         node_mb=before / 1e6,
     )
