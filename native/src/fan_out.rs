@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::datagrams::Wire;
-use crate::paths::{Exit, Stream};
+use crate::paths::{Exit, Path, Stream};
 use crate::srtp::lock_state;
 
 const HEADER_BYTES: usize = 12; // RFC 3550 § 5.1, without CSRCs
@@ -28,7 +28,7 @@ struct Job {
     next: usize, // of the same bucket
 }
 
-/// The packets of one stream on one way out, linked in their order.
+/// The packets of one path, linked in their order.
 struct Bucket {
     exit: Exit,
     first: usize,
@@ -48,6 +48,25 @@ impl Batch {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(data);
         (start, self.bytes.len())
+    }
+
+    /// Let a packet wait behind those of its path, whose bucket is made where there is none yet.
+    fn push(&mut self, py: Python<'_>, batch: u64, path: &mut Path, job: Job) {
+        let bucket = path.bucket_in(batch).unwrap_or_else(|| {
+            let exit = path.exit(py).expect("a path that takes packets has an address");
+            self.buckets.push(Bucket { exit, first: NONE, last: NONE });
+            path.use_bucket(batch, self.buckets.len() - 1);
+            self.buckets.len() - 1
+        });
+        let at = self.jobs.len();
+        let waiting = &mut self.buckets[bucket];
+        if waiting.last == NONE {
+            waiting.first = at;
+        } else {
+            self.jobs[waiting.last].next = at;
+        }
+        waiting.last = at;
+        self.jobs.push(Job { bucket, next: NONE, ..job });
     }
 
     fn clear(&mut self) {
@@ -74,7 +93,7 @@ impl Batch {
         sealed
     }
 
-    /// Seal and send all, the packets of one stream behind each other; (failures, packets refused).
+    /// Seal and send all, the packets of one path behind each other; (failures, packets refused).
     fn send(&self, fileno: RawFd, wire: &mut Wire) -> (usize, u64) {
         let (mut failures, mut unsealed) = (0, 0);
         for bucket in &self.buckets {
@@ -151,6 +170,21 @@ impl FanOut {
         self.batch.jobs.len()
     }
 
+    /// Let a whole RTP packet go on *path*, behind what was assigned to it.
+    fn put(&mut self, path: &Bound<'_, Path>, packet: &[u8]) -> PyResult<()> {
+        let Some((&header, rest)) = packet.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(PyValueError::new_err("a packet has a header of 12 bytes at least"));
+        };
+        let mut way = path.borrow_mut();
+        if !way.leaves() {
+            return Ok(());
+        }
+        let payload = self.batch.keep(rest);
+        let job = Job { header, block: (0, 0), payload, number: None, bucket: NONE, next: NONE };
+        self.batch.push(path.py(), self.number, &mut way, job);
+        Ok(())
+    }
+
     /// What was assigned, sealed, in the order of assignment: (packet, address).
     fn pop<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let batch = self.take();
@@ -216,7 +250,7 @@ impl Packet {
         payload: (usize, usize),
     ) -> PyResult<bool> {
         let py = stream.py();
-        let mut stream = stream.borrow_mut();
+        let stream = stream.borrow();
         if self.spatial > stream.spatial || self.temporal > stream.temporal {
             return Ok(false);
         }
@@ -236,27 +270,10 @@ impl Packet {
         if !path.book(number, size, self.now) {
             return Ok(true);
         }
-        let bucket = if stream.bucket.0 == fan_out.number && stream.bucket.1 == path.version {
-            stream.bucket.2
-        } else {
-            let exit = path.exit(py).expect("a path that takes packets has an address");
-            fan_out.batch.buckets.push(Bucket { exit, first: NONE, last: NONE });
-            fan_out.batch.buckets.len() - 1
-        };
-        let key = (fan_out.number, path.version, bucket);
-        drop(path);
-        stream.bucket = key;
-        let at = fan_out.batch.jobs.len();
-        let waiting = &mut fan_out.batch.buckets[bucket];
-        if waiting.last == NONE {
-            waiting.first = at;
-        } else {
-            fan_out.batch.jobs[waiting.last].next = at;
-        }
-        waiting.last = at;
         let number = number.and_then(|number| offset.map(|offset| (offset, number)));
         let header = self.header(&stream, block_bytes > 0);
-        fan_out.batch.jobs.push(Job { header, block, payload, number, bucket, next: NONE });
+        let job = Job { header, block, payload, number, bucket: NONE, next: NONE };
+        fan_out.batch.push(py, fan_out.number, &mut path, job);
         Ok(true)
     }
 

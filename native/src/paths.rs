@@ -42,7 +42,9 @@ pub struct Path {
     sent: VecDeque<(Option<u16>, u64, f64)>,
     target: Option<SockaddrStorage>,
     /// Counts changes of sender and address: packets that were assigned before go where they were to go.
-    pub version: u64,
+    version: u64,
+    /// The bucket of a fan-out's batch that its packets wait in: (batch, version, which).
+    bucket: (u64, u64, usize),
 }
 
 /// Where assigned packets go, and by which keys.
@@ -55,6 +57,7 @@ pub struct Exit {
 #[pymethods]
 impl Path {
     #[new]
+    #[pyo3(signature = (sender=None))]
     fn new(sender: Option<Py<SrtpSender>>) -> Self {
         Self {
             sender,
@@ -71,6 +74,7 @@ impl Path {
             sent: VecDeque::new(),
             target: None,
             version: 0,
+            bucket: (0, 0, 0),
         }
     }
 
@@ -133,7 +137,24 @@ impl Path {
         urgent || !(self.is_behind || self.allowance <= 0.0)
     }
 
-    /// Book a packet of `size` bytes; the address it goes to, or none where the path is closed.
+    /// The bucket of the batch `batch` that packets of this path wait in, if there is one.
+    pub fn bucket_in(&self, batch: u64) -> Option<usize> {
+        (self.bucket.0 == batch && self.bucket.1 == self.version).then_some(self.bucket.2)
+    }
+
+    /// Let packets wait in the bucket `which` of the batch `batch`.
+    pub fn use_bucket(&mut self, batch: u64, which: usize) {
+        self.bucket = (batch, self.version, which);
+    }
+
+    /// Whether a packet goes anywhere; one that does not is counted.
+    pub fn leaves(&mut self) -> bool {
+        let leaves = self.is_open && self.address.is_some();
+        self.dropped += u64::from(!leaves);
+        leaves
+    }
+
+    /// Book a packet of `size` bytes; whether it goes anywhere.
     pub fn book(&mut self, number: Option<u16>, size: u64, now: f64) -> bool {
         if self.gated {
             self.allowance = (self.allowance - size as f64).max(-self.rate * DEBT_S);
@@ -142,9 +163,7 @@ impl Path {
             }
             self.sent.push_back((number, size, now));
         }
-        let leaves = self.is_open && self.address.is_some();
-        self.dropped += u64::from(!leaves);
-        leaves
+        self.leaves()
     }
 
     /// The way out as it is now; only where there is an address.
@@ -178,8 +197,6 @@ pub struct Stream {
     pub spatial: i64,
     #[pyo3(get, set)]
     pub temporal: i64,
-    /// The bucket of a fan-out's batch that its packets wait in: (batch, version of the path, which).
-    pub bucket: (u64, u64, usize),
 }
 
 #[pymethods]
@@ -214,7 +231,6 @@ impl Stream {
             timestamp_offset: timestamp_offset.call_method1("__and__", (0xFFFF_FFFF_u32,))?.extract()?,
             spatial,
             temporal,
-            bucket: (0, 0, 0),
         })
     }
 

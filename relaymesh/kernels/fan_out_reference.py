@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import NamedTuple
 
 from . import udp_reference
 from .srtp_reference import SrtpFailure, SrtpSender
@@ -46,7 +45,7 @@ class Path:
         "sender",
     )
 
-    def __init__(self, sender: SrtpSender | None) -> None:
+    def __init__(self, sender: SrtpSender | None = None) -> None:
         self.sender = sender
         self.address: tuple[str, int] | None = None
         self.is_open = False
@@ -75,9 +74,7 @@ class Path:
         return sent
 
     def admits(self, urgent: bool, now: float) -> bool:
-        """Check whether a packet may go now."""
-        if not self.gated:
-            return True
+        """Check whether a packet may go now, by the gate."""
         self.refill(now)
         return urgent or not (self.is_behind or self.allowance <= 0)
 
@@ -137,12 +134,7 @@ class Stream:
         self.temporal = temporal
 
 
-class _Job(NamedTuple):
-    sender: SrtpSender | None
-    address: tuple[str, int]
-    header: bytes
-    block: bytes
-    payload: bytes
+_Job = tuple[SrtpSender | None, tuple[str, int], bytes]  # whose keys, where to, the RTP packet
 
 
 class FanOut:
@@ -164,23 +156,32 @@ class FanOut:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    def put(self, path: Path, packet: bytes) -> None:
+        """Let a whole RTP packet go on *path*, behind what was assigned to it.
+
+        Raises:
+            ValueError: it is shorter than an RTP header.
+        """
+        if len(packet) < _HEADER.size:
+            raise ValueError("a packet has a header of 12 bytes at least")
+        if path.is_open and path.address is not None:
+            self._jobs.append((path.sender, path.address, packet))
+        else:
+            path.dropped += 1
+
     def pop(self) -> list[tuple[bytes, tuple[str, int]]]:
         """What was assigned, sealed, in the order of assignment: (packet, address)."""
         sealed = []
-        for job in self._jobs:
-            packet = job.header + job.block + job.payload
-            if job.sender is not None:
-                try:
-                    packet = job.sender.protect_rtp(packet)
-                except SrtpFailure:
-                    self.unsealed += 1
-                    continue
-            sealed.append((packet, job.address))
+        for sender, address, packet in self._jobs:
+            try:
+                sealed.append((packet if sender is None else sender.protect_rtp(packet), address))
+            except SrtpFailure:
+                self.unsealed += 1
         self._jobs.clear()
         return sealed
 
     def send(self, fileno: int) -> int:
-        """Seal and send what was assigned, a stream's packets in order; return how many could not be sent."""
+        """Seal and send what was assigned, a path's packets in order; return how many could not be sent."""
         return udp_reference.send(fileno, self.pop())
 
 
@@ -246,7 +247,7 @@ class Group:
                 continue
             path = stream.path
             block, offset = blocks[stream.profile]
-            if not path.admits(stream.urgent, now):
+            if path.gated and not path.admits(stream.urgent, now):
                 refused.append(stream.owner)
                 continue
             number = None
@@ -266,5 +267,5 @@ class Group:
                 stream.ssrc,
             )
             assert path.address is not None, "a path without an address books nothing"
-            self._jobs.append(_Job(path.sender, path.address, header, block, payload))
+            self._jobs.append((path.sender, path.address, header + block + payload))
         return refused

@@ -21,6 +21,7 @@ from math import inf
 
 import trio
 
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.netsim.link_model import UDP_OVERHEAD_BYTES, LinkModel
 from relaymesh.runtime.udp import Address, DatagramPort
 
@@ -69,6 +70,9 @@ class EmulatedPort:
     def send(self, data: bytes, address: Address) -> None:
         """Send one datagram over the link to *address*."""
         self.send_batch(((data, address),))
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        self.send_batch(fan_out.pop())
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         """Send each datagram over the link to its address."""

@@ -9,8 +9,9 @@ A session's end is told by :data:`GOODBYE`, which looks like a DTLS alert.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.stun import BindingRequest, binding_response, verify
 from relaymesh.webrtc.transport import (
@@ -42,12 +43,19 @@ class PlainTransport:
     ) -> None:
         self._credentials = credentials
         self._address: Address | None = None
-        self.dropped = 0
+        self.path = Path()
+        self.fan_out: FanOut | None = None
+        self.touch: Callable[[], None] | None = None
+        self._dropped = 0
         self._outgoing: list[tuple[bytes, Address]] = []
         self._events: list[Event] = []
         self._closed = False
         self._deadline = now + HANDSHAKE_LIMIT
         self._heard_at = now
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped + self.path.dropped
 
     @property
     def credentials(self) -> IceCredentials:
@@ -96,8 +104,9 @@ class PlainTransport:
             if self._address is None:
                 self._events.append(Connected())
             self._events.append(AddressChanged(address, self._address))
-            self._address = address
-        self._outgoing.append((binding_response(request, self._credentials.password, address), address))
+            self._address = self.path.address = address
+            self.path.is_open = True
+        self._append(binding_response(request, self._credentials.password, address), address)
         return True
 
     def handle_dtls(self, data: bytes, address: Address, now: float) -> None:
@@ -117,13 +126,26 @@ class PlainTransport:
         return data
 
     def send_rtp(self, packet: bytes) -> None:
+        if self.fan_out is not None:
+            self.fan_out.put(self.path, packet)
+        else:
+            self.send_rtcp(packet)
+
+    def send_rtcp(self, packet: bytes) -> None:
         address = self._address
         if address is None or self._closed:
-            self.dropped += 1
+            self._dropped += 1
         else:
-            self._outgoing.append((packet, address))
+            self._append(packet, address)
 
-    send_rtcp = send_rtp
+    def _append(self, data: bytes, address: Address) -> None:
+        if not self._outgoing and self.touch is not None:
+            self.touch()
+        self._outgoing.append((data, address))
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._outgoing)
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         outgoing, self._outgoing = self._outgoing, []
@@ -143,7 +165,7 @@ class PlainTransport:
     def close(self, now: float) -> None:
         if self.connected:
             assert self._address is not None, "connected means it has one"
-            self._outgoing.append((GOODBYE, self._address))
+            self._append(GOODBYE, self._address)
         self._over("closed")
 
     def debug_state(self) -> dict[str, object]:
@@ -152,4 +174,5 @@ class PlainTransport:
     def _over(self, reason: str) -> None:
         if not self._closed:
             self._closed = True
+            self.path.is_open = False
             self._events.append(Closed(reason))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.runtime.udp import BATCH, Address
 
 QUEUE_DATAGRAMS = 4096  # about what the 4 MiB buffer of a real port holds of full datagrams
@@ -72,6 +73,9 @@ class SimUdpPort:
         It is called between the steps of tasks and must not block.
         """
         self._handler = handler
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        self.send_batch(fan_out.pop())
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         """Send all now, each over the link to its address."""

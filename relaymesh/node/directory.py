@@ -276,7 +276,10 @@ class Directory:
                 publication.demand.lapse(now)
                 if publication in changed or now >= publication.layers_due:
                     self._say_layers(publication, now)
-                    self._choose_layers(publication, now)
+                    layers = [track.layers for track in publication.tracks.values()]
+                    if layers != publication.layers_chosen_by:
+                        publication.layers_chosen_by = layers
+                        self._choose_layers(publication, now)
 
     def drain(self, now: float) -> None:
         """Say what changed by the last input: demand, and what LAYERS told."""

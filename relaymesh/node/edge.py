@@ -11,10 +11,14 @@ starts again on its old port has been silent as its old self, and takes over.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from math import inf
 
+from relaymesh.kernels.fan_out import FanOut
+from relaymesh.node.send_side import OVERHEAD_BYTES
 from relaymesh.node.session import Session
 from relaymesh.webrtc import stun
 from relaymesh.webrtc.errors import StunError
@@ -23,7 +27,7 @@ from relaymesh.webrtc.transport import IceCredentials
 
 MAX_DATAGRAM_BYTES = 1500
 OWNER_SILENT = 5.0  # s; a client says something each 2.5 s at least: checks, reports or media
-TICK = 0.01  # s; sessions are looked after this often while there are any
+TICK = 0.01  # s; what is due of sessions is done this often, all at once: each wake of a process costs
 
 Address = tuple[str, int]
 
@@ -36,7 +40,15 @@ class Edge:
         self._sessions: dict[str, Session] = {}
         self._by_ufrag: dict[str, Session] = {}
         self._by_address: dict[Address, Session] = {}
+        self.fan_out = FanOut(OVERHEAD_BYTES)
         self._next_tick = -inf
+        # When each session is to be called, in a heap; what was noted for it before is passed over. Those
+        # touched since the last look may have something to poll, and may be due earlier.
+        self._due: dict[Session, float] = {}
+        self._heap: list[tuple[float, int, Session]] = []
+        self._pushed = 0
+        self._touched: dict[Session, None] = {}
+        self._speaking: dict[Session, None] = {}
         self._farewells: list[tuple[bytes, Address]] = []
         self.refused: Counter[str] = Counter()  # datagrams, by why
 
@@ -50,12 +62,19 @@ class Edge:
         assert not self.full, "the caller refuses a session when the edge is full"
         self._sessions[session.id] = session
         self._by_ufrag[session.transport.credentials.ufrag] = session
+        self._due[session] = inf
+        session.use_edge(self.fan_out, partial(self._touch, session))
+
+    def _touch(self, session: Session) -> None:
+        if session in self._due:  # it may be gone
+            self._touched[session] = self._speaking[session] = None
 
     def restart_ice(self, session: Session, credentials: IceCredentials, now: float) -> None:
         """Know *session* under new credentials too; the old ones stay until the client uses the new."""
         session.transport.restart_ice(credentials, now)
         self._forget_ufrags(session, session.transport.ufrags)
         self._by_ufrag[credentials.ufrag] = session
+        self._touch(session)
 
     def _forget_ufrags(self, session: Session, but: tuple[str, ...] = ()) -> None:
         for ufrag in [u for u, known in self._by_ufrag.items() if known is session and u not in but]:
@@ -80,6 +99,9 @@ class Edge:
         session.close(reason, now)
         self._farewells += session.transport.poll_datagrams()
         self._sessions.pop(session.id, None)
+        self._due.pop(session, None)
+        self._touched.pop(session, None)
+        self._speaking.pop(session, None)
         self._forget_ufrags(session)
         for address in [a for a, s in self._by_address.items() if s is session]:
             del self._by_address[address]
@@ -107,9 +129,11 @@ class Edge:
         if session is None:
             self.refused["unknown_address"] += 1
         elif kind == "dtls":
+            self._touch(session)
             session.transport.handle_dtls(data, address, now)
             session.drain_events(now)
         else:
+            self._touch(session)
             session.handle_packet(data, kind == "rtcp", address, now)
 
     def _handle_stun(self, data: bytes, address: Address, now: float) -> None:
@@ -132,6 +156,7 @@ class Edge:
         if not session.transport.handle_stun(request, address, now):
             self.refused["unauthentic"] += 1
             return
+        self._touch(session)
         if self._by_address.get(address) is not session:
             self._by_address[address] = session
             known = session.transport.addresses
@@ -154,6 +179,7 @@ class Edge:
         heard_at = owner.transport.heard_at
         if now - heard_at >= OWNER_SILENT:
             owner.closed = "its client is silent, and another session comes from the same address"
+            self._touch(owner)
             return True
         self.refused["address_in_use"] += 1
         since = newcomer.contends_since
@@ -161,40 +187,91 @@ class Edge:
             newcomer.contends_since = now
         elif heard_at > since and newcomer.closed is None:
             newcomer.closed = "another session uses the same client socket; each needs its own"
+            self._touch(newcomer)
         return False
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
+        """What is to be sent now, each with the address it goes to."""
+        datagrams = self.poll_few()
+        if self.fan_out:
+            datagrams += self.fan_out.pop()
+        return datagrams
+
+    def poll_few(self) -> list[tuple[bytes, Address]]:
+        """All but media, which waits in the fan-out and is to be sent behind these: a handshake's end."""
         datagrams, self._farewells = self._farewells, []
-        for session in self._sessions.values():
-            datagrams += session.transport.poll_datagrams()
+        if self._speaking:
+            speaking, self._speaking = self._speaking, {}
+            for session in speaking:
+                datagrams += session.transport.poll_datagrams()
         return datagrams
 
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        return self._next_tick if self._sessions else None
+        """When something of a session is due, at most once in a tick."""
+        self._note_touched()
+        heap, due = self._heap, self._due
+        while heap and due.get(heap[0][2]) != heap[0][0]:
+            heapq.heappop(heap)  # it is due at another time, or gone
+        return max(heap[0][0], self._next_tick) if heap else None
+
+    def _note_touched(self) -> None:
+        """Look when the sessions are due that were touched."""
+        if not self._touched:
+            return
+        touched, self._touched = self._touched, {}
+        for session in touched:
+            at = session.next_timeout()
+            at = inf if at is None else at
+            if at != self._due[session]:
+                self._due[session] = at
+                if at < inf:
+                    self._pushed += 1  # sessions themselves have no order
+                    heapq.heappush(self._heap, (at, self._pushed, session))
+        if len(self._heap) > 64 + 4 * len(self._due):
+            self._heap = [(at, k, session) for k, (session, at) in enumerate(self._due.items()) if at < inf]
+            self._pushed = len(self._heap)
+            heapq.heapify(self._heap)
 
     def handle_timeout(self, now: float) -> list[Session]:
         """Run what is due; the sessions that are over, still to be removed by the caller."""
-        if now < self._next_tick:
+        at = self.next_timeout()
+        if at is None or now < at:
             return []
         self._next_tick = now + TICK
         over = []
         bug: Exception | None = None
-        for session in self._sessions.values():
+        for session in self._take_due(now):
             try:
-                at = session.next_timeout() if session.closed is None else None
-                if at is not None and at <= now:
+                if session.closed is None:
                     session.handle_timeout(now)
                     session.drain_events(now)
             except Exception as error:  # raised again below: the other sessions' time goes on
                 session.closed = session.closed or "a bug in the node"
                 bug = bug or error
+            self._touch(session)
             if session.closed is not None:
                 over.append(session)
         if bug is not None:
             raise bug  # once: by the next tick its session is over
         return over
+
+    def _take_due(self, now: float) -> list[Session]:
+        heap, due = self._heap, self._due
+        taken: dict[Session, None] = {}
+        while heap and heap[0][0] <= now:
+            at, _, session = heapq.heappop(heap)
+            if due.get(session) == at:
+                due[session] = inf
+                taken[session] = None
+        return list(taken)
+
+    def audit(self) -> list[str]:
+        """Sessions that are due earlier than was noted, or have something to say untouched: none, ever."""
+        self._note_touched()
+        late = [s.id for s, at in self._due.items() if (due := s.next_timeout()) is not None and due < at]
+        return late + [s.id for s in self._due if s not in self._speaking and s.transport.has_output]
 
     def debug_state(self) -> dict[str, object]:
         return {

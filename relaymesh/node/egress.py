@@ -11,12 +11,15 @@ that audio and video stay in step across the mesh.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import inf
 
+from msgspec import structs
+
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.backlog import Backlog, in_order
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
+from relaymesh.node.followers import Place
 from relaymesh.node.publications import Track
 from relaymesh.node.resending import Resending
 from relaymesh.node.rewrite import Extensions, Rewriter
@@ -67,6 +70,9 @@ class Sender:
             first_sequence=numbers.first_sequence,
         )
         self.track: Track | None = None
+        self.touch: Callable[[], None] = _nothing  # told when its timeout may have moved
+        self._place: Place | None = None  # where it may follow an encoding
+        self._packets = self._octets = 0
         self._sent_as: str | None = None  # the format of what comes, in lower case
         self._convert: Callable[[bytes], bytes] | None = None  # into the player's
         self.current: Encoding | None = None  # whose packets go on
@@ -87,11 +93,22 @@ class Sender:
         self._pace_bps = inf  # for what is more than may be sent at once
         self.resending = Resending(codec, numbers)
         self.started_at: float | None = None
-        self.packets = self.octets = 0
         self.keyframe_requests = 0
         self.switches = self.replays = self.unreadable = 0
         self.fraction_lost = 0.0
         self._reported = 0  # packets, of which the last report may tell
+
+    @property
+    def packets(self) -> int:
+        """Packets sent, less what was sent again."""
+        self._catch_up_with_followers()
+        return self._packets
+
+    @property
+    def octets(self) -> int:
+        """Bytes of their payload."""
+        self._catch_up_with_followers()
+        return self._octets
 
     @property
     def is_video(self) -> bool:
@@ -135,12 +152,14 @@ class Sender:
             self._leave_current()
             self._stall(down)
             return
+        self.touch()
         if self.wanted_layers != (choice.spatial, choice.temporal):
             encoding.track.publication.demand_changed()
         self._target = choice
         if encoding is self.current:
             self._drop_pending()
-            if self._backlog is None:
+            if self._backlog is None and (choice.spatial, choice.temporal) != self._filter.wanted:
+                self.unfollow()
                 self._filter.want(choice.spatial, choice.temporal)
             if self._filter.wants_keyframe and self.is_video:
                 encoding.keyframe_wish.ask(now)
@@ -207,6 +226,12 @@ class Sender:
             self._avoid(pending.number, now)
         return {number for number, (until, _) in self._avoided.items() if now < until}
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether time alone changes nothing of what is to be chosen."""
+        starves = self.track is not None and self.track.is_remote and len(self.track.encodings) > 1
+        return self._backlog is None and not starves and not self.is_stalled
+
     def _avoid(self, number: int, now: float) -> None:
         until, pause = self._avoided.get(number, (-inf, AVOIDED_S / 2))
         if now >= until:
@@ -214,6 +239,7 @@ class Sender:
             self._avoided[number] = now + pause, pause
 
     def _stall(self, stalled: bool) -> None:
+        self._catch_up_with_followers()
         self.is_stalled = stalled and self.started_at is not None
         if self.is_stalled:
             self._answers_from = self._rewriter.highest + 1
@@ -225,6 +251,7 @@ class Sender:
             self._pending_since = inf
 
     def _leave_current(self) -> None:
+        self.unfollow()
         self._backlog = None
         if self.current is not None:
             if self._dropped is not None:  # the era ends with what was sent
@@ -233,6 +260,39 @@ class Sender:
             self.current.remove_taker(self)
             self.current = None
             self._dropped = None
+
+    # --- following -------------------------------------------------------------------------------
+
+    def use_path(self, fan_out: FanOut, path: Path) -> None:
+        """Packets that go on as they are may be sent on *path* without being handed to this sender."""
+        if self.numbers.send_time_id is None:
+            self._place = Place(fan_out, path)
+
+    def _follow(self) -> None:
+        """From the next packet on they go on as they are, as long as nothing else is to be done to them."""
+        encoding, era = self.current, self._rewriter.era
+        if encoding is None or era is None or era.pictures or self._backlog is not None:
+            return
+        if self._dropped is not None or self._convert is not None or not self._filter.is_settled:
+            return
+        if self._place is not None and not self._place.is_behind:
+            self._place.take(self, encoding, era, self._filter.wanted)
+
+    def unfollow(self) -> None:
+        """Something else is to be done to the next packet: it is to be handed over."""
+        if self._place is not None and self._place.is_taken:
+            self._catch_up_with_followers()
+            self._place.leave(self)
+
+    def _catch_up_with_followers(self) -> None:
+        """Count, and number from, what went on as it was."""
+        if self._place is None or (news := self._place.news()) is None:
+            return
+        packets, octets, frame, at = news
+        self._packets += packets
+        self._octets += octets
+        self._rewriter.caught_up(frame, at)
+        self._filter.passed(frame)
 
     # --- beginning and switching -----------------------------------------------------------------
 
@@ -305,7 +365,8 @@ class Sender:
         step = self.codec.clock_rate * REPLAY_TICK_MS // 1000
         backlog = Backlog(in_order(frames, kept.skips), bps, step, now)
         first = frames[0]
-        self._begin(replace(first, timestamp=first.timestamp + backlog.stamp(first) & 0xFFFFFFFF), now)
+        stamp = (first.timestamp + backlog.stamp(first)) & 0xFFFFFFFF
+        self._begin(structs.replace(first, timestamp=stamp), now)
         assert self.current is not None, "it has just begun"
         self._replayed, self._backlog = (self.current, backlog), backlog
         self.replays += 1
@@ -321,9 +382,9 @@ class Sender:
         assert self.current is not None, "what waits is of the current encoding"
         while (entry := backlog.pop(now)) is not None:
             if isinstance(entry, MediaFrame):
-                before = self.packets
+                before = self._packets
                 self._forward(entry, now)
-                if self.packets > before:
+                if self._packets > before:
                     backlog.spend(len(entry.payload), now)
             else:
                 self._close_up(*entry)
@@ -370,6 +431,7 @@ class Sender:
 
     def take(self, frame: MediaFrame, now: float) -> None:
         """Send *frame* on under this player's numbers."""
+        self.unfollow()  # it comes late, else it would not be handed over
         if self.pending is not None and frame.encoding == self.pending.number:
             if self.is_video and not frame.keyframe:
                 return
@@ -384,8 +446,10 @@ class Sender:
             return
         if self._backlog is not None:
             self._wait(self._backlog, frame, now)
-        else:
-            self._forward(frame, now)
+            return
+        self._forward(frame, now)
+        if frame.sequence == self.current.highest:
+            self._follow()
 
     def _forward(self, frame: MediaFrame, now: float) -> None:
         if not self._filter.passes(frame):
@@ -395,10 +459,7 @@ class Sender:
             self._rewriter.skip(*self._dropped)
             self._dropped = None
         marker = self._filter.ends_picture(frame)
-        added = self._squeezed(frame)
-        if added:
-            frame = replace(frame, timestamp=(frame.timestamp + added) & 0xFFFFFFFF)
-        renamed = self._rewriter.rename(frame, now)
+        renamed = self._rewriter.rename(frame, now, self._squeezed(frame))
         if renamed is None:
             return
         sequence, timestamp, payload, extensions = renamed
@@ -408,8 +469,8 @@ class Sender:
             except RtpError:
                 self.unreadable += 1
                 return
-        self.packets += 1
-        self.octets += len(payload)
+        self._packets += 1
+        self._octets += len(payload)
         self._send(
             EgressRow(
                 "video" if self.is_video else "audio",
@@ -448,6 +509,8 @@ class Sender:
 
     def skip(self, encoding: Encoding, first: int, packets: int, pictures: int) -> None:
         """These of the source's packets were left out on the way, by intent: nothing to wait for."""
+        if encoding is self.current:
+            self.unfollow()
         if encoding is self.current and self._backlog is not None:
             self._backlog.add((first, packets, pictures))
         elif encoding is self.current:
@@ -468,6 +531,7 @@ class Sender:
 
     def handle_nack(self, sequences: Sequence[int], now: float, answer_s: float = 0.0) -> None:
         """Send again what is asked for and still kept; *answer_s* as in :meth:`Resending.is_new`."""
+        self._catch_up_with_followers()
         for sequence in self.resending.served(sequences, now):
             found = self._rewriter.find(sequence)
             if found is None:  # a gap that came from upstream
@@ -502,12 +566,14 @@ class Sender:
 
     def padding(self) -> EgressRow | None:
         """A packet of padding to probe the path with; ``None`` where there is none."""
+        self._catch_up_with_followers()
         return self.resending.padding(self._rewriter.last_timestamp) if self.may_pad else None
 
     def handle_report(self, fraction_lost: float) -> int:
         """The player's loss since its last report; how many packets were sent to it in that time."""
         self.fraction_lost = fraction_lost
-        packets, self._reported = self.packets - self._reported, self.packets
+        sent = self.packets
+        packets, self._reported = sent - self._reported, sent
         return packets
 
     def handle_keyframe_request(self, now: float) -> None:
@@ -521,6 +587,7 @@ class Sender:
         era = self._rewriter.era
         if era is None or era.encoding.clock is None:
             return b""
+        packets, octets = self.packets, self.octets
         clock = era.encoding.clock
         elapsed = now - clock.received_at
         ntp = (clock.ntp + int(elapsed * (1 << 32))) & 0xFFFFFFFFFFFFFFFF
@@ -528,7 +595,7 @@ class Sender:
             clock.timestamp + int(elapsed * self.codec.clock_rate) + era.timestamp_offset
         ) & 0xFFFFFFFF
         report = build_sender_report(
-            self.numbers.ssrc, ntp, timestamp, self.packets & 0xFFFFFFFF, self.octets & 0xFFFFFFFF
+            self.numbers.ssrc, ntp, timestamp, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF
         )
         return report + build_sdes(self.numbers.ssrc, self._cname)
 
@@ -550,3 +617,7 @@ class Sender:
             "keyframe_requests": self.keyframe_requests,
             "fraction_lost": round(self.fraction_lost, 4),
         }
+
+
+def _nothing() -> None:
+    pass

@@ -16,6 +16,8 @@ from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.seqnum import Extender
 
 if TYPE_CHECKING:
+    from relaymesh.kernels.fan_out import Stream
+    from relaymesh.node.followers import Followers
     from relaymesh.node.publications import Track
 
 CACHE_PACKETS = 1024  # a power of two; two seconds of 4 Mbit/s video
@@ -185,11 +187,13 @@ class Encoding:
     """One encoding of a track at this node."""
 
     __slots__ = (
+        "_one_by_one",
         "cache",
         "clock",
         "duplicates",
         "extender",
         "first",
+        "followers",
         "highest",
         "keyframe_wish",
         "last_arrival",
@@ -219,16 +223,33 @@ class Encoding:
         self.last_skip = -inf  # s; when a link last told that it left something out
         self.clock: MediaClock | None = None
         self.takers: list[Taker] = []
+        self._one_by_one: dict[Taker, None] = {}  # those of them that are handed every packet
+        self.followers: Followers | None = None  # the others, all at once
         self.keyframe_wish = KeyframeWish(track.keyframe_requests)
 
     def add_taker(self, taker: Taker) -> None:
         """Hand *taker* every packet from now on."""
         self.takers.append(taker)
+        self._one_by_one[taker] = None
         self.track.publication.demand_changed()
+
+    def follow(self, taker: Taker, stream: Stream) -> None:
+        """Send every new packet on as *stream*; *taker* is handed only what comes late, or is refused."""
+        assert self.followers is not None, "the caller made a stream for them"
+        self._one_by_one.pop(taker, None)
+        self.followers.add(stream)
+
+    def unfollow(self, taker: Taker, stream: Stream) -> None:
+        """Hand *taker* every packet again."""
+        assert self.followers is not None, "it follows"
+        self.followers.remove(stream)
+        self._one_by_one[taker] = None
 
     def remove_taker(self, taker: Taker) -> None:
         """Hand it nothing any more."""
         self.takers.remove(taker)
+        if taker not in self.takers:  # one that begins again is there twice for a moment
+            self._one_by_one.pop(taker, None)
         if not self.takers and self.track.is_remote:
             self.since_keyframe.clear()  # nothing comes from now on: a later taker would begin in the past
             self.keyframe_wish.drop()  # none would be seen: the publisher would be asked for ever
@@ -237,6 +258,7 @@ class Encoding:
     def deliver(self, frame: MediaFrame, now: float) -> bool:
         """Keep *frame* and hand it to every taker; ``False`` if it is a duplicate or older than the cache."""
         sequence = frame.sequence
+        is_late = self.highest is not None and sequence < self.highest
         if self.highest is None:
             self.first = self.highest = sequence
         elif sequence > self.highest:
@@ -270,7 +292,13 @@ class Encoding:
             self.keyframe_wish.seen(now)
         if self.track.is_video and self._is_followed:
             self.since_keyframe.add(frame, now)
-        for taker in tuple(self.takers):  # one that switches leaves, or the old one's place does
+        if is_late:
+            takers = tuple(self.takers)
+        else:
+            if self.followers is not None and len(self.followers):
+                self.followers.send(frame, now)
+            takers = tuple(self._one_by_one)
+        for taker in takers:  # one that switches leaves, or the old one's place does
             taker.take(frame, now)
         self._tell_collected(now)
         return True

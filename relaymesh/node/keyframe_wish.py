@@ -8,6 +8,7 @@ who has a picture already and only wants a better one leaves the publisher in pe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 KEYFRAME_INTERVAL = 0.3  # s between two requests for one track: the first one's answer may serve both
@@ -21,9 +22,10 @@ CAME_BY_ITSELF = 0.7  # s; a keyframe that comes later is no answer (OBS and ffm
 class Requests:
     """The requests for keyframes of one track: how often they may go, and what is known of their answers."""
 
-    __slots__ = ("_last_sent", "ignored")
+    __slots__ = ("_last_sent", "ignored", "touch")
 
     def __init__(self) -> None:
+        self.touch: Callable[[], None] | None = None  # told when one is wanted that was not
         self.ignored = False  # the last one brought no keyframe
         self._last_sent = -inf
 
@@ -64,8 +66,12 @@ class KeyframeWish:
         if not self._wanted:
             self._wanted = True
             self._asked_at = now + patience
+        elif now + patience < self._asked_at:
+            self._asked_at = now + patience
         else:
-            self._asked_at = min(self._asked_at, now + patience)
+            return
+        if self._requests.touch is not None:
+            self._requests.touch()
 
     def seen(self, now: float) -> None:
         """A keyframe came."""

@@ -50,6 +50,8 @@ class Track:
         self.id = TrackId(publication.id.room, publication.id.participant, info.track)
         self.muted = info.muted
         self.keyframe_requests = Requests()
+        if isinstance(publication, RemotePublication):
+            self.keyframe_requests.touch = publication.keyframe_wanted
         self.encodings: dict[int, Encoding] = {e.number: Encoding(self, e.number) for e in info.encodings}
         # What the ingress says of each encoding (measured here, or told by LAYERS); empty before that.
         self.layers: dict[int, EncodingLayers] = {}
@@ -149,6 +151,7 @@ class LocalPublication(Publication):
         self.demand = DemandBook()
         self.layers_serial = 0
         self.layers_due = -inf  # s; when LAYERS are said again
+        self.layers_chosen_by: list[dict[int, EncodingLayers]] = []  # of each track, by the last choice
 
 
 class RemotePublication(Publication):
@@ -162,6 +165,7 @@ class RemotePublication(Publication):
         # Another one after a restart, so that the ingress does not take its demand for a late one.
         self.wishes = Wishes(int(now * 1000))
         self.touch: Callable[[RemotePublication], None] | None = None  # told when demand may have changed
+        self.wish: Callable[[RemotePublication], None] | None = None  # … when a keyframe is wanted
         self.idle_since: float | None = now  # s; nobody here plays it
 
     def connected(self, session: Session) -> None:
@@ -176,6 +180,11 @@ class RemotePublication(Publication):
         """See :class:`Publication`."""
         if self.touch is not None:
             self.touch(self)
+
+    def keyframe_wanted(self) -> None:
+        """A keyframe of one of its encodings is wanted."""
+        if self.wish is not None:
+            self.wish(self)
 
     def wanted(self) -> dict[EncodingKey, tuple[int, int]]:
         """The encodings with takers here, each with the highest layers any of them wants."""
@@ -207,6 +216,7 @@ class PublicationTable:
         self._publications: dict[ParticipantId, AnyPublication] = {}
         self.limit = limit
         self.touched: dict[RemotePublication, None] = {}
+        self._wishing: dict[RemotePublication, None] = {}  # a keyframe is wanted of them, or was lately
 
     def __iter__(self) -> Iterator[AnyPublication]:
         return iter(list(self._publications.values()))
@@ -255,6 +265,7 @@ class PublicationTable:
         self._publications[publication.id] = publication
         if isinstance(publication, RemotePublication):
             publication.touch = self._touch
+            publication.wish = self._wish
             self._touch(publication)
 
     def bound_kept(self, limit_bytes: int = KEPT_NODE_BYTES) -> int:
@@ -268,6 +279,22 @@ class PublicationTable:
                 if total <= limit_bytes:
                     break
         return total
+
+    def _wish(self, publication: RemotePublication) -> None:
+        self._wishing[publication] = None
+
+    def keyframe_wishes(self) -> list[Encoding]:
+        """The encodings of others of which a keyframe is wanted."""
+        if not self._wishing:
+            return []
+        found: list[Encoding] = []
+        for publication in list(self._wishing):
+            wanted = [e for e in publication.encodings() if e.keyframe_wish.wanted]
+            if wanted and self._publications.get(publication.id) is publication:
+                found += wanted
+            else:
+                del self._wishing[publication]
+        return found
 
     def _touch(self, publication: RemotePublication) -> None:
         self.touched[publication] = None

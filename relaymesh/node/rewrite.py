@@ -88,8 +88,13 @@ class Rewriter:
         )
         del self._eras[:-ERAS]
 
-    def rename(self, frame: MediaFrame, now: float) -> tuple[int, int, bytes, Extensions] | None:
-        """(extended sequence, timestamp, payload, extensions) of *frame*; ``None`` before the era."""
+    def rename(
+        self, frame: MediaFrame, now: float, added: int = 0
+    ) -> tuple[int, int, bytes, Extensions] | None:
+        """(extended sequence, timestamp, payload, extensions) of *frame*; ``None`` before the era.
+
+        *added*: RTP units by which it is to be shown later.
+        """
         era, out = self._eras[-1], frame.sequence + self._eras[-1].sequence_offset
         if out < era.first_out:
             found = self._earlier(frame.sequence)
@@ -97,12 +102,22 @@ class Rewriter:
                 return None
             era, out = found
         timestamp, payload, extensions = self._apply(era, frame)
+        if added:
+            timestamp = (timestamp + added) & 0xFFFFFFFF
         if out > self.highest:
             self.highest = out
             self.last_timestamp = timestamp
             self._last_at = now
             self._last_sent = era, frame
         return out, timestamp, payload, extensions
+
+    def caught_up(self, frame: MediaFrame, at: float) -> None:
+        """All packets of the era up to *frame* were renamed by its offsets elsewhere, *frame* then."""
+        era = self._eras[-1]
+        self.highest = frame.sequence + era.sequence_offset
+        self.last_timestamp = (frame.timestamp + era.timestamp_offset) & 0xFFFFFFFF
+        self._last_at = at
+        self._last_sent = era, frame
 
     def _earlier(self, sequence: int) -> tuple[Era, int] | None:
         """The era before one that a skip began, for a packet that comes late, and its number."""

@@ -48,6 +48,20 @@ class LayerFilter:
         return self.spatial > self._spatial
 
     @property
+    def wanted(self) -> tuple[int, int]:
+        """The highest (spatial, temporal) layer wanted."""
+        return self.spatial, self.temporal
+
+    @property
+    def is_settled(self) -> bool:
+        """All that is wanted goes on, and nothing else: what passes depends on its layers alone."""
+        return (self._spatial, self._temporal) == (self.spatial, self.temporal)
+
+    def passed(self, frame: MediaFrame) -> None:
+        """*frame* went on without being shown to :meth:`passes`, while :attr:`is_settled`."""
+        self._picture = frame.timestamp
+
+    @property
     def at(self) -> tuple[int, int]:
         """The highest (spatial, temporal) layer that goes on now."""
         return self._spatial, self._temporal

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from relaymesh.kernels.fan_out import Path
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressRow, Sent
 from relaymesh.node.path_feedback import PathFeedback
@@ -33,9 +34,11 @@ _KINDS: dict[Sent, Kind] = {
 class SendSide:
     """The sending half of one session."""
 
-    def __init__(self, send_rtp: Callable[[bytes], None], now: float) -> None:
+    def __init__(self, send_rtp: Callable[[bytes], None], path: Path, now: float) -> None:
+        """*path*: where packets leave that need not be handed over here, under the same numbers."""
         self._send_rtp = send_rtp
-        self._transport_sequence = 0
+        self._path = path
+        self.touch: Callable[[], None] | None = None  # told when the timeout may have moved
         self._estimator: BandwidthEstimator | None = None
         self._pacer: SessionPacer[EgressRow] | None = None
         self._remb: RembReader | None = None
@@ -51,7 +54,8 @@ class SendSide:
             return
         arrivals = feedback is PathFeedback.ARRIVALS
         self._estimator = BandwidthEstimator(now=self._now, transport_feedback=arrivals)
-        self._pacer = SessionPacer(self._estimator.estimate_bps, self._now)
+        self._pacer = SessionPacer(self._estimator.estimate_bps, self._now, self._path)
+        self._path.gated = True
         self._remb = None if arrivals else RembReader()
 
     def add_sender(self, sender: Sender) -> None:
@@ -100,6 +104,8 @@ class SendSide:
             return
         self._pacer.enqueue(row, row.size_bytes + OVERHEAD_BYTES, _KINDS[row.kind], now)
         self._drain(now)
+        if self.touch is not None:
+            self.touch()
 
     def _drain(self, now: float) -> None:
         pacer = self._pacer
@@ -118,17 +124,24 @@ class SendSide:
         number: int | None = None
         if row.transport_id is not None:
             # One counter for the whole transport (draft-holmer-rmcat-transport-wide-cc-extensions-01 §2).
-            number = self._transport_sequence = (self._transport_sequence + 1) & 0xFFFF
+            number = self._path.number = (self._path.number + 1) & 0xFFFF
         packet = row.build(number, now)
         self._send_rtp(packet)
         size: int = len(packet) + OVERHEAD_BYTES
         if self._remb is not None:
             self._remb.on_sent(row.ssrc, len(row.payload) + row.padding_bytes, size, now)
         if self._estimator is not None:
+            self._hear_of_sent()
             self._estimator.on_sent(number, size, now, probe)
         if row.kind == "retransmission" and number is not None and row.ssrc in self._by_rtx:
             self._lost_again.note_sent(number, row.ssrc, row.payload, now)
         return size
+
+    def _hear_of_sent(self) -> None:
+        """Tell the estimator what left without being handed over here."""
+        assert self._estimator is not None, "else nothing is logged"
+        for number, size, at in self._path.take_sent():
+            self._estimator.on_sent(number, size, at)
 
     def discard(self, sender: Sender) -> None:
         """Take back what waits of *sender*: its path does not carry it, and something cheaper follows."""
@@ -142,6 +155,7 @@ class SendSide:
         """Transport-wide feedback."""
         if self._estimator is None:
             return
+        self._hear_of_sent()
         lost = self._estimator.handle_feedback(feedback, now)
         for ssrc, sequence in self._lost_again.take_lost(lost, now):
             self._by_rtx[ssrc].handle_nack([sequence], now)
@@ -157,6 +171,7 @@ class SendSide:
     def handle_report(self, fraction_lost: float, packets: int, now: float) -> None:
         """The loss in a receiver report, of so many packets."""
         if self._estimator is not None:
+            self._hear_of_sent()
             self._estimator.handle_receiver_report(fraction_lost, None, now, packets)
 
     def want(self, bps: float, now: float, *, granted_bps: float = 0.0, paused: bool = False) -> None:
@@ -178,6 +193,7 @@ class SendSide:
     def next_timeout(self) -> float | None:
         if self._estimator is None or self._pacer is None:
             return None
+        self._hear_of_sent()
         times = (self._estimator.next_timeout(may_probe=self._may_probe), self._pacer.next_timeout())
         return min((at for at in times if at is not None), default=None)
 
@@ -185,6 +201,7 @@ class SendSide:
         """Let go what is due, probes too."""
         if self._estimator is None or self._pacer is None:
             return
+        self._hear_of_sent()
         self._estimator.handle_timeout(now)
         # What is tried beyond the estimate must not wait in a queue of our own.
         tried = self._granted_bps if self._estimator.may_try else 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.node.allocation import Layer, Subscription, allocate
 from relaymesh.node.binding import SsrcBinder
 from relaymesh.node.budget import Budget, guess
@@ -79,7 +80,9 @@ class Session:
         self.played: AnyPublication | None = None
         self.receivers: list[IngressTrack] = []
         self.senders: dict[int, Sender] = {}  # by media SSRC
-        self.send_side = SendSide(transport.send_rtp, now)
+        self.send_side = SendSide(transport.send_rtp, transport.path, now)
+        self._fan_out: FanOut | None = None
+        self._touch: Callable[[], None] = _nothing
         self._budget = Budget()
         self._layers_changed = False
         self._goodbyes: set[int] = set()
@@ -93,6 +96,7 @@ class Session:
         self._next_measure = now
         self._next_choice = inf
         self._chosen_at = now
+        self._enough_bps = inf  # a budget from which on nothing better could be chosen; infinite: who knows
         self._next_report = now + REPORT_INTERVAL
 
     @property
@@ -104,9 +108,26 @@ class Session:
 
     # --- what is negotiated ----------------------------------------------------------------------
 
+    def use_edge(self, fan_out: FanOut, touch: Callable[[], None]) -> None:
+        """Send by *fan_out* what can be; *touch* is told of something to poll, or perhaps a new timeout."""
+        self._fan_out, self._touch = fan_out, touch
+        self.transport.touch = self.send_side.touch = touch
+        self.transport.fan_out = fan_out
+        for sender in self.senders.values():
+            self._connect(sender)
+        for track in self.receivers:
+            track.track.keyframe_requests.touch = touch
+        touch()
+
+    def _connect(self, sender: Sender) -> None:
+        sender.touch = self._touch
+        if self._fan_out is not None:
+            sender.use_path(self._fan_out, self.transport.path)
+
     def add_receiver(self, track: IngressTrack, ssrcs: list[tuple[int, int | None]], now: float) -> None:
         """Expect *track* from the client, under *ssrcs* (media, retransmission) where they are signalled."""
         self.receivers.append(track)
+        track.track.keyframe_requests.touch = self._touch
         self._binder.add(track, ssrcs, now)
 
     def use_extensions(
@@ -119,6 +140,7 @@ class Session:
     def add_sender(self, sender: Sender) -> None:
         """Send a track to the client."""
         self.senders[sender.numbers.ssrc] = sender
+        self._connect(sender)
         self.send_side.add_sender(sender)
 
     # --- datagrams -------------------------------------------------------------------------------
@@ -236,6 +258,7 @@ class Session:
         pairs, why_over = pair(self.senders.values(), publication.tracks.values())
         if why_over is not None and self.closed is None:
             self.closed = why_over
+            self._touch()
         for taker in self.senders.values():
             if (source := pairs.get(taker)) is not None:
                 taker.attach(source)
@@ -247,6 +270,7 @@ class Session:
     def choose_layers(self, now: float) -> None:
         """Choose for every sender the encoding and the layers it sends, within what the path carries."""
         self._chosen_at, self._next_choice = now, now + CHOICE_INTERVAL
+        self._touch()
         options = {
             sender: layer_options(sender.track, sender.starved(now), flat=sender.is_flat)
             for sender in self.senders.values()
@@ -268,6 +292,11 @@ class Session:
                 sender.choose(choice, now, burst_bytes=self._burst_bytes(), down=down)
                 if down and sender.is_stalled:
                     self.send_side.discard(sender)
+        is_settled = not allocation.paused and all(
+            sender.is_settled and (not offered or sender.choice == offered[-1].choice)
+            for sender, offered in options.items()
+        )
+        self._enough_bps = allocation.used_bps if is_settled else inf
         waiting = sum(sender.catching_up_bps for sender in options)
         wanted = max(allocation.wanted_bps, allocation.used_bps + waiting)
         self.send_side.want(wanted, now, granted_bps=allocation.used_bps, paused=allocation.paused)
@@ -302,6 +331,9 @@ class Session:
     # --- time ------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
+        """When something is due; −inf once it is over, to be let go."""
+        if self.closed is not None:
+            return -inf
         times = [t for t in (self.transport.next_timeout(),) if t is not None]
         if self.connected_at is not None:
             times.append(self._next_report)
@@ -325,10 +357,16 @@ class Session:
     def _sending_timeouts(self) -> list[float]:
         times = [at for sender in self.senders.values() if (at := sender.next_timeout()) is not None]
         if self.send_side.is_adaptive:
-            times.append(self._next_choice)
+            if not self._is_settled:
+                times.append(self._next_choice)
             if (at := self.send_side.next_timeout()) is not None:
                 times.append(at)
         return times
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether everything is sent that is there, and the budget is enough for it: no choice is left."""
+        return self.send_side.budget_bps >= self._enough_bps
 
     def _encodings(self) -> list[IngressEncoding]:
         return [ingress for track in self.receivers for ingress in track.encodings.values()]
@@ -343,7 +381,7 @@ class Session:
             for sender in self.senders.values():
                 sender.handle_timeout(now)
             self.send_side.handle_timeout(now)
-            if self.send_side.is_adaptive and now >= self._next_choice:
+            if self.send_side.is_adaptive and now >= self._next_choice and not self._is_settled:
                 self.choose_layers(now)
         if now >= self._next_report:
             self._next_report = now + REPORT_INTERVAL
@@ -418,3 +456,7 @@ class Session:
             "sends": [sender.debug_state() for sender in self.senders.values()],
             "send_side": self.send_side.debug_state(),
         }
+
+
+def _nothing() -> None:
+    pass

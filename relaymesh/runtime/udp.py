@@ -17,6 +17,7 @@ from typing import Protocol
 import trio
 
 from relaymesh.kernels import udp
+from relaymesh.kernels.fan_out import FanOut
 
 Address = tuple[str, int]
 
@@ -35,6 +36,9 @@ class DatagramPort(Protocol):
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         """Send all now; what does not fit is dropped and counted."""
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        """Send all that waits in it, as :meth:`send_batch` does."""
 
     def close(self) -> None:
         """Close the socket; :meth:`receive` then raises ``trio.ClosedResourceError``."""
@@ -80,6 +84,9 @@ class UdpPort:
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         batch = datagrams if isinstance(datagrams, list) else list(datagrams)
         self.send_failures += udp.send(self._socket.fileno(), batch)
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        self.send_failures += fan_out.send(self._socket.fileno())
 
     def close(self) -> None:
         if trio.lowlevel.in_trio_run():  # else nobody can be waiting for it

@@ -21,8 +21,10 @@ what the packets mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from relaymesh.kernels.fan_out import FanOut, Path
 
 from .certificate import Certificate
 from .dtls import DtlsEndpoint, Role
@@ -89,8 +91,13 @@ class Transport:
         now: float,
         role: Role = "server",
     ) -> None:
-        self.dropped = 0
-        """Packets that were to be sent but could not be, or not without consent."""
+        self.path = Path()
+        """Where RTP may leave without being handed over here, under the same keys; open while that may be."""
+        self.fan_out: FanOut | None = None
+        """Where RTP waits to be sealed and sent; without one it is polled with the rest."""
+        self.touch: Callable[[], None] | None = None
+        """Told when there is something to poll."""
+        self._dropped = 0
         self._ice = IceLite(credentials)
         self._dtls = DtlsEndpoint(certificate, role, fingerprints, now, deferred=True)
         self._sender: SrtpSender | None = None
@@ -106,6 +113,11 @@ class Transport:
         self._sends_media = False  # the client has sent SRTP
         self._stray_dtls = 0
         self._follow_dtls()  # it may have failed over the fingerprints
+
+    @property
+    def dropped(self) -> int:
+        """Packets that were to be sent but could not be, or not without consent."""
+        return self._dropped + self.path.dropped
 
     @property
     def credentials(self) -> IceCredentials:
@@ -167,6 +179,7 @@ class Transport:
         if self._closed:
             return True
         self._consented = True
+        self._follow_consent()
         self._consent_until = now + CONSENT_LIMIT
         self._alive_until = now + CONSENT_LIMIT
         self._queue(reply, address)
@@ -225,26 +238,39 @@ class Transport:
         return packet
 
     def send_rtp(self, packet: bytes) -> None:
-        """Protect an RTP packet and queue it; counted in `dropped` if that is not possible or not allowed."""
+        """Send an RTP packet, protected; counted in `dropped` if that is not possible or not allowed."""
+        if self.fan_out is not None:
+            self.fan_out.put(self.path, packet)
+            return
         sender, address = self._sender, self._ice.address
         if sender is None or address is None or not self._consented or len(self._outgoing) >= MAX_QUEUED:
-            self.dropped += 1
+            self._dropped += 1
             return
         try:
-            self._outgoing.append((sender.protect_rtp(packet), address))
+            self._append(sender.protect_rtp(packet), address)
         except SrtpError:
-            self.dropped += 1
+            self._dropped += 1
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect an RTCP packet and queue it; counted in `dropped` if that is not possible."""
         sender, address = self._sender, self._ice.address
         if sender is None or address is None or len(self._outgoing) >= MAX_QUEUED:
-            self.dropped += 1
+            self._dropped += 1
             return
         try:
-            self._outgoing.append((sender.protect_rtcp(packet), address))
+            self._append(sender.protect_rtcp(packet), address)
         except SrtpError:
-            self.dropped += 1
+            self._dropped += 1
+
+    def _append(self, data: bytes, address: Address) -> None:
+        if not self._outgoing and self.touch is not None:
+            self.touch()
+        self._outgoing.append((data, address))
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to poll."""
+        return bool(self._outgoing)
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         """What is to be sent now, in order, each with the address it goes to."""
@@ -277,6 +303,7 @@ class Transport:
             return
         if now >= self._consent_until:
             self._consented = False
+            self._follow_consent()
         self._ice.handle_timeout(now)
         self._dtls.handle_timeout(now)
         self._follow_dtls()
@@ -314,13 +341,14 @@ class Transport:
     def _tell_move(self, before: Address | None) -> None:
         address = self._ice.address
         if address != before and address is not None:
+            self.path.address = address
             self._events.append(AddressChanged(address, before))
 
     def _queue(self, data: bytes, address: Address) -> None:
         if len(self._outgoing) < MAX_QUEUED:
-            self._outgoing.append((data, address))
+            self._append(data, address)
         else:
-            self.dropped += 1
+            self._dropped += 1
 
     def _follow_dtls(self) -> None:
         """Send what DTLS wants sent, and see what has become of it."""
@@ -330,7 +358,12 @@ class Transport:
         elif self._sender is None and (keys := self._dtls.keys) is not None:
             self._sender = SrtpSender(keys.local, keys.profile)
             self._receiver = SrtpReceiver(keys.remote, keys.profile)
+            self.path.sender = self._sender.kernel
+            self._follow_consent()
             self._events.append(Connected())
+
+    def _follow_consent(self) -> None:
+        self.path.is_open = self._consented and self._sender is not None
 
     def _collect_dtls(self) -> None:
         # We speak only when spoken to or after a check, so an address is known by then.
@@ -353,4 +386,5 @@ class Transport:
         if not self._closed:
             self._closed = True
             self._sender = self._receiver = None
+            self._follow_consent()
             self._events.append(Closed(reason))

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from tests.e2e.processes import square_mesh
 
-# Two browsers would take both of a small machine's cores, and a node that gets none for 0.15 s is a dead node to
-# its neighbours: what is tested is the mesh, so the browsers give way to it.
+# Two browsers would take both of a small machine's cores, and a node that gets none for 0.15 s is a dead one
+# to its neighbours: what is tested is the mesh, so the browsers give way to it.
 POLITE_BROWSER = Path(__file__).with_name("polite_browser.sh")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = [

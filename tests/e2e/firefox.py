@@ -43,9 +43,12 @@ class Firefox:
         lines = [f"user_pref({json.dumps(key)}, {json.dumps(value)});" for key, value in PREFERENCES.items()]
         (profile / "user.js").write_text("\n".join(lines))
         self._log = profile / "firefox.log"
+        # As the other browsers, it gives way to the mesh.
+        command = ["nice", "-n", "10", path, "-headless", "-no-remote", "-profile", str(profile)]
+        command += ["--remote-debugging-port", "0"]
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
-                ["nice", "-n", "10", path, "-headless", "-no-remote", "-profile", str(profile), "--remote-debugging-port", "0"],
+                command,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )

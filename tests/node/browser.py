@@ -112,6 +112,7 @@ class Browser:
 def exchange(core: NodeCore, now: float, *browsers: Browser) -> int:
     """Give every browser what the node sent it; how many datagrams that were."""
     by_address = {b.address: b for b in browsers}
+    assert core.edge.audit() == []
     datagrams = core.poll_media_datagrams()
     for data, address in datagrams:
         if address in by_address:

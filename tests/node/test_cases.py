@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.node.app import Entropy, Node, NodePorts
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
@@ -38,6 +39,9 @@ class Silent:
 
     def send_batch(self, datagrams: list[tuple[bytes, tuple[str, int]]]) -> None:
         self.sent += datagrams
+
+    def send_fan_out(self, fan_out: FanOut) -> None:
+        self.send_batch(fan_out.pop())
 
 
 @dataclass

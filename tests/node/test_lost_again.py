@@ -6,6 +6,7 @@ from struct import pack
 
 import pytest
 
+from relaymesh.kernels.fan_out import Path
 from relaymesh.node.egress_rows import EgressRow
 from relaymesh.node.path_feedback import PathFeedback
 from relaymesh.node.resending import AGAIN_KEPT, AGAIN_TRIES, AGAIN_WITHIN, LostAgain
@@ -56,7 +57,7 @@ class Asked:
 @pytest.mark.parametrize("lost", [False, True])
 def test_feedback_tells_what_was_lost_again(lost: bool) -> None:
     sent: list[bytes] = []
-    side, sender, receiver = SendSide(sent.append, 0.0), Asked(), TwccReceiver()
+    side, sender, receiver = SendSide(sent.append, Path(), 0.0), Asked(), TwccReceiver()
     side.use_feedback(PathFeedback.ARRIVALS)
     side.add_sender(sender)  # type: ignore[arg-type]
     for k in range(6):

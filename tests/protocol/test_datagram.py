@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.errors import ProtocolError
+from tests.sealing import seal, unseal
 
 KEY = AESGCM(bytes(range(16)))
 
 
 def read_and_open(data: bytes) -> bytes:
     sealed.read_header(data)
-    return sealed.open_sealed(KEY, data)
+    return unseal(KEY, data)
 
 
 @given(
@@ -21,9 +22,9 @@ def read_and_open(data: bytes) -> bytes:
     st.binary(max_size=sealed.MAX_PLAINTEXT_BYTES),
 )
 def test_round_trip(epoch: int, sender: int, number: int, plaintext: bytes) -> None:
-    datagram = sealed.seal(KEY, epoch, sender, number, plaintext)
+    datagram = seal(KEY, epoch, sender, number, plaintext)
     assert sealed.read_header(datagram) == (epoch, sender, number)
-    assert sealed.open_sealed(KEY, datagram) == plaintext
+    assert unseal(KEY, datagram) == plaintext
     assert len(datagram) == len(plaintext) + 28
 
 
@@ -35,7 +36,7 @@ def test_random_bytes_raise_protocol_error_only(data: bytes) -> None:
 
 @given(st.integers(0, 99), st.integers(1, 255))
 def test_no_byte_can_be_changed(at: int, change: int) -> None:
-    good = sealed.seal(KEY, 1, 2, 3, bytes(72))
+    good = seal(KEY, 1, 2, 3, bytes(72))
     bad = good[:at] + bytes([good[at] ^ change]) + good[at + 1 :]
     with pytest.raises(ProtocolError):
         read_and_open(bad)
@@ -58,7 +59,17 @@ def test_reasons(data: bytes, reason: str) -> None:
 
 
 def test_more_than_a_datagram_is_not_sealed() -> None:
-    assert len(sealed.seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES))) == sealed.MAX_DATAGRAM_BYTES
+    assert len(seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES))) == sealed.MAX_DATAGRAM_BYTES
     with pytest.raises(ProtocolError) as caught:
-        sealed.seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES + 1))
+        seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES + 1))
     assert caught.value.reason == "oversized"
+
+
+def test_batches_are_sealed_and_opened_in_their_order_each_datagram_by_its_own_key() -> None:
+    other = AESGCM(bytes(16))
+    jobs = [sealed.seal_job(k, 1, 2, n, b"%d" % n) for n, k in enumerate((KEY, other, KEY, other), 1)]
+    datagrams = sealed.seal_batch(jobs)
+    assert datagrams == [seal(k, 1, 2, n, b"%d" % n) for n, k in enumerate((KEY, other, KEY, other), 1)]
+    wrong = [(KEY, datagrams[0]), (KEY, datagrams[1]), (other, datagrams[1]), (KEY, datagrams[2][:-1] + b"x")]
+    assert sealed.open_batch(wrong) == [b"1", None, b"2", None]
+    assert sealed.open_batch([]) == sealed.seal_batch([]) == []

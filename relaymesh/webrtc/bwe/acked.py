@@ -5,7 +5,7 @@ In: sizes and arrival times. Out: bit/s over a window that ends with the newest 
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 
 WINDOW = 0.5  # seconds: fifteen frames of video; libwebrtc's first window
 SHORT_WINDOW = 0.25  # seconds: a fall shows sooner; libwebrtc's later one (0.15) is of four frames, and jumpy
@@ -19,21 +19,38 @@ class AckedRate:
     """Acknowledged bytes over the last half second."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[tuple[float, int]] = deque(maxlen=MAX_PACKETS)
-        self._newest: float | None = None
+        # Rising: what was overtaken counts as come with what overtook it. Of the bytes the sum so far, so
+        # that a rate needs no walk.
+        self._times: list[float] = []
+        self._sums: list[int] = []
+        self._sum = 0
+        self._head = 0  # of both lists: what is before is not in the window any more
         self._started: float | None = None  # first arrival since the last reset
+
+    @property
+    def _newest(self) -> float | None:
+        return self._times[-1] if self._times else None
 
     def add(self, arrived_at: float, size_bytes: int) -> None:
         """*size_bytes* arrived at *arrived_at*, peer's clock."""
-        newest = self._newest
-        if newest is None or arrived_at < newest - CLOCK_JUMP or arrived_at > newest + CLOCK_JUMP:
-            self._arrivals.clear()
-            self._newest = self._started = newest = arrived_at
-        self._arrivals.append((arrived_at, size_bytes))
+        times = self._times
+        newest = times[-1] if times else None
+        if newest is None or not -CLOCK_JUMP <= arrived_at - newest <= CLOCK_JUMP:
+            times.clear()
+            self._sums.clear()
+            self._sum = self._head = 0
+            self._started = newest = arrived_at
+        self._sum += size_bytes
+        times.append(max(arrived_at, newest))
+        self._sums.append(self._sum)
         if arrived_at > newest:
-            self._newest = arrived_at
-            while self._arrivals[0][0] <= arrived_at - WINDOW:
-                self._arrivals.popleft()
+            head, last = self._head, len(times) - 1
+            while times[head] <= arrived_at - WINDOW or last - head >= MAX_PACKETS:
+                head += 1
+            self._head = head
+            if head >= MAX_PACKETS:
+                del times[:head], self._sums[:head]
+                self._head = 0
 
     def add_unreported(self, size_bytes: int, until: float) -> None:
         """Bytes whose feedback was lost are taken to have arrived evenly before *until*."""
@@ -47,30 +64,30 @@ class AckedRate:
         """Whether so much time passed from *arrived_at* to the newest arrival."""
         return self._newest is not None and self._newest - arrived_at >= seconds
 
+    def _bytes_from(self, index: int) -> int:
+        return self._sum - (self._sums[index - 1] if index else 0)
+
     def rate_since(self, arrived_at: float) -> float | None:
         """Bit/s that arrived after *arrived_at*; None while that is too little to tell."""
         newest = self._newest
         if newest is None or newest - arrived_at < LEAST_WINDOW:
             return None
-        sizes = [size_bytes for at, size_bytes in self._arrivals if at > arrived_at]
-        if len(sizes) < MIN_PACKETS:
+        first = bisect_right(self._times, arrived_at, self._head)
+        if len(self._times) - first < MIN_PACKETS:
             return None
-        return sum(sizes) * 8 / (newest - max(arrived_at, newest - WINDOW))
+        return self._bytes_from(first) * 8 / (newest - max(arrived_at, newest - WINDOW))
 
     def rate_bps(self, window: float = WINDOW) -> float | None:
         """Bit/s over the last *window* seconds; None while too little is known."""
-        newest, started = self._newest, self._started
-        if newest is None or started is None or len(self._arrivals) < MIN_PACKETS:
+        newest, started, times = self._newest, self._started, self._times
+        if newest is None or started is None or len(times) - self._head < MIN_PACKETS:
             return None
         window = min(window, WINDOW)
         if newest - started < window:
             window = newest - started
             if window < SHORT_WINDOW * 0.9:
                 return None
-        size = 0
-        for packets, (at, size_bytes) in enumerate(reversed(self._arrivals)):
-            if at <= newest - window and packets >= MIN_PACKETS:
-                window = max(window, newest - at)
-                break
-            size += size_bytes
-        return size * 8 / window
+        first = min(bisect_right(times, newest - window, self._head), len(times) - MIN_PACKETS)
+        if first > self._head:  # from the arrival of the one before them
+            window = newest - times[first - 1]
+        return self._bytes_from(first) * 8 / window

@@ -64,6 +64,7 @@ BIG_DROP = 0.66  # × the estimate before: libwebrtc's kBitrateDropThreshold
 DROP_WITHIN = 3.0  # seconds
 FILLED = 0.8  # × the estimate: so much media fills it
 DRAIN_SHARE = 0.25  # of the estimate, at least, is taken to empty a probe's queue
+BLIND_KEPT = 1.0  # seconds behind what feedback is about
 BLIND_FILLED = 0.15  # … and where media fills the estimate, for its own queue must be seen
 BLIND_MOST = 0.6  # seconds after a probe, at most, that the delays are not looked at
 
@@ -223,13 +224,16 @@ class BandwidthEstimator:
             self._acked.add_unreported(batch.unreported_bytes, min(r.arrived_at or 0.0 for r in arrived))
         estimate = self.estimate_bps
         self._delay.set_rate(estimate)
+        blind_spans = self._blind
+        while blind_spans and blind_spans[0][1] < batch.results[0].sent_at - BLIND_KEPT:
+            blind_spans.popleft()
         skipped = False
         told: list[PacketResult] = []
         for result in batch.results:
             expected = self._expected.add(result.sent_at, result.size_bytes, estimate)
             if result.probe is not None:
                 self._probes.on_result(result.probe, result.sent_at, result.size_bytes, result.arrived_at)
-            blind = self._is_blind(result.sent_at)
+            blind = bool(blind_spans) and self._is_blind(result.sent_at)
             if result.probe is None and not blind:
                 told.append(result)
             if result.arrived_at is None:

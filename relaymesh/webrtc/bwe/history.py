@@ -9,7 +9,8 @@ were not sent, or that are settled, are counted and give nothing. Knows no rates
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from relaymesh.webrtc.twcc import ArrivalReport
 
@@ -19,15 +20,14 @@ MAX_AGE = 10.0  # seconds; feedback about older ones would say nothing of the pa
 _CLOCK_TURN_US = (1 << 24) * 64_000
 
 
-class _Sent(NamedTuple):
+class _Sent(msgspec.Struct, frozen=True, gc=False):
     at: float  # seconds
     size_bytes: int
     probe: int | None  # the cluster it belongs to
     lost: bool  # was reported as not arrived
 
 
-@dataclass(frozen=True, slots=True)
-class PacketResult:
+class PacketResult(msgspec.Struct, frozen=True, gc=False):
     """The fate of one packet."""
 
     sequence: int  # unwrapped
@@ -110,7 +110,7 @@ class SendHistory:
                 self.unmatched += 1
                 continue
             if arrived_us is None:
-                self._packets[extended] = sent._replace(lost=True)
+                self._packets[extended] = _Sent(sent.at, sent.size_bytes, sent.probe, True)
                 arrived = None
             else:
                 del self._packets[extended]

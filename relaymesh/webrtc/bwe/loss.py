@@ -39,6 +39,7 @@ class LossBound:
         self.reductions = 0
         self._min = min_bps
         self._window: deque[tuple[float, int, int]] = deque()  # time, packets, of these lost
+        self._total = self._gone = 0  # in the window
         self._reduced_at = -math.inf
         self._updated_at: float | None = None
         self._before: tuple[float, float] | None = None  # loss and rate when a row of reductions began
@@ -49,10 +50,13 @@ class LossBound:
         """One feedback's packets; whether the bound was reduced. *target_bps* is the rate in force."""
         last, self._updated_at = self._updated_at, now
         self._window.append((now, packets, lost))
+        self._total += packets
+        self._gone += lost
         while self._window[0][0] <= now - WINDOW:
-            self._window.popleft()
-        total = sum(count for _, count, _ in self._window)
-        gone = sum(count for _, _, count in self._window)
+            _, old_packets, old_lost = self._window.popleft()
+            self._total -= old_packets
+            self._gone -= old_lost
+        total, gone = self._total, self._gone
         if total < MIN_PACKETS:
             return False
         self.loss = max(0, gone) / total
@@ -87,6 +91,7 @@ class LossBound:
         self.bound_bps = max(self._min, bound)
         self._reduced_at = now
         self.reductions += 1
+        self._total = self._gone = 0
         self._window.clear()  # the next is about packets of the new rate
         return True
 

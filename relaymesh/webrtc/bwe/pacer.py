@@ -6,8 +6,9 @@ that are due in one call; and how many bytes of probe are due.
 Audio goes at once, whatever else waits and whatever was sent. Then retransmissions,
 video, padding. The rate is :data:`FACTOR` × the estimate, so that a keyframe, several frames large,
 is through in a fraction of its duration and what is within the estimate hardly waits; after a pause
-a burst of :data:`BURST_S` goes at once. While a queue drains that was too much for the path, the rate
-is the estimate and nothing goes in bursts, lest the keyframe of something cheaper finds no room. What
+a burst goes at once (of 5 ms; libwebrtc's burst interval is 5 – 40 ms). While a queue drains that was
+too much for the path, the rate is the estimate and nothing goes in bursts, lest the keyframe of something
+cheaper finds no room. What
 waits is bounded: beyond :data:`DRAIN_S` seconds' worth the rate is raised until it is gone in that
 time, and what is too old or too much is dropped, the least kind first, and audio never while anything
 else waits. Knows no packets' bytes; an item is whatever the caller hands in. Unlike the pacer of mesh
@@ -22,17 +23,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from relaymesh.kernels.fan_out import DEBT_S, Path
 from relaymesh.webrtc.bwe.probing import ProbeCluster
 
 Item = TypeVar("Item")
 
 FACTOR = 2.5  # × the estimate (libwebrtc's kDefaultPaceMultiplier)
-BURST_S = 0.005  # seconds of the rate may leave at once (libwebrtc's burst interval is 5 – 40 ms) …
-BURST_BYTES = 2400.0  # … but at least so much: two packets
+BURST_BYTES = 2400.0  # may leave at once whatever the rate: two packets
 START_BYTES = (
     14_600.0  # the first of all may be so much: TCP's initial window (RFC 6928), most of a small keyframe
 )
-DRAIN_S = 2.0  # seconds in which all that waits is to be gone (libwebrtc's queue time limit)
+DRAIN_S = DEBT_S  # seconds in which all that waits is to be gone (libwebrtc's queue time limit)
 MAX_BYTES = 2_000_000  # of all kinds: the largest keyframes and what follows within DRAIN_S
 PROBE_TICK_BYTES = 1  # a probe packet is due as soon as its first byte is
 
@@ -53,14 +54,16 @@ PATIENCE = {Kind.AUDIO: 1.0, Kind.RETRANSMISSION: 0.5, Kind.VIDEO: DRAIN_S + 1.0
 class SessionPacer(Generic[Item]):
     """The queues of one session."""
 
-    def __init__(self, estimate_bps: float, now: float) -> None:
+    def __init__(self, estimate_bps: float, now: float, path: Path | None = None) -> None:
+        """*path*: where rows may leave without waiting here, by the same allowance."""
         self.waiting_bytes = 0
         self.dropped = dict.fromkeys(Kind, 0)  # items
         self._queues: dict[Kind, deque[tuple[Item, int, float]]] = {kind: deque() for kind in Kind}
-        self._rate = FACTOR * estimate_bps / 8  # bytes/s
-        self._least_burst = BURST_BYTES
-        self._allowance = START_BYTES  # bytes; negative: sent ahead
-        self._at = now
+        self._path = path if path is not None else Path()
+        self._path.rate = FACTOR * estimate_bps / 8
+        self._path.least_burst = BURST_BYTES
+        self._path.allowance = START_BYTES
+        self._path.at = now
         self._cluster: ProbeCluster | None = None
         self._cluster_began = now
         self._cluster_sent = 0  # bytes, media too
@@ -73,19 +76,20 @@ class SessionPacer(Generic[Item]):
     @property
     def wait_s(self) -> float:
         """Seconds in which all that waits now has left."""
-        return (self.waiting_bytes - min(0.0, self._allowance)) / self._current_rate()
+        return (self.waiting_bytes - min(0.0, self._path.allowance)) / self._current_rate()
 
     def set_estimate(self, bps: float, now: float, *, draining: bool = False) -> None:
         """From *now* on the path is taken to carry *bps*; *draining*: a queue still stands in it."""
         self._refill(now)
-        self._rate = (1.0 if draining else FACTOR) * bps / 8
-        self._least_burst = 1.0 if draining else BURST_BYTES
+        self._path.rate = (1.0 if draining else FACTOR) * bps / 8
+        self._path.least_burst = 1.0 if draining else BURST_BYTES
         if draining:
-            self._allowance = min(self._allowance, self._least_burst)
+            self._path.allowance = min(self._path.allowance, self._path.least_burst)
 
     def begin_probe(self, cluster: ProbeCluster, now: float) -> None:
         """Send *cluster* from now on; one that was not complete ends."""
         self._cluster, self._cluster_began, self._cluster_sent = cluster, now, 0
+        self._note_behind()
 
     def enqueue(self, item: Item, size_bytes: int, kind: Kind, now: float) -> None:
         """*item* waits for its turn."""
@@ -93,6 +97,7 @@ class SessionPacer(Generic[Item]):
         self.waiting_bytes += size_bytes
         while self.waiting_bytes > MAX_BYTES:
             self._drop(next(k for k in reversed(Kind) if self._queues[k]))
+        self._note_behind()
 
     def discard(self, matches: Callable[[Item], bool]) -> int:
         """Take back what waits and *matches*; how many items that were."""
@@ -103,6 +108,7 @@ class SessionPacer(Generic[Item]):
                 discarded += len(queue) - len(kept)
                 self.waiting_bytes -= sum(e[1] for e in queue) - sum(e[1] for e in kept)
                 self._queues[kind] = kept
+        self._note_behind()
         return discarded
 
     def _drop_all_but_audio(self) -> None:
@@ -116,18 +122,19 @@ class SessionPacer(Generic[Item]):
         self.dropped[kind] += 1
 
     def _current_rate(self) -> float:
-        rate = max(self._rate, self.waiting_bytes / DRAIN_S)
+        rate = max(self._path.rate, self.waiting_bytes / DRAIN_S)
         if self._cluster is not None:
             rate = max(rate, self._cluster.target_bps / 8)
         return rate
 
     def _refill(self, now: float) -> None:
-        if now > self._at:
-            rate = self._current_rate()
-            most = max(self._least_burst, rate * BURST_S)
-            grown = min(most, self._allowance + (now - self._at) * rate)
-            self._allowance = max(self._allowance, grown)
-            self._at = now
+        path = self._path
+        own, path.rate = path.rate, self._current_rate()
+        path.refill(now)
+        path.rate = own
+
+    def _note_behind(self) -> None:
+        self._path.is_behind = self.waiting_bytes > 0 or self._cluster is not None
 
     def poll(self, now: float) -> list[Item]:
         """The items to be sent now, in order."""
@@ -138,15 +145,16 @@ class SessionPacer(Generic[Item]):
                 if kind is Kind.AUDIO:
                     self._drop_all_but_audio()
                 self._drop(kind)
-            while queue and (kind is Kind.AUDIO or self._allowance > 0.0):
+            while queue and (kind is Kind.AUDIO or self._path.allowance > 0.0):
                 item, size_bytes, _ = queue.popleft()
                 self.waiting_bytes -= size_bytes
                 self._spend(size_bytes, now)
                 items.append(item)
+        self._note_behind()
         return items
 
     def _spend(self, size_bytes: int, now: float) -> None:
-        self._allowance = max(self._allowance - size_bytes, -self._current_rate() * DRAIN_S)
+        self._path.allowance = max(self._path.allowance - size_bytes, -self._current_rate() * DRAIN_S)
         if self._cluster is not None:
             self._cluster_sent += size_bytes
 
@@ -162,6 +170,7 @@ class SessionPacer(Generic[Item]):
         # The last packet's time of sending ends what is measured, so it must go behind the others.
         if left <= 0 or now > self._cluster_began + 4.0 * cluster.duration + 0.1:
             self._cluster = None
+            self._note_behind()
             return 0
         elapsed = now - self._cluster_began
         packet = cluster.size_bytes / cluster.packets
@@ -177,15 +186,15 @@ class SessionPacer(Generic[Item]):
         """When something may go; None while nothing waits."""
         due = math.inf
         if self.waiting_bytes:
-            due = self._at
-            if self._allowance <= 0.0 and not self._queues[Kind.AUDIO]:
+            due = self._path.at
+            if self._path.allowance <= 0.0 and not self._queues[Kind.AUDIO]:
                 # One byte more than nothing, so that rounding does not call too early again and again.
-                due += (1.0 - self._allowance) / self._current_rate()
+                due += (1.0 - self._path.allowance) / self._current_rate()
         cluster = self._cluster
         if cluster is not None:
             packet = cluster.size_bytes / cluster.packets
             ahead = self._cluster_sent + 1.0 - packet
-            due = min(due, max(self._cluster_began + ahead * 8 / cluster.target_bps, self._at))
+            due = min(due, max(self._cluster_began + ahead * 8 / cluster.target_bps, self._path.at))
         return None if due == math.inf else due
 
     def debug_state(self) -> dict[str, object]:
@@ -193,6 +202,6 @@ class SessionPacer(Generic[Item]):
             "waiting_bytes": self.waiting_bytes,
             "waiting": {kind.name.lower(): len(queue) for kind, queue in self._queues.items()},
             "dropped": {kind.name.lower(): count for kind, count in self.dropped.items()},
-            "rate_bps": round(self._rate * 8),
+            "rate_bps": round(self._path.rate * 8),
             "probe": self.probe,
         }
