@@ -273,6 +273,7 @@ def fuzz_fan_out(inputs: int, random: Random) -> None:
                 random.randbytes(random.choice((0, 1, 100, 1200, 1888, 1889))), blocks, now,
             )  # fmt: skip
             said = []
+            whole = hostile(random, random.randbytes(random.choice((12, 40, 1200))))
             pops = random.random() < 0.1
             for side in (0, 1):
                 if change == 0:
@@ -281,6 +282,8 @@ def fuzz_fan_out(inputs: int, random: Random) -> None:
                     (groups[side].add if on else groups[side].remove)(streams[side][number])
                 elif change == 2:
                     pairs[side][number % 6].refill(now)
+                elif change == 3:
+                    outcome(fan_outs[side].put, pairs[side][number % 6], whole)
                 refused = outcome(groups[side].push, *arguments)
                 popped = fan_outs[side].pop() if pops else None
                 state = [(p.number, p.dropped, p.allowance, p.at, p.take_sent()) for p in pairs[side]]

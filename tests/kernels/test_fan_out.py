@@ -238,6 +238,30 @@ def test_blocks_that_do_not_fit_are_the_callers_fault(kernel: Kernel) -> None:
     assert len(kernel.fan_out) == 0
 
 
+def test_whole_packets_go_behind_what_was_assigned_to_their_path(kernel: Kernel) -> None:
+    one, other = kernel.path(key=1), kernel.path(address=THERE, gated=True)
+    kernel.stream(one)
+    kernel.push(1)
+    kernel.fan_out.put(one, rtp(2, 3000, 0x1234))
+    kernel.fan_out.put(other, rtp(9, 1, 7)[:12])
+    kernel.push(3)
+    assert len(kernel.fan_out) == 4
+    sender = kernel.SrtpSender(bytes([1]) * 28, GCM)
+    sealed = [(sender.protect_rtp(rtp(sequence, 3000, 0x1234)), HERE) for sequence in (1, 2, 3)]
+    assert kernel.fan_out.pop() == [*sealed[:2], (rtp(9, 1, 7)[:12], THERE), sealed[2]]
+    assert other.take_sent() == []  # the caller books it
+
+
+def test_whole_packets_on_a_closed_path_are_dropped_and_short_ones_refused(kernel: Kernel) -> None:
+    closed, nowhere = kernel.path(is_open=False), kernel.path(address=None)
+    kernel.fan_out.put(closed, rtp(1, 1, 1))
+    kernel.fan_out.put(nowhere, rtp(1, 1, 1))
+    assert (closed.dropped, nowhere.dropped, len(kernel.fan_out)) == (1, 1, 0)
+    for size in range(12):
+        with pytest.raises(ValueError, match="header of 12 bytes"):
+            kernel.fan_out.put(kernel.path(), bytes(size))
+
+
 def test_packets_that_srtp_refuses_are_counted(kernel: Kernel) -> None:
     kernel.stream(kernel.path(key=1), ssrc=1)
     kernel.stream(kernel.path(), ssrc=2)
