@@ -105,8 +105,8 @@ class Stream:
         "spatial",
         "ssrc",
         "temporal",
-        "tl0_offset",
         "timestamp_offset",
+        "tl0_offset",
         "urgent",
     )
 
@@ -274,7 +274,8 @@ class Group:
                 if offset >= 0:
                     block = block[:offset] + number.to_bytes(2) + block[offset + 2 :]
             if stream.frame_offset and frame_at >= 0:
-                frame_number = int.from_bytes(block[frame_at : frame_at + 2]) + stream.frame_offset
+                found = blocks[stream.profile][0][frame_at : frame_at + 2]
+                frame_number = int.from_bytes(found) + stream.frame_offset
                 block = block[:frame_at] + (frame_number & 0xFFFF).to_bytes(2) + block[frame_at + 2 :]
             size = _HEADER.size + len(block) + len(payload) + self._size_overhead
             if not path.book(number, size, now):
@@ -311,5 +312,5 @@ def _moved(payload: bytes, pictures: tuple[int, int, int], stream: Stream) -> by
     elif bits == 7:
         changed[at] = changed[at] + stream.picture_offset & 0x7F
     if tl0_at >= 0:
-        changed[tl0_at] = changed[tl0_at] + stream.tl0_offset & 0xFF
+        changed[tl0_at] = payload[tl0_at] + stream.tl0_offset & 0xFF
     return bytes(changed)
