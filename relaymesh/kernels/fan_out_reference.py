@@ -93,16 +93,16 @@ class Stream:
     """One sender's copy of an encoding: what its packets get, and the highest layers it takes."""
 
     __slots__ = (
+        "_sequence_offset",
+        "_timestamp_offset",
         "has_number",
         "owner",
         "path",
         "payload_type",
         "profile",
-        "sequence_offset",
         "spatial",
         "ssrc",
         "temporal",
-        "timestamp_offset",
         "urgent",
     )
 
@@ -128,8 +128,8 @@ class Stream:
         self.profile = profile  # which header extension block its packets have
         self.has_number = has_number  # its packets get transport-wide numbers
         self.urgent = urgent  # passes a gate that is closed
-        self.sequence_offset = sequence_offset  # any int; added modulo 2^16
-        self.timestamp_offset = timestamp_offset  # any int; added modulo 2^32
+        self._sequence_offset = sequence_offset  # any int; added modulo 2^16
+        self._timestamp_offset = timestamp_offset  # any int; added modulo 2^32
         self.spatial = spatial
         self.temporal = temporal
 
@@ -262,8 +262,8 @@ class Group:
             header = _HEADER.pack(
                 0x90 if block else 0x80,
                 stream.payload_type | (0x80 if marker or ends else 0),
-                (sequence + stream.sequence_offset) & 0xFFFF,
-                (timestamp + stream.timestamp_offset) & 0xFFFFFFFF,
+                (sequence + stream._sequence_offset) & 0xFFFF,
+                (timestamp + stream._timestamp_offset) & 0xFFFFFFFF,
                 stream.ssrc,
             )
             assert path.address is not None, "a path without an address books nothing"
