@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
 
-from relaymesh.bench import edge, hop, packet_page, packet_report
+from relaymesh.bench import edge, hop, janus, packet_page, packet_report
 from relaymesh.bench.arrivals import Tally
 from relaymesh.bench.edge import Run, Setting
 from relaymesh.bench.edge_feed import Sent
@@ -19,7 +20,10 @@ from relaymesh.bench.packet_mesh import Shape, machine, process_cpu_s
 from relaymesh.bench.packet_rows import Row
 from relaymesh.bench.simulation import ScenarioCost, StackRate
 from relaymesh.bench.virtual_network import NetworkRate
+from relaymesh.netsim.descriptions import Section
+from relaymesh.netsim.rtp_client import RtpClient
 from relaymesh.topology import parse_topology
+from relaymesh.webrtc.certificate import Certificate
 
 TEN = Setting(players=10)
 
@@ -31,8 +35,17 @@ def run(
     return Run(cpu_s, seconds=2.0, sent=Sent(sent, 2.0, late_ms), tally=tally)
 
 
+def a_round(idle: float, node: Run, floor: Run, **others: Run) -> edge.Round:
+    runs = {edge.NODE: node, edge.FLOOR: floor, **others}
+    return edge.Round(runs, dict.fromkeys(runs, 0.0) | {edge.NODE: idle})
+
+
 def test_a_cost_is_the_median_less_what_idleness_costs() -> None:
-    rounds = [(0.01, run(0.06), run(0.02)), (0.02, run(0.09), run(0.02)), (0.01, run(0.9), run(0.2))]
+    rounds = [
+        a_round(0.01, run(0.06), run(0.02)),
+        a_round(0.02, run(0.09), run(0.02)),
+        a_round(0.01, run(0.9), run(0.2)),
+    ]
     result = edge.conclude(TEN, Row(400, 8), rounds)
     assert result.cost_us == pytest.approx((0.09 - 0.04) / 4000 * 1e6)
     assert result.floor_us == pytest.approx(5.0)
@@ -43,11 +56,36 @@ def test_a_cost_is_the_median_less_what_idleness_costs() -> None:
 
 
 def test_a_row_says_what_speaks_against_it() -> None:
-    result = edge.conclude(TEN, Row(100), [(0.0, run(0.1, arrived=3990), run(0.1, arrived=3000))])
+    result = edge.conclude(TEN, Row(100), [a_round(0.0, run(0.1, arrived=3990), run(0.1, arrived=3000))])
     assert result.note == "only 99.75 % arrived, only 75.00 % of the floor's"
     torn = run(0.1)
     torn = Run(torn.cpu_s, torn.seconds, torn.sent, Tally(4000, 0, 40, 1, 0, 0.5, 1.0))
-    assert edge.conclude(TEN, Row(100), [(0.0, run(0.1), torn)]).note == "what arrived was not whole"
+    assert edge.conclude(TEN, Row(100), [a_round(0.0, run(0.1), torn)]).note == "what arrived was not whole"
+
+
+def test_janus_stands_beside_where_it_was_measured() -> None:
+    rounds = [a_round(0.01, run(0.06), run(0.02), janus=run(0.08, arrived=3990))]
+    result = edge.conclude(TEN, Row(100), rounds)
+    assert (result.janus_us, result.janus_ratio) == (
+        pytest.approx(20.05, abs=0.01),
+        pytest.approx(0.5, abs=0.01),
+    )
+    assert result.note == "only 99.75 % of Janus's"
+    assert "Janus" in packet_report.edge_table([result]).text()
+    assert len(packet_page.edge_groups([result])[0][1]) == 3
+    without = edge.conclude(TEN, Row(100), [a_round(0.01, run(0.06), run(0.02))])
+    assert without.janus_us is without.janus_ratio is None
+    assert "Janus" not in packet_report.edge_table([without]).text()
+
+
+def test_a_viewer_answers_with_one_codec_and_the_mid_it_is_told() -> None:
+    client = RtpClient(Certificate.generate(1_700_000_000), Random(1).randbytes)
+    own = client.offer("recvonly", [Section("video")], ("192.0.2.9", 4000))
+    answer = janus.answer_to("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:v\r\n", own)
+    assert "\r\nm=video 4000 UDP/TLS/RTP/SAVPF 96\r\n" in answer
+    assert "a=mid:v\r\n" in answer and "a=group:BUNDLE v\r\n" in answer
+    assert "a=setup:active" in answer and "actpass" not in answer
+    assert "rtx" not in answer
 
 
 @pytest.mark.parametrize("carried", [30, 100, 3000, 77_000])
@@ -118,8 +156,8 @@ def test_the_machine_is_told() -> None:
 # --- reports -----------------------------------------------------------------------------------------
 
 ROWS = [
-    edge.conclude(TEN, Row(100), [(0.01, run(0.06), run(0.02))]),
-    edge.conclude(TEN, Row(400, 8), [(0.01, run(0.05, arrived=3000), run(0.02))]),
+    edge.conclude(TEN, Row(100), [a_round(0.01, run(0.06), run(0.02))]),
+    edge.conclude(TEN, Row(400, 8), [a_round(0.01, run(0.05, arrived=3000), run(0.02))]),
 ]
 HOPS = [hop.conclude(Row(400, 8), [(0.0, run(0.06, arrived=400), 400, None)])]
 
