@@ -34,11 +34,6 @@ LEAST_ARRIVED = 0.999  # a row of which less came says so
 LEAD_S = 10.0  # with transport-wide feedback: what an estimate needs to rise to these rates
 WARM_UP = Row(400, 8)
 WARM_UP_S = 2.0
-BOUND_MS = 5.0  # of the added delay at p99, up to which a rate counts as carried
-SATURATION_BURST = 16
-FIRST_RATE = 200  # packets a second
-MOST_STEPS = 24
-FINEST_STEP = 1.08  # between the last rate that was carried and the first that was not
 
 Say = Callable[[str], None]
 
@@ -132,21 +127,6 @@ class EdgeResult:
         return ", ".join(notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Saturation:
-    """The highest rate that was carried: nearly all arrived, p99 within the bound."""
-
-    players: int
-    profile: str
-    feedback: str
-    rate: float  # packets a second of the feed; 0: none was carried
-    sent_per_s: float  # to all players
-    per_core_s: float  # of those, for each core's worth of CPU that the node used
-    cpu: float  # cores
-    p99_ms: float
-    ended_by: str  # what the next rate did
-
-
 class Edge:
     """A node with its players, a publisher and what is measured beside it, ready to measure."""
 
@@ -188,7 +168,7 @@ def measure(setting: Setting, rows: Sequence[Row], say: Say) -> list[EdgeResult]
     """Every row, in turn in every round. Raises :class:`BenchFailed`."""
     rounds: dict[Row, list[Round]] = {row: [] for row in rows}
     with ExitStack() as stack:
-        edge = _set_up(stack, setting, say, alone=False)
+        edge = set_up(stack, setting, say, alone=False)
         for number in range(setting.rounds):
             say(f"round {number + 1} of {setting.rounds}")
             idle = edge.idle(setting.idle_seconds)
@@ -235,67 +215,7 @@ def conclude(setting: Setting, row: Row, rounds: Sequence[Round]) -> EdgeResult:
     )
 
 
-def saturate(setting: Setting, say: Say) -> Saturation:
-    """Raise the rate until the node does not carry it any more. Raises :class:`BenchFailed`."""
-    low, high, rate = 0, 0, FIRST_RATE  # carried, not carried, to try; packets a second
-    best: Run | None = None
-    ended_by = "no further rate was tried"
-    with ExitStack() as stack:
-        edge = _set_up(stack, setting, say, alone=True)
-        idle = edge.idle(setting.idle_seconds)[NODE]
-        for _ in range(MOST_STEPS):
-            run = edge.run(Row(rate, SATURATION_BURST), setting.seconds)
-            refusal = why_not_carried(run, setting.players)
-            say(f"{rate}/s to {setting.players} players: {refusal or 'carried'}")
-            if refusal:
-                high, ended_by = rate, f"{rate}/s: {refusal}"
-                edge.idle(setting.idle_seconds)  # let the queues go
-            else:
-                low, best = rate, run
-            rate = next_rate(low, high)
-            if not rate:
-                break
-    return _saturation(setting, best, idle, ended_by)
-
-
-def next_rate(low: int, high: int) -> int:
-    """The rate to try when *low* was carried and *high* was not (0: none yet); 0: it is known."""
-    if not high:
-        return low * 2
-    if not low:
-        return high // 2 if high // 2 >= SATURATION_BURST else 0
-    return round((low * high) ** 0.5) if high / low > FINEST_STEP else 0
-
-
-def _saturation(setting: Setting, run: Run | None, idle: float, ended_by: str) -> Saturation:
-    rate = run.sent.packets / run.sent.seconds if run else 0.0
-    cpu = (run.cpu_s - idle * run.seconds) / run.sent.seconds if run else 0.0
-    return Saturation(
-        players=setting.players,
-        profile=setting.profile,
-        feedback=setting.feedback,
-        rate=rate,
-        sent_per_s=rate * setting.players,
-        per_core_s=rate * setting.players / max(cpu, 1e-9),
-        cpu=cpu,
-        p99_ms=run.tally.p99_ms if run else 0.0,
-        ended_by=ended_by,
-    )
-
-
-def why_not_carried(run: Run, players: int) -> str:
-    """What says that this rate is too much; empty: nothing."""
-    arrived = run.tally.arrived / (run.sent.packets * players)
-    if run.sent.late_p99_ms > BOUND_MS:
-        return f"the feed was late: {run.sent.late_p99_ms:.1f} ms at p99"
-    if arrived < LEAST_ARRIVED:
-        return f"{arrived * 100:.2f} % arrived"
-    if run.tally.p99_ms > BOUND_MS:
-        return f"p99 {run.tally.p99_ms:.1f} ms"
-    return ""
-
-
-def _set_up(stack: ExitStack, setting: Setting, say: Say, *, alone: bool) -> Edge:
+def set_up(stack: ExitStack, setting: Setting, say: Say, *, alone: bool) -> Edge:
     """All processes, connected and warm; they end with *stack*. *alone*: nothing beside the node."""
     say("starting a controller and a node")
     mesh: Mesh = stack.enter_context(running(Shape((NODE,))))

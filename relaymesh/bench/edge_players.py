@@ -9,6 +9,7 @@ matters the kernel notes it, so that this process may be late.
 
 from __future__ import annotations
 
+import resource
 import select
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from relaymesh.bench.packet_mesh import BenchFailed
 from relaymesh.bench.packet_rows import header_extension
 from relaymesh.bench.sinks import PlainSink, Sink
 from relaymesh.netsim.descriptions import Section, accepted_in, answered_sources
+from relaymesh.runtime.process import settle_heap
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.errors import RtpError
@@ -29,7 +31,7 @@ from relaymesh.webrtc.twcc import TwccReceiver
 
 Feedback = Literal["none", "twcc"]
 
-WATCHED = 4  # players of all who open everything; the last of the fan-out among them
+WATCHED = 2  # players of all, or a few more, who open everything; the last of the fan-out among them
 CONNECTED_WITHIN_S = 5.0
 REPORT_INTERVAL, FEEDBACK_INTERVAL, SWEEP_INTERVAL = 1.0, 0.1, 0.02  # seconds
 NAP_S = 0.001  # between two looks: a wake for each packet would take a core from who is measured
@@ -142,6 +144,8 @@ class Players:
 
     def __init__(self, profile_name: str, feedback: Feedback) -> None:
         offer_only(profile_called(profile_name))
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each player
         self._profile_name = profile_name
         self._feedback: Feedback = feedback
         self._certificate = Certificate.generate(time.time())
@@ -165,6 +169,7 @@ class Players:
             self._add(player)
             player.join(node)
             self._wait_for(partial(player.is_ready, media), f"player {number + 1} of {count}")
+        settle_heap()  # a full collection would look like a late packet
 
     def leave(self) -> None:
         """All players say goodbye."""

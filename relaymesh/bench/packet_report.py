@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from relaymesh.bench.edge import EdgeResult, Saturation
+from relaymesh.bench.edge import EdgeResult
 from relaymesh.bench.hop import HopResult
 from relaymesh.bench.idle import IdleResult, JoinResult
+from relaymesh.bench.saturation import Saturation
 from relaymesh.bench.simulation import ScenarioCost, StackRate
 from relaymesh.bench.virtual_network import NetworkRate
 

@@ -139,7 +139,7 @@ def edge(
     Exit code: 0, 1 a row did not arrive whole or in full (it says so), 2 it did not come to a result.
     """
     from relaymesh.bench import edge as bench
-    from relaymesh.bench import packet_page, packet_report
+    from relaymesh.bench import packet_page, packet_report, saturation
     from relaymesh.bench.janus import PROGRAM as JANUS
     from relaymesh.bench.janus import has_janus
     from relaymesh.bench.packet_rows import ROWS
@@ -156,7 +156,7 @@ def edge(
         if page_path is not None or rows or janus:
             raise click.UsageError("--saturate has neither rows, nor a page, nor Janus")
         with _told_failures():
-            found = bench.saturate(setting, _say)
+            found = saturation.saturate(setting, _say)
         table = packet_report.saturation_table(found)
         report = _report(f"{name}: saturation", table, packet_report.as_metrics("saturation", [found]))
         _hand_out(report, as_json, summary)

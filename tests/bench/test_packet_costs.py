@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from relaymesh.bench import edge, hop, janus, packet_page, packet_report
+from relaymesh.bench import edge, hop, janus, packet_page, packet_report, saturation
 from relaymesh.bench.arrivals import Tally
 from relaymesh.bench.edge import Run, Setting
 from relaymesh.bench.edge_feed import Sent
@@ -90,29 +90,29 @@ def test_a_viewer_answers_with_one_codec_and_the_mid_it_is_told() -> None:
 
 @pytest.mark.parametrize("carried", [30, 100, 3000, 77_000])
 def test_the_search_ends_near_what_is_carried(carried: int) -> None:
-    low, high, rate, tried = 0, 0, edge.FIRST_RATE, []
+    low, high, rate, tried = 0, 0, saturation.FIRST_RATE, []
     while rate:
         tried.append(rate)
         low, high = (rate, high) if rate <= carried else (low, rate)
-        rate = edge.next_rate(low, high)
-    assert len(tried) <= edge.MOST_STEPS
+        rate = saturation.next_rate(low, high)
+    assert len(tried) <= saturation.MOST_STEPS
     assert low <= carried < high
-    assert high / low <= edge.FINEST_STEP or high - low <= 2
+    assert high / low <= saturation.FINEST_STEP or high - low <= 2
 
 
 def test_the_search_ends_where_nothing_is_carried() -> None:
-    rate, tried = edge.FIRST_RATE, []
+    rate, tried = saturation.FIRST_RATE, []
     while rate:
         tried.append(rate)
-        rate = edge.next_rate(0, rate)
-    assert tried[-1] >= edge.SATURATION_BURST > tried[-1] // 2
+        rate = saturation.next_rate(0, rate)
+    assert tried[-1] >= saturation.SATURATION_BURST > tried[-1] // 2
 
 
 def test_what_is_not_carried_says_why() -> None:
-    assert edge.why_not_carried(run(0.1), 10) == ""
-    assert "99.50 %" in edge.why_not_carried(run(0.1, arrived=3980), 10)
-    assert "p99 5.1 ms" in edge.why_not_carried(run(0.1, p99_ms=5.1), 10)
-    assert "feed was late" in edge.why_not_carried(run(0.1, late_ms=5.1), 10)
+    assert saturation.why_not_carried(run(0.1), 10) == ""
+    assert "99.50 %" in saturation.why_not_carried(run(0.1, arrived=3980), 10)
+    assert "p99 5.1 ms" in saturation.why_not_carried(run(0.1, p99_ms=5.1), 10)
+    assert "feed was late" in saturation.why_not_carried(run(0.1, late_ms=5.1), 10)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50, 1000])
@@ -203,11 +203,11 @@ def test_rounding_never_makes_all_of_nearly_all() -> None:
 
 
 def test_every_benchmark_has_its_table() -> None:
-    saturation = edge.Saturation(
+    found = saturation.Saturation(
         10, "gcm", "none", 4000.0, 40_000.0, 60_000.0, 0.66, 3.2, "5000/s: p99 6.0 ms"
     )
     tables = [
-        packet_report.saturation_table(saturation),
+        packet_report.saturation_table(found),
         packet_report.hop_table(HOPS),
         packet_report.idle_table(IdleResult(3, 60, 4.0, 1.0, 0.1, 140.0, 78.0)),
         packet_report.join_table(JoinResult(50, 5.0, 30.0, 140.0, 20.0)),
