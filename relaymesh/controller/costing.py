@@ -20,6 +20,7 @@ from relaymesh.controller.parts import Parts
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.retiring import Retiring
+from relaymesh.controller.sites import crossing_ms
 from relaymesh.controller.weights import Weights
 from relaymesh.protocol.messages import LinkReport
 from relaymesh.topology import Objective
@@ -32,7 +33,7 @@ class LinkCosts:
         """*objective*: where the policy says none."""
         self._policy = policy
         self._registry = registry
-        self.book = CostBook(lambda link: self._asked(policy.extra_cost_ms, link))
+        self.book = CostBook(lambda link: self._asked(self._extra_cost_ms, link))
         self.damping = Damping()
         self.load = LoadGauges(lambda link: self._asked(policy.capacity_kbps, link))
         self.pricing = Pricing(
@@ -117,6 +118,10 @@ class LinkCosts:
         if planned is None or self.retiring.holds(link):
             return None
         return planned + self.damping.added_ms(link, now) + self.load.load_ms(link)
+
+    def _extra_cost_ms(self, source: Member, target: Member) -> float:
+        """Cost added by decisions: the operator's, and which worker of a site is to cross to another."""
+        return self._policy.extra_cost_ms(source, target) + crossing_ms(source, target)
 
     def _asked(self, ask: Callable[[Member, Member], float], link: Direction) -> float:
         source, target = (self._registry.by_index(index) for index in link)

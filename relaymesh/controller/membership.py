@@ -151,6 +151,7 @@ class Membership:
             name=join.name,
             region=join.region,
             unix_time=self._unix_time(),
+            site=None if join.site is None else join.site.name,
         )
 
     def _check_reign(self, join: Join) -> None:

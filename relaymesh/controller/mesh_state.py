@@ -74,4 +74,4 @@ class MeshState:
 
     def nodes(self) -> tuple[NodeAt, ...]:
         """All members, connected or away."""
-        return tuple(NodeAt(one.index, one.name, one.region) for one in self.registry.members())
+        return tuple(NodeAt(one.index, one.name, one.region, one.site) for one in self.registry.members())
