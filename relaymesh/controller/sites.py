@@ -16,9 +16,9 @@ from typing import Protocol
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, SiteInfo
 
-# More than the way from one worker to another costs (a hop is 0.25 ms, loopback 0.1 to 0.5 ms, more on a
-# busy host); far less than ways between regions differ by when it matters which is taken.
-CROSSING_STEP_MS = 2.0
+# More than a hop between workers (0.25 ms) and what two workers of a busy host measure differently of one
+# line (1 to 3 ms, half of the jitter among it); less than ways between regions differ by where it matters.
+CROSSING_STEP_MS = 4.0
 
 
 class Sited(Protocol):

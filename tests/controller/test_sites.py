@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from relaymesh.controller.adjacency import Adjacency
+from relaymesh.controller.metric import HOP_MS
+from relaymesh.controller.placement import Client
 from relaymesh.controller.policy import MeshPolicy, OpenMesh, TopologyPolicy
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.sites import CROSSING_STEP_MS, crossing_ms, same_site
 from relaymesh.controller.sparse import FULL_MESH
 from relaymesh.controller.tokens import make_join_token, verify_join_token
-from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, LinkConfig, SiteInfo
+from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, LinkConfig, Report, SiteInfo
 from relaymesh.topology import parse_topology
+from tests.controller.fake_mesh import FakeMesh
 
 SECRET = "s" * 32
 FILE = """
@@ -190,3 +196,68 @@ def test_who_crosses_differs_from_one_far_site_to_the_next() -> None:
         crossing += [at.name for at in here if crossing_ms(at, far) == 0.0]
     assert len(crossing) == 40
     assert all(5 <= crossing.count(at.name) <= 16 for at in here), "about ten each"
+
+
+# --- in a mesh ---------------------------------------------------------------------------------
+
+
+def two_sites(workers: int = 3) -> FakeMesh:
+    """fra-1 and ams-1, 20 ms apart, with links between all; the two hosts' own are noisy."""
+    mesh = FakeMesh()
+    for name in ("fra-1", "ams-1"):
+        for number in range(1, workers + 1):
+            mesh.add(f"{name}.{number}", name[:3], site=site(name, number, workers))
+    names = sorted(mesh.nodes)
+    for one in names:
+        for other in names:
+            if one < other:
+                mesh.wire(
+                    one, other, 0.3 + 3 * random.Random(one + other).random() if one[:3] == other[:3] else 20
+                )
+    mesh.run(5.0)
+    return mesh
+
+
+def crossings(mesh: FakeMesh, start: str) -> set[tuple[str, str]]:
+    """The links over which packets from *start* reach the workers of the other site."""
+    found = set()
+    for end in mesh.nodes:
+        if end[:3] != start[:3] and mesh.nodes[end].running:
+            path = mesh.route(start, end)
+            assert path is not None, f"{start} reaches {end}"
+            found |= {(a, b) for a, b in pairwise(path) if a[:3] != b[:3]}
+    return found
+
+
+def test_one_copy_crosses_to_a_far_site_however_many_of_its_workers_want_it() -> None:
+    mesh = two_sites()
+    ways = [crossings(mesh, start) for start in mesh.nodes]
+    assert all(len(way) == 1 for way in ways)
+    assert len({frozenset(link) for way in ways for link in way}) == 1, "the same line both ways"
+
+
+def test_another_worker_crosses_when_the_one_that_did_is_gone() -> None:
+    mesh = two_sites()
+    ((before, after),) = crossings(mesh, "fra-1.1")
+    mesh.kill(before)
+    mesh.run(15.0)
+    left = next(name for name in mesh.nodes if name.startswith("fra") and name != before)
+    ((instead, there),) = crossings(mesh, left)
+    assert instead != before and there == after
+
+
+def test_what_is_measured_within_a_site_does_not_count() -> None:
+    state: Any = two_sites().core.state()
+    within = [link["cost_ms"] for link in state["links"] if link["from"][:3] == link["to"][:3]]
+    assert len(within) == 12 and set(within) == {HOP_MS}
+
+
+def test_clients_are_spread_over_the_workers_of_a_site_by_load() -> None:
+    mesh = two_sites()
+    sessions = Counter({"fra-1.1": 40})
+    mesh.tell("fra-1.1", Report((), sessions=40))
+    for _ in range(60):
+        (best,) = mesh.core.view.edges("demo", Client(region="fra"), 1, mesh.now)
+        sessions[str(best["name"])] += 1
+        assert best["url"] == f"http://{best['name']}.example:8000"
+    assert sessions["fra-1.2"] == sessions["fra-1.3"] == 30
