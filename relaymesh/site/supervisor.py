@@ -26,6 +26,7 @@ from relaymesh.site.plan import plan_workers
 from relaymesh.site.roster import Roster
 from relaymesh.site.router import Router, worker_client
 
+WORKER = (sys.executable, "-m", "relaymesh.site.worker")
 START_WITHIN = 60.0  # s, from a process to its first report
 STOP_WITHIN = 10.0  # s, from SIGTERM to SIGKILL; a node takes about one
 
@@ -40,9 +41,12 @@ async def run_site(
     settings: NodeSettings,
     workers: int,
     *,
+    program: tuple[str, ...] = WORKER,
     task_status: trio.TaskStatus[Roster] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run *workers* nodes behind one HTTP address until SIGTERM or SIGINT.
+
+    *program* runs a worker, with its name as the last argument.
 
     Raises:
         OSError: the HTTP address cannot be bound.
@@ -76,7 +80,7 @@ async def run_site(
             }
             about = {"site": settings.name, "region": settings.region, "pid": os.getpid()}
             app = Router(roster, clients, about).app()
-            site = _Site(roster, orders)
+            site = _Site(roster, orders, program)
             async with trio.open_nursery() as nursery:
                 await nursery.start(
                     lambda task_status: serve_http(
@@ -104,11 +108,12 @@ async def run_site(
 class _Site:
     """The processes of a site."""
 
-    def __init__(self, roster: Roster, orders: dict[int, Order]) -> None:
+    def __init__(self, roster: Roster, orders: dict[int, Order], program: tuple[str, ...]) -> None:
         self.stopping = trio.Event()
         self.killed: list[str] = []  # names of workers that did not stop
         self._roster = roster
         self._orders = orders
+        self._program = program
 
     async def watch_signals(self) -> None:
         log.info("stopping", signal=await wait_for_stop())
@@ -142,7 +147,7 @@ class _Site:
     async def _run_once(self, number: int, name: str) -> int:
         """One process of a worker, from its start to its end; its exit code (negative: a signal)."""
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "relaymesh.site.worker", name],
+            [*self._program, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
