@@ -51,6 +51,11 @@ def same_site(one: Sited, other: Sited) -> bool:
     )
 
 
+def host_of(node: Sited) -> tuple[str, ...]:
+    """Identity of the host *node* is on, as far as it is known: its site, or itself."""
+    return (node.name,) if node.site is None else (node.site.name, node.region)
+
+
 def own_names(node: Sited) -> tuple[str, ...]:
     """Names an operator may mean *node* by: its own, then its site's."""
     return (node.name,) if node.site is None else (node.name, node.site.name)

@@ -246,6 +246,27 @@ def test_another_worker_crosses_when_the_one_that_did_is_gone() -> None:
     assert instead != before and there == after
 
 
+def members_after(mesh: FakeMesh, seconds: float) -> set[str]:
+    mesh.run(seconds)
+    state: Any = mesh.core.state()
+    return {node["name"] for node in state["nodes"]}
+
+
+def test_a_site_that_is_gone_is_given_up_like_one_node() -> None:
+    mesh = two_sites()
+    for name in ("fra-1.1", "fra-1.2", "fra-1.3"):
+        mesh.kill(name)
+    assert len(members_after(mesh, 9.0)) == 6
+    assert members_after(mesh, 6.0) == {"ams-1.1", "ams-1.2", "ams-1.3"}
+
+
+def test_a_site_that_only_the_controller_lost_is_kept() -> None:
+    mesh = two_sites()
+    for name in ("fra-1.1", "fra-1.2", "fra-1.3"):
+        mesh.disconnect(name)
+    assert len(members_after(mesh, 30.0)) == 6
+
+
 def test_what_is_measured_within_a_site_does_not_count() -> None:
     state: Any = two_sites().core.state()
     within = [link["cost_ms"] for link in state["links"] if link["from"][:3] == link["to"][:3]]
