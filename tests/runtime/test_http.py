@@ -6,6 +6,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -183,7 +184,7 @@ async def test_a_path_of_the_file_system_is_an_address_too_also_where_a_dead_pro
     path = tmp_path / "1"
     bind_http_path(path).close()
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_at, make_app(), bind_http_path(path))
+        await nursery.start(serve_http, make_app(), bind_http_path(path), trio.sleep_forever)
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
             assert (await client.get("http://x/")).text == "hello"
         nursery.cancel_scope.cancel()
