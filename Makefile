@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: help demo check lint types test scenarios outage e2e clean
+.PHONY: help demo check lint types test scenarios outage e2e kernels clean
 
 help:
 	@echo "make demo    run a whole mesh on this machine and watch it at http://localhost:8080"
 	@echo "make check   lint, types and all tests, as CI runs them"
 	@echo "make lint | types | test | e2e   one part of 'make check'"
+	@echo "make kernels   build the native kernels into $(VENV), where cargo is; then tests run over both"
 	@echo "make scenarios   every scenario on 20 seeds in virtual time (hours); SEEDS=1..3 for fewer"
 	@echo "make outage   two controllers, real nodes and media, and a NATS server that is away for a minute"
 	@echo "make clean   remove the virtual environment and caches"
@@ -39,6 +40,10 @@ types: $(VENV)/dev.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest -n auto --dist loadfile -q --ignore=tests/e2e --ignore=tests/netsim/emulate --ignore=tests/client $(ARGS)
 
+# Optional: the references do the same. Two minutes at first, so no part of `make check`.
+kernels: $(VENV)/client.stamp
+	@sh scripts/kernels.sh "$(VENV)"
+
 # All that simulations/ promises. The table of docs/results is made by this.
 SEEDS ?= 1..20
 scenarios: $(VENV)/dev.stamp
@@ -59,4 +64,4 @@ e2e: $(VENV)/dev.stamp
 	$(BIN)/pytest tests/client tests/netsim/emulate tests/e2e $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist native/target

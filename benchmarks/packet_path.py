@@ -104,8 +104,8 @@ class Bench:
             start = time.process_time()
             for data, address in media:
                 core.handle_media_datagram(data, address, self.now)
-            for data in relay:
-                core.handle_relay_datagram(data, self.now)
+            if relay:
+                core.handle_relay_batch(relay, self.now)
             at, sealed, protected = self.now, [], []
             while at < self.now + TICK:  # as a ring does it: at once, then whenever something is due
                 core.handle_timeout(at)

@@ -102,12 +102,12 @@ class Fabric:
         frame = frames.encode_keyframe_request(
             frames.KeyframeRequest(TRACK, 0, frames.HOP_LIMIT + 1, 1, set_of(targets))
         )
-        self.forwarders[source].handle_frame(-1, frame[0], frame[3:], 0.0)
+        self.forwarders[source].handle_frame(-1, frame, 0.0)
         for _ in range(10_000):
             if not self.queue:
                 break
             sender, receiver, data = self.queue.pop(0)
-            self.forwarders[receiver].handle_frame(sender, data[0], data[3:], 0.0)
+            self.forwarders[receiver].handle_frame(sender, data, 0.0)
         assert not self.queue, "frames never came to rest"
         # Nobody holds the track: each frame that is taken is counted as unwanted.
         return Counter({n: f.dropped["unwanted"] - before[n] for n, f in self.forwarders.items()})

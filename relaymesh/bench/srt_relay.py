@@ -17,7 +17,7 @@ import trio
 
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames import MEDIA, MediaFrame, decode_media, encode_media
+from relaymesh.protocol.frames import HEAD_BYTES, MEDIA, MediaFrame, decode_media, encode_media
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import Link
 from relaymesh.runtime.process import settle_heap, wait_for_stop
@@ -86,7 +86,9 @@ class RelayEnd:
             for datagram, _ in batch:
                 try:
                     frames = self._link.handle_datagram(datagram, now)
-                    payloads += [(decode_media(body).payload, self._sink) for k, body in frames if k == MEDIA]
+                    payloads += [
+                        (decode_media(f, HEAD_BYTES).payload, self._sink) for f in frames if f[0] == MEDIA
+                    ]
                 except ProtocolError as error:
                     self.refused[error.reason] += 1
             self._tap.send_batch(payloads)

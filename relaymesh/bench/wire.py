@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 
 from relaymesh.netsim.link_model import LinkModel
+from relaymesh.protocol.frames import HEAD_BYTES
 from relaymesh.protocol.link import Link
 
 OnFrame = Callable[[Link, bytes], None]  # who received, the frame's body
@@ -49,8 +50,8 @@ class Wires:
             self.at(when, lambda: self._arrive(receiver, datagram))
 
     def _arrive(self, receiver: Link, datagram: bytes) -> None:
-        for _, body in receiver.handle_datagram(datagram, self.now):
-            self._on_frame(receiver, body)
+        for frame in receiver.handle_datagram(datagram, self.now):
+            self._on_frame(receiver, frame[HEAD_BYTES:])
         self.drive(receiver)
 
     def drive(self, link: Link) -> None:

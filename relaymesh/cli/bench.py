@@ -1,7 +1,8 @@
 """``relaymesh bench``: measurements that anybody can repeat.
 
 `link`, `rate` and `access` run in virtual time, the same on every machine; `srt` in real time, beside
-another program, and `routing` as CPU time, so that only a quiet machine tells the truth.
+another program, and `routing` as CPU time, so that only a quiet machine tells the truth. Those of what
+packets and sessions cost are in :mod:`relaymesh.cli.bench_packets`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relaymesh.cli import bench_packets
+
 if TYPE_CHECKING:
     from relaymesh.bench.srt_cells import Cell
 
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Measure the parts of RelayMesh."""
+
+
+for further in bench_packets.COMMANDS:
+    command.add_command(further)
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> tuple[float, ...] | None:

@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from relaymesh import __version__
+from relaymesh.kernels import chosen
 
 # name → (module, one line for --help); each module exports `command`.
 COMMANDS = {
@@ -59,12 +60,25 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,  # for --version alone
+    no_args_is_help=True,
 )
-@click.version_option(__version__, prog_name="relaymesh")
-def main() -> None:
+@click.option("--version", is_flag=True, help="Show the version and exit.")
+@click.option("--verbose", is_flag=True, help="With --version: also which kernels serve, and why.")
+@click.pass_context
+def main(ctx: click.Context, version: bool, verbose: bool) -> None:
     """RelayMesh: WebRTC rooms across regions over a measured, routed relay mesh.
 
     Start with `relaymesh demo`, which runs a controller and three regions on
     this machine. `relaymesh COMMAND --help` explains each command.
     """
+    if version:
+        click.echo(f"relaymesh, version {__version__}")
+        if verbose:
+            choice = chosen()
+            click.echo(f"kernels: {choice.name} ({choice.note})")
+        ctx.exit()
+    if ctx.invoked_subcommand is None:
+        ctx.fail("Missing command.")

@@ -1,92 +1,114 @@
-"""One packet in, N subscribers out: renumbered, sealed and sent. The reference, in plain Python.
+"""One packet in, one for each subscriber out: the reference kernel.
 
-In: a packet of one encoding, the table of streams that follow it, ``now``. Out: an RTP packet for each,
-under its own numbers and keys, at once or by :meth:`FanOut.pop`. Numbers are assigned when a packet is
-pushed, and it is sealed when the batch goes. What a session makes itself joins the others by
-:meth:`FanOut.put`, so that all it sends leaves in the order of its numbers.
-
-Knows no layers but their numbers, no estimates and no sessions: what a stream cannot take as it comes (a
-layer above its own, or while something waits in its session's pacer) is refused, and its owner sees to it.
+In: the streams (a sender's copy of an encoding each) with the paths (a session's way
+out each) they are on, and packets as they come; out: RTP packets with each stream's
+own numbers, protected by each path's own keys, and the owners of streams that must
+not or cannot take a packet now. Assigning is apart from sealing and sending, so
+that a batch is decided first and sent at once. Knows no sessions, codecs or meshes.
 """
 
 from __future__ import annotations
 
-import socket
+import struct
 from collections import deque
-from struct import Struct
-from typing import Protocol
 
-BURST_S = 0.005  # seconds of a path's rate may leave at once
-DEBT_S = 2.0  # seconds' worth that may be sent ahead of the rate, by what does not wait
-LOG_PACKETS = 8192  # kept of what a path sent, until it is taken
-TOP_SPATIAL = 7
+from . import udp_reference
+from .srtp_reference import SrtpFailure, SrtpSender
 
-Address = tuple[str, int]
+BURST_S = 0.005  # what the gate lets through at once, in seconds of its rate
+DEBT_S = 2.0  # how far urgent packets may overdraw it
+LOG_ENTRIES = 8192
+SPATIAL_LAYERS = 7  # the number of the last says "all": nothing above it is left out
 
-_HEADER = Struct("!BBHII")  # RFC 3550 §5.1
-_NUMBER = Struct("!H")
-
-
-class Sealer(Protocol):
-    """What turns an RTP packet into an SRTP one, or fails with :class:`ValueError`."""
-
-    def protect_rtp(self, packet: bytes) -> bytes:
-        """RTP → SRTP."""
+_HEADER = struct.Struct("!BBHII")  # RFC 3550 §5.1, without CSRCs
 
 
 class Path:
-    """One session's way out: keys, address, transport-wide numbers, and what may leave now.
+    """One session's way out: its keys, its address, its transport-wide numbers, and a gate (a token bucket).
 
-    The numbers and the allowance are shared with whatever else the session sends.
+    Args:
+        sender: what protects its packets; None on emulated networks, where they stay plain.
     """
 
     __slots__ = (
-        "_sent", "address", "allowance", "at", "dropped", "gated", "is_behind", "is_open", "least_burst",
-        "number", "rate", "sender",
-    )  # fmt: skip
+        "_sent",
+        "address",
+        "allowance",
+        "at",
+        "dropped",
+        "gated",
+        "is_behind",
+        "is_open",
+        "least_burst",
+        "number",
+        "rate",
+        "sender",
+    )
 
-    def __init__(self, sender: Sealer | None = None) -> None:
-        """Without a *sender* packets stay plain, as emulated networks have them."""
+    def __init__(self, sender: SrtpSender | None = None) -> None:
         self.sender = sender
-        self.address: Address | None = None
-        self.is_open = False  # else nothing is sent, and `dropped` counts
-        self.dropped = 0
+        self.address: tuple[str, int] | None = None
+        self.is_open = False
+        self.dropped = 0  # packets while it was not open or had no address
         self.number = 0  # the last transport-wide sequence number, 16 bits
-        self.gated = False  # the allowance counts, and what is sent is logged
-        self.is_behind = False  # something waits elsewhere: only what is urgent goes
-        self.allowance = 0.0  # bytes; negative: sent ahead
+        self.gated = False  # else everything goes at once, and nothing is logged
+        self.is_behind = False  # something waits elsewhere: all but urgent streams are refused
+        self.allowance = 0.0  # bytes
         self.rate = 0.0  # bytes/s
         self.least_burst = 0.0  # bytes
-        self.at = 0.0  # s; the allowance is as of then
-        self._sent: deque[tuple[int | None, int, float]] = deque(maxlen=LOG_PACKETS)
+        self.at = 0.0  # seconds; when the allowance was last right
+        self._sent: deque[tuple[int | None, int, float]] = deque(maxlen=LOG_ENTRIES)
 
     def refill(self, now: float) -> None:
-        """What the rate allows more by *now*, up to a burst."""
+        """Let the allowance grow to *now*."""
         if now > self.at:
             most = max(self.least_burst, self.rate * BURST_S)
-            self.allowance = max(self.allowance, min(most, self.allowance + (now - self.at) * self.rate))
+            grown = min(most, self.allowance + (now - self.at) * self.rate)
+            self.allowance = max(self.allowance, grown)
             self.at = now
 
     def take_sent(self) -> list[tuple[int | None, int, float]]:
-        """(transport-wide number, bytes on the wire, when) of what was sent since the last call."""
-        if not self._sent:
-            return []
+        """What was sent since the last call, while gated: (transport-wide number or None, bytes, when)."""
         sent = list(self._sent)
         self._sent.clear()
         return sent
 
-    def _note_sent(self, number: int | None, size: int, now: float) -> None:
-        self.allowance = max(self.allowance - size, -self.rate * DEBT_S)
-        self._sent.append((number, size, now))
+    def admits(self, urgent: bool, now: float) -> bool:
+        """Check whether a packet may go now, by the gate."""
+        self.refill(now)
+        return urgent or not (self.is_behind or self.allowance <= 0)
+
+    def book(self, number: int | None, size: int, now: float) -> bool:
+        """Count a packet of *size* bytes as sent; False where there is nowhere to send it."""
+        if self.gated:
+            self.allowance = max(self.allowance - size, -self.rate * DEBT_S)
+            self._sent.append((number, size, now))
+        if self.is_open and self.address is not None:
+            return True
+        self.dropped += 1
+        return False
 
 
 class Stream:
-    """One copy of an encoding: what its packets are called on their path."""
+    """One sender's copy of an encoding: what its packets get, and the highest layers it takes."""
 
     __slots__ = (
-        "has_number", "owner", "path", "payload_type", "profile", "sequence_offset", "spatial", "ssrc",
-        "temporal", "timestamp_offset", "urgent",
-    )  # fmt: skip
+        "frame_offset",
+        "has_number",
+        "moves_pictures",
+        "owner",
+        "path",
+        "payload_type",
+        "picture_offset",
+        "profile",
+        "sequence_offset",
+        "spatial",
+        "ssrc",
+        "temporal",
+        "tl0_offset",
+        "timestamp_offset",
+        "urgent",
+    )
 
     def __init__(
         self,
@@ -102,89 +124,101 @@ class Stream:
         timestamp_offset: int,
         spatial: int,
         temporal: int,
+        picture_offset: int = 0,
+        tl0_offset: int = 0,
+        frame_offset: int = 0,
     ) -> None:
-        """*profile*: which of the header extension blocks of a packet it gets; *urgent*: it never waits.
-
-        *sequence_offset* and *timestamp_offset* are added to the numbers of the encoding, modulo 2¹⁶ and 2³².
-        """
         self.path = path
-        self.owner = owner
+        self.owner = owner  # who is told of a refusal
         self.ssrc = ssrc
         self.payload_type = payload_type
-        self.profile = profile
-        self.has_number = has_number
-        self.urgent = urgent
-        self.sequence_offset = sequence_offset
-        self.timestamp_offset = timestamp_offset
-        self.spatial, self.temporal = spatial, temporal  # the highest layers it takes
+        self.profile = profile  # which header extension block its packets have
+        self.has_number = has_number  # its packets get transport-wide numbers
+        self.urgent = urgent  # passes a gate that is closed
+        self.sequence_offset = sequence_offset  # any int; added modulo 2^16
+        self.timestamp_offset = timestamp_offset  # any int; added modulo 2^32
+        self.spatial = spatial
+        self.temporal = temporal
+        # Added to what decoders count pictures by, modulo the width of each: the picture ID and TL0PICIDX
+        # of VP8 and VP9, the frame number of a dependency descriptor.
+        self.picture_offset = picture_offset
+        self.tl0_offset = tl0_offset
+        self.frame_offset = frame_offset
+        self.moves_pictures = bool(picture_offset or tl0_offset)
+
+
+_Job = tuple[SrtpSender | None, tuple[str, int], bytes]  # whose keys, where to, the RTP packet
 
 
 class FanOut:
-    """The packets of a node that are assigned and not sent yet."""
+    """What was assigned and is not yet sent.
+
+    Args:
+        size_overhead: bytes that a packet costs a path beside its RTP header, block and payload.
+    """
 
     def __init__(self, size_overhead: int) -> None:
-        """*size_overhead*: bytes around an RTP packet on the wire, for the allowances."""
-        self.unsealed = 0  # packets that were too long to be sealed
-        self.size_overhead = size_overhead
-        self.waiting: list[tuple[Sealer | None, Address, bytes]] = []
-
-    def __len__(self) -> int:
-        return len(self.waiting)
+        self._size_overhead = size_overhead
+        self._jobs: list[_Job] = []
+        self.unsealed = 0  # packets that the SRTP kernel refused: they are too long
 
     def group(self) -> Group:
-        """A table of streams, empty."""
-        return Group(self)
+        """Make a group of streams that feeds this fan-out."""
+        return Group(self._jobs, self._size_overhead)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
 
     def put(self, path: Path, packet: bytes) -> None:
-        """Let a whole RTP packet go on *path*, behind what waits."""
+        """Let a whole RTP packet go on *path*, behind what was assigned to it.
+
+        Raises:
+            ValueError: it is shorter than an RTP header.
+        """
+        if len(packet) < _HEADER.size:
+            raise ValueError("a packet has a header of 12 bytes at least")
         if path.is_open and path.address is not None:
-            self.waiting.append((path.sender, path.address, packet))
+            self._jobs.append((path.sender, path.address, packet))
         else:
             path.dropped += 1
 
-    def pop(self) -> list[tuple[bytes, Address]]:
-        """All of them sealed, in order, each with where it goes."""
-        waiting, self.waiting = self.waiting, []
-        sealed: list[tuple[bytes, Address]] = []
-        for sender, address, packet in waiting:
+    def pop(self) -> list[tuple[bytes, tuple[str, int]]]:
+        """What was assigned, sealed, in the order of assignment: (packet, address)."""
+        sealed = []
+        for sender, address, packet in self._jobs:
             try:
                 sealed.append((packet if sender is None else sender.protect_rtp(packet), address))
-            except ValueError:
+            except SrtpFailure:
                 self.unsealed += 1
+        self._jobs.clear()
         return sealed
 
-    def send(self, sock: socket.socket) -> int:
-        """Seal and send all of them by the UDP socket *sock*, which does not block; how many did not go."""
-        failures = 0
-        sendto = sock.sendto
-        for packet, address in self.pop():
-            try:
-                sendto(packet, address)
-            except (OSError, TypeError, ValueError):
-                failures += 1
-        return failures
+    def send(self, fileno: int) -> int:
+        """Seal and send what was assigned, a path's packets in order; return how many could not be sent."""
+        return udp_reference.send(fileno, self.pop())
 
 
 class Group:
-    """The streams that follow one encoding."""
+    """The streams that one encoding feeds."""
 
-    def __init__(self, fan_out: FanOut) -> None:
-        self._fan_out = fan_out
+    def __init__(self, jobs: list[_Job], size_overhead: int) -> None:
+        self._jobs = jobs  # the fan-out's
+        self._size_overhead = size_overhead
         self._streams: dict[Stream, None] = {}
+
+    def add(self, stream: Stream) -> None:
+        """Feed *stream* too, after those that are there."""
+        self._streams[stream] = None
+
+    def remove(self, stream: Stream) -> None:
+        """Feed *stream* no more; what was assigned to it still goes out."""
+        self._streams.pop(stream, None)
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def __contains__(self, stream: Stream) -> bool:
+    def __contains__(self, stream: object) -> bool:
         return stream in self._streams
-
-    def add(self, stream: Stream) -> None:
-        """*stream* gets every packet from now on."""
-        self._streams[stream] = None
-
-    def remove(self, stream: Stream) -> None:
-        """It gets no more."""
-        del self._streams[stream]
 
     def push(
         self,
@@ -195,43 +229,87 @@ class Group:
         spatial: int,
         temporal: int,
         payload: bytes,
-        blocks: list[tuple[bytes, int]],
+        pictures: tuple[int, int, int],
+        blocks: list[tuple[bytes, int, int]],
         now: float,
     ) -> list[object]:
-        """Assign a packet to every stream; the owners of those that do not take it, in order.
+        """Assign a packet to every stream that takes it; return the owners of those that refuse, in order.
 
-        *blocks*: for each profile the header extension as it is sent, and where in it the transport-wide
-        number goes (−1: nowhere). What ends a spatial layer ends the picture of who takes none above it.
+        Args:
+            sequence: of the encoding; the low 16 bits count.
+            timestamp: the low 32 bits count.
+            marker: whether it ends a picture.
+            layer_end: whether it ends its spatial layer of a picture; a marker where the stream ends there.
+            spatial: the packet's layer, from 0.
+            temporal: the packet's layer, from 0.
+            payload: of RTP.
+            pictures: where in the payload the picture ID stands, its bits (7, 15, or 0: there is none), and
+                where TL0PICIDX stands (−1: nowhere).
+            blocks: for each profile of streams the header extension as it goes behind the fixed header
+                (or empty), where in it the transport-wide number's two bytes stand, and where those
+                of a frame number (−1: nowhere).
+            now: seconds.
+
+        Raises:
+            IndexError: a stream's profile has no block.
+            ValueError: a number's offset is outside of its block, or of the payload.
         """
-        refused: list[object] = []
-        waiting, overhead = self._fan_out.waiting, self._fan_out.size_overhead
+        for block, offset, frame_at in blocks:
+            if max(offset, frame_at) + 2 > len(block) and max(offset, frame_at) >= 0:
+                raise ValueError("the number's offset is outside of its block")
+        _check_pictures(pictures, len(payload))
+        refused = []
         for stream in self._streams:
             if spatial > stream.spatial or temporal > stream.temporal:
                 refused.append(stream.owner)
                 continue
             path = stream.path
-            if path.gated:
-                path.refill(now)
-                if not stream.urgent and (path.is_behind or path.allowance <= 0.0):
-                    refused.append(stream.owner)
-                    continue
-            block, hole = blocks[stream.profile]
-            number: int | None = None
-            if stream.has_number:
-                path.number = number = (path.number + 1) & 0xFFFF
-                block = block[:hole] + _NUMBER.pack(number) + block[hole + 2 :]
-            if path.gated:
-                path._note_sent(number, 12 + len(block) + len(payload) + overhead, now)
-            if not path.is_open or path.address is None:
-                path.dropped += 1
+            block, offset, frame_at = blocks[stream.profile]
+            if path.gated and not path.admits(stream.urgent, now):
+                refused.append(stream.owner)
                 continue
-            ends = marker or (layer_end and spatial == stream.spatial and spatial + 1 < TOP_SPATIAL)
+            number = None
+            if stream.has_number:
+                number = path.number = (path.number + 1) & 0xFFFF
+                if offset >= 0:
+                    block = block[:offset] + number.to_bytes(2) + block[offset + 2 :]
+            if stream.frame_offset and frame_at >= 0:
+                frame_number = int.from_bytes(block[frame_at : frame_at + 2]) + stream.frame_offset
+                block = block[:frame_at] + (frame_number & 0xFFFF).to_bytes(2) + block[frame_at + 2 :]
+            size = _HEADER.size + len(block) + len(payload) + self._size_overhead
+            if not path.book(number, size, now):
+                continue
+            ends = layer_end and spatial == stream.spatial and spatial + 1 < SPATIAL_LAYERS
             header = _HEADER.pack(
                 0x90 if block else 0x80,
-                (0x80 if ends else 0) | stream.payload_type,
+                stream.payload_type | (0x80 if marker or ends else 0),
                 (sequence + stream.sequence_offset) & 0xFFFF,
                 (timestamp + stream.timestamp_offset) & 0xFFFFFFFF,
                 stream.ssrc,
             )
-            waiting.append((path.sender, path.address, header + block + payload))
+            assert path.address is not None, "a path without an address books nothing"
+            body = _moved(payload, pictures, stream) if stream.moves_pictures else payload
+            self._jobs.append((path.sender, path.address, header + block + body))
         return refused
+
+
+def _check_pictures(pictures: tuple[int, int, int], size: int) -> None:
+    picture_at, bits, tl0_at = pictures
+    if bits not in (0, 7, 15):
+        raise ValueError("a picture ID has 7 or 15 bits")
+    if (bits and not 0 <= picture_at <= size - (1 if bits == 7 else 2)) or tl0_at >= size:
+        raise ValueError("a picture number's offset is outside of the payload")
+
+
+def _moved(payload: bytes, pictures: tuple[int, int, int], stream: Stream) -> bytes:
+    """*payload* with the stream's offsets on its picture ID and TL0PICIDX, as far as it has them."""
+    changed = bytearray(payload)
+    at, bits, tl0_at = pictures
+    if bits == 15:
+        picture = (changed[at] & 0x7F) << 8 | changed[at + 1]
+        changed[at : at + 2] = (0x8000 | picture + stream.picture_offset & 0x7FFF).to_bytes(2)
+    elif bits == 7:
+        changed[at] = changed[at] + stream.picture_offset & 0x7F
+    if tl0_at >= 0:
+        changed[tl0_at] = changed[tl0_at] + stream.tl0_offset & 0xFF
+    return bytes(changed)

@@ -83,13 +83,15 @@ class NetworkTimer:
         self._running = False
 
     def poke(self) -> None:
-        deadline = self._next_timeout() if self._running else None
+        if not self._running or self._due == -inf:
+            return
+        deadline = self._next_timeout()
         if deadline is not None and deadline < self._due:
             self._schedule(deadline)
 
     def clock_changed(self) -> None:
         """The clock goes at another speed: what is due comes at another time."""
-        if self._due < inf:
+        if -inf < self._due < inf:
             self._schedule(self._due)
 
     async def run(self) -> None:
@@ -110,6 +112,7 @@ class NetworkTimer:
     def _fire(self, turn: int) -> None:
         if self._running and turn == self._turn:
             now = self._network.now
+            self._due = -inf  # what the core wants after this is asked below: a poke until then asks nothing
             self._on_timeout(now if self._clock is None else self._clock.read(now))
             self._due = inf
             self.poke()

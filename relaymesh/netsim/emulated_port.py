@@ -21,7 +21,7 @@ from math import inf
 
 import trio
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.netsim.link_model import UDP_OVERHEAD_BYTES, LinkModel
 from relaymesh.runtime.udp import Address, DatagramPort
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.stun import BindingRequest, binding_response, verify
 from relaymesh.webrtc.transport import (

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.runtime.udp import BATCH, Address
 
 QUEUE_DATAGRAMS = 4096  # about what the 4 MiB buffer of a real port holds of full datagrams

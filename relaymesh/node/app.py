@@ -154,9 +154,8 @@ class Node:
 
     def handle_relay(self, batch: Batch) -> None:
         """Datagrams of other nodes, and everything they cause."""
-        handle, now = self.core.handle_relay_datagram, self.clock()
-        for data, _ in batch:
-            self._guarded(handle, data, now)
+        datagrams = [data for data, _ in batch]
+        self._guarded(self.core.handle_relay_batch, datagrams, self.clock(), self._on_bug)
         self.drain()
 
     async def _run_rates(self) -> None:
@@ -184,14 +183,17 @@ class Node:
         """A bug that one datagram, session or message wakes must not end the node for all the others."""
         try:
             handle(*arguments)
-        except Exception:
-            self.core.forwarder.dropped["bug"] += 1
-            log.exception("bug in the node; the input that woke it is dropped")
+        except Exception as bug:
+            self._on_bug(bug)
+
+    def _on_bug(self, bug: Exception) -> None:
+        self.core.forwarder.dropped["bug"] += 1
+        log.error("bug in the node; the input that woke it is dropped", exc_info=bug)
 
     # --- outputs -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Hand out everything the core wants said."""
+        """Hand out everything the core wants said, and heed when it wants to be called: after each touch."""
         core = self.core
         if datagrams := core.edge.poll_few():
             self._ports.media.send_batch(datagrams)
@@ -204,6 +206,7 @@ class Node:
             self.agent.offer(messages if tap is None else [one for one in messages if tap.lets_out(one)])
         for event in core.poll_events():
             self._on_event(event)
+        self.timer.poke()
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, PublishAnswered):
@@ -266,7 +269,7 @@ class Node:
         session, answer = self.core.publish(
             name, offer, prefer, self.clock(), hitless, credential, partial=partial
         )
-        self.timer.poke()
+        self.drain()
         publication = session.publication
         assert publication is not None, "it was made to publish"
         if self.core.outbox.connected:
@@ -292,7 +295,6 @@ class Node:
             raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
         session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
         self.drain()
-        self.timer.poke()
         return self._opened(session, answer)
 
     def _opened(self, session: Session, answer: str) -> Opened:
@@ -312,7 +314,7 @@ class Node:
         if session is None:
             raise SignallingError(404, "no such session; it may have ended")
         fragment = self.core.admission.handle_fragment(session, text, self.clock(), may_restart=may_restart)
-        self.timer.poke()
+        self.drain()
         if fragment is None:
             return None
         log.info("ICE restarts", session=session.id[:8])

@@ -8,7 +8,7 @@ same object in virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from relaymesh.node.admission import Admission
@@ -22,7 +22,7 @@ from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import Answered, Negotiator
 from relaymesh.node.outbox import Outbox
 from relaymesh.node.publications import AnyPublication, PublicationTable
-from relaymesh.node.relay import RelayPort
+from relaymesh.node.relay import OnBug, RelayPort, raise_bug
 from relaymesh.node.repair import LocalRepair
 from relaymesh.node.reporting import Reporting
 from relaymesh.node.session import Session
@@ -79,12 +79,20 @@ class NodeCore:
         self.edge.handle_datagram(data, address, now)
         self.directory.drain(now)
 
-    def handle_relay_datagram(self, data: bytes, now: float) -> None:
-        peer, routed = self.relay.handle_datagram(data, now)
-        for kind, body in routed:
-            self.forwarder.handle_frame(peer, kind, body, now)
+    def handle_relay_batch(self, datagrams: Sequence[bytes], now: float, on_bug: OnBug = raise_bug) -> None:
+        """Datagrams of other nodes, as they came. A bug that one wakes goes to *on_bug*; the others go on."""
+        handle = self.forwarder.handle_frame
+        for peer, frame in self.relay.handle_batch(datagrams, now, on_bug):
+            try:
+                handle(peer, frame, now)
+            except Exception as bug:
+                on_bug(bug)
         self._drain_link_events(now)
         self.directory.drain(now)
+
+    def handle_relay_datagram(self, data: bytes, now: float) -> None:
+        """A batch of one."""
+        self.handle_relay_batch((data,), now)
 
     def poll_media_datagrams(self) -> list[tuple[bytes, tuple[str, int]]]:
         return self.edge.poll_datagrams()
@@ -102,12 +110,15 @@ class NodeCore:
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        parts = (self.directory, self.reporting, self.relay, self.edge)
-        times = [at for part in parts if (at := part.next_timeout()) is not None]
+        due: float | None = self.directory.next_timeout()
+        for at in (self.reporting.next_timeout(), self.relay.next_timeout(), self.edge.next_timeout()):
+            if at is not None and (due is None or at < due):
+                due = at
         for encoding in self.publications.keyframe_wishes():
-            if (at := encoding.keyframe_wish.next_timeout()) is not None:
-                times.append(at)
-        return min(times, default=None)
+            at = encoding.keyframe_wish.next_timeout()
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     def handle_timeout(self, now: float) -> None:
         self.relay.handle_timeout(now)

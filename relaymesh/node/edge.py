@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 from math import inf
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.node.send_side import OVERHEAD_BYTES
 from relaymesh.node.session import Session
 from relaymesh.webrtc import stun

@@ -11,14 +11,15 @@ that audio and video stay in step across the mesh.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import inf
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path, Stream
+from msgspec import structs
+
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.backlog import Backlog, in_order
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.encodings import Encoding
-from relaymesh.node.followers import Followers
+from relaymesh.node.followers import Place
 from relaymesh.node.publications import Track
 from relaymesh.node.resending import Resending
 from relaymesh.node.rewrite import Extensions, Rewriter
@@ -70,9 +71,7 @@ class Sender:
         )
         self.track: Track | None = None
         self.touch: Callable[[], None] = _nothing  # told when its timeout may have moved
-        self._way: tuple[FanOut, Path] | None = None  # where it may follow an encoding
-        self._stream: Stream | None = None  # while it does
-        self._followed_from = 0, 0  # packets and octets of all followers, when it was last counted
+        self._place: Place | None = None  # where it may follow an encoding
         self._packets = self._octets = 0
         self._sent_as: str | None = None  # the format of what comes, in lower case
         self._convert: Callable[[bytes], bytes] | None = None  # into the player's
@@ -229,7 +228,7 @@ class Sender:
 
     @property
     def is_settled(self) -> bool:
-        """Whether time alone changes nothing of what is to be chosen: all is there, and none can be left out."""
+        """Whether time alone changes nothing of what is to be chosen."""
         starves = self.track is not None and self.track.is_remote and len(self.track.encodings) > 1
         return self._backlog is None and not starves and not self.is_stalled
 
@@ -267,66 +266,31 @@ class Sender:
     def use_path(self, fan_out: FanOut, path: Path) -> None:
         """Packets that go on as they are may be sent on *path* without being handed to this sender."""
         if self.numbers.send_time_id is None:
-            self._way = fan_out, path
+            self._place = Place(fan_out, path)
 
     def _follow(self) -> None:
         """From the next packet on they go on as they are, as long as nothing else is to be done to them."""
         encoding, era = self.current, self._rewriter.era
-        if (
-            self._way is None
-            or self._way[1].is_behind
-            or encoding is None
-            or era is None
-            or era.pictures
-            or self._backlog is not None
-            or self._dropped is not None
-            or self._convert is not None
-            or not self._filter.is_settled
-        ):
+        if encoding is None or era is None or era.pictures or self._backlog is not None:
             return
-        fan_out, path = self._way
-        if encoding.followers is None:
-            encoding.followers = Followers(fan_out)
-        followers = encoding.followers
-        self._stream = Stream(
-            path,
-            self,
-            ssrc=self.numbers.ssrc,
-            payload_type=self.codec.payload_type,
-            profile=followers.profile(self.numbers),
-            has_number=self.numbers.transport_id is not None,
-            urgent=not self.is_video,
-            sequence_offset=era.sequence_offset,
-            timestamp_offset=era.timestamp_offset,
-            spatial=self._filter.spatial,
-            temporal=self._filter.temporal,
-        )
-        self._followed_from = followers.packets, followers.octets
-        encoding.follow(self, self._stream)
+        if self._dropped is not None or self._convert is not None or not self._filter.is_settled:
+            return
+        if self._place is not None and not self._place.is_behind:
+            self._place.take(self, encoding, era, self._filter.wanted)
 
     def unfollow(self) -> None:
         """Something else is to be done to the next packet: it is to be handed over."""
-        if self._stream is not None:
-            assert self.current is not None, "it follows what is current"
+        if self._place is not None and self._place.is_taken:
             self._catch_up_with_followers()
-            self.current.unfollow(self, self._stream)
-            self._stream = None
+            self._place.leave(self)
 
     def _catch_up_with_followers(self) -> None:
         """Count, and number from, what went on as it was."""
-        if self._stream is None:
+        if self._place is None or (news := self._place.news()) is None:
             return
-        assert self.current is not None, "it follows what is current"
-        followers = self.current.followers
-        assert followers is not None, "it is one of them"
-        packets, octets = self._followed_from
-        if followers.packets == packets:
-            return
-        assert followers.last is not None, "packets were sent"
-        self._packets += followers.packets - packets
-        self._octets += followers.octets - octets
-        self._followed_from = followers.packets, followers.octets
-        frame, at = followers.last
+        packets, octets, frame, at = news
+        self._packets += packets
+        self._octets += octets
         self._rewriter.caught_up(frame, at)
         self._filter.passed(frame)
 
@@ -401,7 +365,8 @@ class Sender:
         step = self.codec.clock_rate * REPLAY_TICK_MS // 1000
         backlog = Backlog(in_order(frames, kept.skips), bps, step, now)
         first = frames[0]
-        self._begin(replace(first, timestamp=first.timestamp + backlog.stamp(first) & 0xFFFFFFFF), now)
+        stamp = (first.timestamp + backlog.stamp(first)) & 0xFFFFFFFF
+        self._begin(structs.replace(first, timestamp=stamp), now)
         assert self.current is not None, "it has just begun"
         self._replayed, self._backlog = (self.current, backlog), backlog
         self.replays += 1
@@ -494,10 +459,7 @@ class Sender:
             self._rewriter.skip(*self._dropped)
             self._dropped = None
         marker = self._filter.ends_picture(frame)
-        added = self._squeezed(frame)
-        if added:
-            frame = replace(frame, timestamp=(frame.timestamp + added) & 0xFFFFFFFF)
-        renamed = self._rewriter.rename(frame, now)
+        renamed = self._rewriter.rename(frame, now, self._squeezed(frame))
         if renamed is None:
             return
         sequence, timestamp, payload, extensions = renamed

@@ -16,7 +16,7 @@ from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.seqnum import Extender
 
 if TYPE_CHECKING:
-    from relaymesh.kernels.fan_out_reference import Stream
+    from relaymesh.kernels.fan_out import Stream
     from relaymesh.node.followers import Followers
     from relaymesh.node.publications import Track
 

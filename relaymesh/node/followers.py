@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relaymesh.kernels.fan_out_reference import FanOut, Stream
+from relaymesh.kernels.fan_out import FanOut, Path, Stream
 from relaymesh.node.egress_rows import TRANSPORT_NUMBER_ONLY, EgressNumbers
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, build_extensions
 
 if TYPE_CHECKING:
     from relaymesh.node.egress import Sender
+    from relaymesh.node.encodings import Encoding
+    from relaymesh.node.rewrite import Era
 
 Block = tuple[bytes, int]  # header extension, and where in it the transport-wide number goes; −1: nowhere
 _NO_NUMBER = b"\x00\x00"
@@ -33,6 +35,66 @@ class _Profile:
     @classmethod
     def of(cls, numbers: EgressNumbers) -> _Profile:
         return cls(tuple(sorted(numbers.extension_ids.items())), numbers.transport_id)
+
+
+class Place:
+    """Where one sender may follow an encoding, and up to what of it that was counted."""
+
+    __slots__ = ("_counted", "_encoding", "_fan_out", "_path", "_stream")
+
+    def __init__(self, fan_out: FanOut, path: Path) -> None:
+        self._fan_out, self._path = fan_out, path
+        self._encoding: Encoding | None = None  # which is followed
+        self._stream: Stream | None = None
+        self._counted = 0, 0  # packets and octets of all followers
+
+    @property
+    def is_behind(self) -> bool:
+        """Something waits in the session: nothing can go past it."""
+        return self._path.is_behind
+
+    @property
+    def is_taken(self) -> bool:
+        """An encoding is followed."""
+        return self._stream is not None
+
+    def take(self, sender: Sender, encoding: Encoding, era: Era, layers: tuple[int, int]) -> None:
+        """Follow *encoding* from its next packet on, by the numbers of *era*, up to *layers*."""
+        if encoding.followers is None:
+            encoding.followers = Followers(self._fan_out)
+        followers = encoding.followers
+        self._encoding = encoding
+        self._stream = Stream(
+            self._path,
+            sender,
+            ssrc=sender.numbers.ssrc,
+            payload_type=sender.codec.payload_type,
+            profile=followers.profile(sender.numbers),
+            has_number=sender.numbers.transport_id is not None,
+            urgent=not sender.is_video,
+            sequence_offset=era.sequence_offset,
+            timestamp_offset=era.timestamp_offset,
+            spatial=layers[0],
+            temporal=layers[1],
+        )
+        self._counted = followers.packets, followers.octets
+        encoding.follow(sender, self._stream)
+
+    def leave(self, sender: Sender) -> None:
+        """Follow it no more; what there is of :meth:`news` was taken."""
+        assert self._encoding is not None, "the caller looked"
+        assert self._stream is not None, "it has one while it follows"
+        self._encoding.unfollow(sender, self._stream)
+        self._encoding = self._stream = None
+
+    def news(self) -> tuple[int, int, MediaFrame, float] | None:
+        """(packets, octets, the newest packet, when) that went since the last call; ``None``: nothing did."""
+        followers = self._encoding.followers if self._encoding is not None else None
+        if followers is None or followers.last is None or followers.packets == self._counted[0]:
+            return None
+        packets, octets = self._counted
+        self._counted = followers.packets, followers.octets
+        return followers.packets - packets, followers.octets - octets, *followers.last
 
 
 class Followers:

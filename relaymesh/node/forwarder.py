@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import structs
 
 from relaymesh.node.demand import EncodingKey
 from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.hitless import WayTable
 from relaymesh.node.publications import LocalPublication, PublicationTable, RemotePublication, Track
 from relaymesh.node.relay import RelayPort
-from relaymesh.node.repair import LocalRepair, Part
-from relaymesh.node.tables import ForwardingTables
+from relaymesh.node.repair import LocalRepair
+from relaymesh.node.tables import ForwardingTables, Part
 from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import (
@@ -107,7 +109,7 @@ class Forwarder:
 
     def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
         if frame.sequence >> 32:  # extended here, 32 bits on the wire; the far edge extends it again
-            frame = replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
+            frame = structs.replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
         for hop, part, hops in parts:
             frame.destinations = part
             self._send(hop, frames.detour(frames.encode_media(frame), hops), now)
@@ -166,7 +168,9 @@ class Forwarder:
                 flags = REPLAY_IGNORED if encoding.keyframe_wish.is_ignored(now) else 0
                 flags |= REPLAY_LAST if frame is kept[-1] else 0
                 mark = (EXTENSION_REPLAY, bytes((flags,)))
-                again = replace(frame, generation=generation, copy=True, extensions=(*frame.extensions, mark))
+                again = structs.replace(
+                    frame, generation=generation, copy=True, extensions=(*frame.extensions, mark)
+                )
                 self._send_media(again, self._split(1 << edge, generation), now)
         except ProtocolError as error:
             self.dropped[error.reason] += 1
@@ -224,34 +228,36 @@ class Forwarder:
 
     # --- from a link ---------------------------------------------------------------------------
 
-    def handle_frame(self, peer: int, kind: int, body: bytes, now: float) -> None:
-        """A routed frame of the neighbour *peer*; what does not decode is counted and dropped."""
+    def handle_frame(self, peer: int, frame: bytes, now: float) -> None:
+        """A whole routed *frame* of the neighbour *peer*; what does not decode is counted and dropped."""
         try:
-            route = frames.read_route(body)
-            if kind == frames.DETOUR:
-                self._follow(peer, body, route, now)
+            route = frames.read_route(frame, frames.HEAD_BYTES)
+            if frame[0] == frames.DETOUR:
+                self._follow(peer, frame, route, now)
                 return
-            own = 1 << self.own_index if self.own_index is not None else 0
-            beyond = route.destinations & ~own
-            if beyond:
-                self._pass_on(peer, kind, body, route, beyond, now)
-            if route.destinations & own:
-                self._take(kind, body, now)
+            destinations = route[2]
+            own = destinations & (1 << self.own_index) if self.own_index is not None else 0
+            if own != destinations:
+                self._pass_on(peer, frame, route, destinations & ~own, now)
+            if own:
+                self._take(frame, now)
         except ProtocolError as error:
             self.dropped[error.reason] += 1
 
-    def _pass_on(
-        self, peer: int, kind: int, body: bytes, route: frames.Route, beyond: int, now: float
-    ) -> None:
-        if route.hop_limit <= 1:
+    def _pass_on(self, peer: int, frame: bytes, route: frames.Route, beyond: int, now: float) -> None:
+        hop_limit, generation, _, _ = route
+        if hop_limit <= 1:
             self.dropped["hop_limit"] += 1
             return
-        for hop, part, hops in self._split(beyond, route.generation):
+        for hop, part, hops in self._split(beyond, generation):
             if hop == peer and not hops:
                 # Tables that disagree; sending it back would only spend hops.
                 self.dropped["reflected"] += 1
                 continue
-            self._send(hop, frames.detour(frames.reroute(kind, body, route, part), hops), now)
+            onward = frames.reroute(frame, route, part)
+            if hops:
+                onward = frames.detour(onward, hops)
+            self._send(hop, onward, now)
             self.forwarded += 1
 
     def salvage(self, peer: int, now: float) -> None:
@@ -264,41 +270,42 @@ class Forwarder:
             return
         for source in self._relay.take_unacknowledged(peer):
             try:
-                for kind, body in frames.split_frames(source):
-                    if kind in _SALVAGED:
-                        self._send_around(peer, kind, body, now)
+                for frame in frames.split_frames(source):
+                    if frame[0] in _SALVAGED:
+                        self._send_around(peer, frame, now)
             except ProtocolError as error:
                 self.dropped[error.reason] += 1
 
-    def _send_around(self, peer: int, kind: int, body: bytes, now: float) -> None:
-        route = frames.read_route(body)
-        for hop, part, hops in self._repair.ways(peer, route.destinations, route.generation):
+    def _send_around(self, peer: int, frame: bytes, now: float) -> None:
+        route = frames.read_route(frame, frames.HEAD_BYTES)
+        _, generation, destinations, _ = route
+        for hop, part, hops in self._repair.ways(peer, destinations, generation):
             if hop != peer:
-                frame = frames.readdress(kind, body, route, part)
-                if kind == frames.MEDIA:
-                    frame = frames.as_copy(frame)
-                self._send(hop, frames.detour(frame, hops), now)
+                around = frames.readdress(frame, route, part)
+                if frame[0] == frames.MEDIA:
+                    around = frames.as_copy(around)
+                self._send(hop, frames.detour(around, hops), now)
                 self.salvaged += 1
 
-    def _follow(self, peer: int, body: bytes, route: frames.Route, now: float) -> None:
+    def _follow(self, peer: int, frame: bytes, route: frames.Route, now: float) -> None:
         """A frame on a detour: only its list of hops counts, and what links seem to be does not."""
-        if route.hop_limit <= 1:
+        if route[0] <= 1:
             self.dropped["hop_limit"] += 1
             return
-        hop, frame = frames.follow_detour(body, route)
+        hop, frame = frames.follow_detour(frame, route)
         if hop == peer:
             self.dropped["reflected"] += 1
             return
         self._send(hop, frame, now)
         self.forwarded += 1
 
-    def _take(self, kind: int, body: bytes, now: float) -> None:
-        taker = self._TAKERS.get(kind)
-        if taker is None or not taker(self, body, now):
+    def _take(self, frame: bytes, now: float) -> None:
+        taker = self._TAKERS.get(frame[0])
+        if taker is None or not taker(self, frame, now):
             self.dropped["unwanted"] += 1
 
-    def _take_media(self, body: bytes, now: float) -> bool:
-        frame = frames.decode_media(body)
+    def _take_media(self, whole: bytes, now: float) -> bool:
+        frame = frames.decode_media(whole, frames.HEAD_BYTES)
         encoding = self._remote_encoding(frame.track_id, frame.encoding)
         if encoding is None:
             return False
@@ -315,16 +322,16 @@ class Forwarder:
         self.merged += encoding.merged - merged
         return True
 
-    def _take_clock(self, body: bytes, now: float) -> bool:
-        clock = frames.decode_clock(body)
+    def _take_clock(self, whole: bytes, now: float) -> bool:
+        clock = frames.decode_clock(whole[frames.HEAD_BYTES :])
         encoding = self._remote_encoding(clock.track_id, clock.encoding)
         if encoding is None:
             return False
         encoding.clock = MediaClock(clock.ntp, clock.timestamp, now)
         return True
 
-    def _take_skip(self, body: bytes, now: float) -> bool:
-        skip = frames.decode_skip(body)
+    def _take_skip(self, whole: bytes, now: float) -> bool:
+        skip = frames.decode_skip(whole[frames.HEAD_BYTES :])
         encoding = self._remote_encoding(skip.track_id, skip.encoding)
         if encoding is None:
             return False
@@ -333,8 +340,8 @@ class Forwarder:
             encoding.keyframe_wish.ask(now)
         return True
 
-    def _take_layers(self, body: bytes, now: float) -> bool:
-        told = frames.decode_layers(body)
+    def _take_layers(self, whole: bytes, now: float) -> bool:
+        told = frames.decode_layers(whole[frames.HEAD_BYTES :])
         track = self._publications.track(told.track_id)
         if track is None or not track.is_remote:
             return False
@@ -347,12 +354,12 @@ class Forwarder:
             self._changed_tracks[track] = None
         return True
 
-    def _take_keyframe_request(self, body: bytes, now: float) -> bool:
-        request = frames.decode_keyframe_request(body)
+    def _take_keyframe_request(self, whole: bytes, now: float) -> bool:
+        request = frames.decode_keyframe_request(whole[frames.HEAD_BYTES :])
         return self._publications.want_keyframe(request.track_id, request.encoding, now)
 
-    def _take_demand(self, body: bytes, now: float) -> bool:
-        frame = frames.decode_demand(body)
+    def _take_demand(self, whole: bytes, now: float) -> bool:
+        frame = frames.decode_demand(whole[frames.HEAD_BYTES :])
         publication = self._publications.by_id(frame.participant_id)
         if not isinstance(publication, LocalPublication):
             return False
@@ -419,9 +426,9 @@ class Forwarder:
         if unrouted:
             self.dropped["no_route"] += 1
         if not self._repair.active:
-            return [(hop, part, ()) for hop, part in parts]
+            return parts
         found: list[Part] = []
-        for hop, part in parts:
+        for hop, part, _ in parts:
             ways = self._repair.ways(hop, part, generation)
             self.detoured += sum(way[0] != hop for way in ways)
             found += ways

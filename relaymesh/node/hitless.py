@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from relaymesh.node.repair import Part
+from relaymesh.node.tables import Part
 from relaymesh.protocol.bitstring import decode_set
 from relaymesh.protocol.messages import HitlessWays, Way
 

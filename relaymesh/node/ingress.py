@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from relaymesh.node.encodings import Encoding, MediaClock
 from relaymesh.node.layer_rates import LayerRates
@@ -208,7 +210,7 @@ class IngressEncoding:
         first = frame.sequence
         frame.sequence = self._renumber(sequence)
         sets = tuple(
-            replace(
+            structs.replace(
                 frame,
                 payload=payload,
                 sequence=first + place,
@@ -271,21 +273,21 @@ class IngressEncoding:
         self._last_timestamp, self._last_at = timestamp, now
         self.rates.note(info.spatial, info.temporal, len(packet.payload), now)
         return MediaFrame(
-            track_id=self.track.id,
-            encoding=self.encoding.number,
-            sequence=self._renumber(sequence),
-            timestamp=timestamp,
-            payload=packet.payload,
-            keyframe=info.keyframe,
-            marker=packet.marker,
-            audio=not self._is_video,
-            discardable=info.discardable,
-            priority=self._priority(info),
-            spatial=min(info.spatial, 7),
-            temporal=min(info.temporal, 7),
+            self.track.id,
+            self.encoding.number,
+            self._renumber(sequence),
+            timestamp,
+            packet.payload,
+            info.keyframe,
+            packet.marker,
+            not self._is_video,
+            info.discardable,
+            self._priority(info),
+            min(info.spatial, 7),
+            min(info.temporal, 7),
+            self._carried(packet.extensions) if packet.extensions else (),
+            HOP_LIMIT,
             entry=info.entry,
-            extensions=self._carried(packet.extensions) if packet.extensions else (),
-            hop_limit=HOP_LIMIT,
             layer_start=info.layer_start,
             layer_end=info.layer_end,
         )
@@ -308,15 +310,17 @@ class IngressEncoding:
 
     def _carried(self, extensions: dict[int, bytes]) -> tuple[tuple[int, bytes], ...]:
         """Header extensions that cross the mesh, by kind; all but dependency descriptors have one byte."""
-        return tuple(
-            (kind, value)
-            for number, kind in self._kinds.items()
-            if (value := extensions.get(number)) is not None
-            and (
-                len(value) == 1
-                or (kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) <= MAX_DESCRIPTOR)
-            )
-        )
+        found: tuple[tuple[int, bytes], ...] = ()
+        kinds = self._kinds
+        for number, value in extensions.items():
+            kind = kinds.get(number)
+            if kind is None:
+                continue
+            if len(value) == 1 or (
+                kind == EXTENSION_DEPENDENCY_DESCRIPTOR and 0 < len(value) <= MAX_DESCRIPTOR
+            ):
+                found += ((kind, value),)
+        return found
 
     def _take_out(self, sequence: int) -> None:
         if sequence == self._highest and (not self._padding or sequence > self._padding[-1]):

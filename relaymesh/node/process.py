@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from relaymesh.kernels import chosen
 from relaymesh.node.agent import JoinRefused
 from relaymesh.node.app import Node, NodePorts
 from relaymesh.node.offers import MediaEndpoint
@@ -89,8 +90,11 @@ async def run_node(
         media=format_endpoint(ports.media.address),
         relay=format_endpoint(ports.relay.address),
         http=node.http_url,
+        kernels=chosen().name,
         pid=os.getpid(),
     )
+    if chosen().refused:
+        log.warning("other kernels than asked for", note=chosen().note)
     stopping = trio.Event()
     refused: list[JoinRefused] = []
 

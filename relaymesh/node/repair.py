@@ -9,12 +9,8 @@ detour goes to the neighbour as before: it may live, and nothing is lost by that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from relaymesh.node.tables import ForwardingTables
+from relaymesh.node.tables import ForwardingTables, Part
 from relaymesh.protocol.bitstring import members, set_of
-
-Part = tuple[int, int, Sequence[int]]  # (neighbour to send to, destinations, hops after it)
 
 
 class LocalRepair:

@@ -88,8 +88,13 @@ class Rewriter:
         )
         del self._eras[:-ERAS]
 
-    def rename(self, frame: MediaFrame, now: float) -> tuple[int, int, bytes, Extensions] | None:
-        """(extended sequence, timestamp, payload, extensions) of *frame*; ``None`` before the era."""
+    def rename(
+        self, frame: MediaFrame, now: float, added: int = 0
+    ) -> tuple[int, int, bytes, Extensions] | None:
+        """(extended sequence, timestamp, payload, extensions) of *frame*; ``None`` before the era.
+
+        *added*: RTP units by which it is to be shown later.
+        """
         era, out = self._eras[-1], frame.sequence + self._eras[-1].sequence_offset
         if out < era.first_out:
             found = self._earlier(frame.sequence)
@@ -97,6 +102,8 @@ class Rewriter:
                 return None
             era, out = found
         timestamp, payload, extensions = self._apply(era, frame)
+        if added:
+            timestamp = (timestamp + added) & 0xFFFFFFFF
         if out > self.highest:
             self.highest = out
             self.last_timestamp = timestamp

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from relaymesh.kernels.fan_out_reference import Path
+from relaymesh.kernels.fan_out import Path
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressRow, Sent
 from relaymesh.node.path_feedback import PathFeedback

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.node.allocation import Layer, Subscription, allocate
 from relaymesh.node.binding import SsrcBinder
 from relaymesh.node.budget import Budget, guess

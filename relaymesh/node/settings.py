@@ -107,8 +107,8 @@ class NodeSettings(BaseModel):
         default=1,
         ge=0,
         le=MAX_WORKERS,
-        description="Processes to run behind one --http, each a node (NAME.1, NAME.2, …) with the next UDP ports "
-        "from --relay and --media on, and --max-sessions of its own; 'auto': one for each core.",
+        description="Processes to run behind one --http, each a node (NAME.1, NAME.2, …) with the next UDP "
+        "ports from --relay and --media on, and --max-sessions of its own; 'auto': one for each core.",
     )
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="console", description="console or json.")

@@ -7,13 +7,15 @@ generations are kept for the packets still travelling.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from relaymesh.protocol.bitstring import decode_set, encode_set, members
 from relaymesh.protocol.messages import Delta, Detour, Route, Snapshot
 
 GENERATIONS_KEPT = 8
+SPLITS_KEPT = 1024  # sets of destinations whose parts are remembered: those of the streams that pass
 
+Part = tuple[int, int, Sequence[int]]  # (neighbour to send to, destinations, hops after it)
 Table = dict[int, int]  # next hop's index → bit set of destinations
 Ways = dict[int, list[tuple[tuple[int, ...], int]]]  # failed neighbour → (hops, bit set of destinations)
 
@@ -27,6 +29,7 @@ class ForwardingTables:
         self.newest = 0  # 0 = none yet
         self.active = 0
         self.unknown_generations = 0  # packets whose generation is not held
+        self._splits: dict[tuple[int, int], tuple[list[Part], int]] = {}
 
     def install_snapshot(self, snapshot: Snapshot) -> None:
         table: Table = {}
@@ -57,6 +60,7 @@ class ForwardingTables:
         return True
 
     def _install(self, generation: int, table: Table, ways: Ways) -> None:
+        self._splits.clear()
         self._held.pop(generation, None)
         self._held[generation] = table
         self._detours[generation] = ways
@@ -73,22 +77,22 @@ class ForwardingTables:
         self.active = generation
         return True
 
-    def split(self, destinations: int, generation: int) -> tuple[list[tuple[int, int]], int]:
-        """([(next hop, its part of the destinations)], the part without a route).
+    def split(self, destinations: int, generation: int) -> tuple[list[Part], int]:
+        """([a part of the destinations for each next hop], what has no route); not to be changed.
 
         A generation not held is forwarded by the newest table, and counted.
         """
+        split = self._splits.get((destinations, generation))
+        if split is not None:
+            return split
         table = self._held.get(generation)
         if table is None:
             self.unknown_generations += 1
-            table = self._held.get(self.newest, {})
-        parts = []
-        for hop, mask in table.items():
-            part = destinations & mask
-            if part:
-                parts.append((hop, part))
-                destinations &= ~part
-        return parts, destinations
+            return _split(destinations, self._held.get(self.newest, {}))
+        if len(self._splits) >= SPLITS_KEPT:
+            self._splits.clear()
+        split = self._splits[destinations, generation] = _split(destinations, table)
+        return split
 
     def resolve(self, generation: int) -> int:
         """The generation by which packets of *generation* are forwarded."""
@@ -123,6 +127,16 @@ class ForwardingTables:
             },
             "routes": {hop: members(mask) for hop, mask in self._held.get(self.active, {}).items()},
         }
+
+
+def _split(destinations: int, table: Table) -> tuple[list[Part], int]:
+    parts: list[Part] = []
+    for hop, mask in table.items():
+        part = destinations & mask
+        if part:
+            parts.append((hop, part, ()))
+            destinations &= ~part
+    return parts, destinations
 
 
 def _ways(detours: Iterable[Detour]) -> Ways:

@@ -97,7 +97,7 @@ class SentPackets:
             self._remove(next(iter(self._sent)))
 
     def add_datagram(self, packet_id: int, size: int) -> None:
-        """A datagram of *size* bytes was sent, whatever is in it."""
+        """A datagram of *size* bytes was sent as *packet_id*, whatever is in it."""
         sizes = self._sizes
         if packet_id != self._sizes_from + len(sizes):
             sizes.clear()

@@ -9,11 +9,13 @@ knows what the nodes are or whether they exist.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 MAX_SET_BYTES = 255
 MAX_INDEX = MAX_SET_BYTES * 8 - 1
 
 
+@lru_cache(maxsize=4096)  # on the packet path, where few sets come again and again
 def encode_set(bits: int) -> bytes:
     """The set *bits* in as few bytes as hold it; the empty set is ``b""``.
 

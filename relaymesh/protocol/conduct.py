@@ -51,6 +51,7 @@ class Conduct:
     def __init__(self) -> None:
         self.offences = 0  # verdicts so far
         self.last_offence = ""  # its name
+        self.held_until = -math.inf  # until when the link should stay down (seconds)
         self._counted: dict[str, int] = {}  # the counters when last looked at
         self._received = 0  # datagrams, likewise
         self._levels: dict[str, float] = {}
@@ -84,14 +85,10 @@ class Conduct:
         again = now - self._offended_at < FORGIVEN_AFTER
         self._hold = min(HOLD_MOST, 2 * self._hold) if again else HOLD_FIRST
         self._offended_at = now
+        self.held_until = now + self._hold
         self.offences += 1
         self.last_offence = name
         self._levels.clear()
-
-    @property
-    def held_until(self) -> float:
-        """Until when the link should stay down (seconds); -inf before the first offence."""
-        return self._offended_at + self._hold
 
     def debug_state(self) -> dict[str, object]:
         return {

@@ -1,8 +1,8 @@
 """The sealed datagram: a clear header of 12 bytes, then AES-128-GCM over the frames.
 
-In: a key, header fields and plaintext; out: datagram bytes, and back. This
+In: keys, header fields and plaintexts; out: datagrams, and back, a batch at a time. This
 module holds no state: which key belongs to whom, which numbers were used and
-seen, is the business of :mod:`relaymesh.protocol.link`.
+seen, is the business of :mod:`relaymesh.protocol.keyring`.
 
     0      version (high nibble) | type (low nibble)
     1      key epoch
@@ -18,11 +18,8 @@ comes twice under a key (NIST SP 800-38D § 8.2.1).
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from relaymesh.kernels.aead import Opener, Sealer
 from relaymesh.protocol.errors import ProtocolError
 
 VERSION = 1
@@ -38,19 +35,15 @@ MIN_DATAGRAM_BYTES = OVERHEAD_BYTES
 MAX_PLAINTEXT_BYTES = MAX_DATAGRAM_BYTES - OVERHEAD_BYTES
 
 _FIRST_BYTE = VERSION << 4 | TYPE_SEALED
-_NONCE_PREFIX = bytes(4)
+
+SealJob = tuple[Sealer, bytes, bytes]  # the key, the clear header, the plaintext
+OpenJob = tuple[Opener, bytes]  # the key, the datagram: one whose header read_header() has accepted
 
 
-class Header(NamedTuple):
-    """The clear part of a datagram; nothing in it is to be believed before the seal opened."""
+def read_header(datagram: bytes) -> tuple[int, int, int]:
+    """(key epoch, index of the sender, packet number): for finding the link and the key.
 
-    epoch: int  # 0..255
-    sender: int  # node index, u16
-    number: int  # packet number, u64
-
-
-def read_header(datagram: bytes) -> Header:
-    """The header of a version 1 sealed datagram, for finding the link and the key.
+    Nothing in it is to be believed before the seal opened.
 
     Raises:
         ProtocolError: oversized, truncated, version, or malformed (a type unknown to version 1).
@@ -65,30 +58,15 @@ def read_header(datagram: bytes) -> Header:
         if first >> 4 != VERSION:
             raise ProtocolError("version", f"{first >> 4}")
         raise ProtocolError("malformed", f"datagram type {first & 15}")
-    return Header(epoch, sender, number)
+    return epoch, sender, number
 
 
-def seal(key: AESGCM, epoch: int, sender: int, number: int, plaintext: bytes) -> bytes:
-    """The datagram that carries *plaintext* under *key*; *number* must never be used again with it.
+def seal_job(sealer: Sealer, epoch: int, sender: int, number: int, plaintext: bytes) -> SealJob:
+    """The datagram that is to carry *plaintext*; *number* must never be used again with *sealer*.
 
     Raises:
         ProtocolError: oversized, when the datagram would be larger than :data:`MAX_DATAGRAM_BYTES`.
     """
     if len(plaintext) > MAX_PLAINTEXT_BYTES:
         raise ProtocolError("oversized", f"{len(plaintext)} bytes of frames")
-    clear = _HEADER.pack(_FIRST_BYTE, epoch, sender, number)
-    return clear + key.encrypt(_NONCE_PREFIX + clear[4:], plaintext, clear)
-
-
-def open_sealed(key: AESGCM, datagram: bytes) -> bytes:
-    """The plaintext of *datagram*, whose header :func:`read_header` has accepted.
-
-    Raises:
-        ProtocolError: unauthentic.
-    """
-    try:
-        return key.decrypt(
-            _NONCE_PREFIX + datagram[4:HEADER_BYTES], datagram[HEADER_BYTES:], datagram[:HEADER_BYTES]
-        )
-    except InvalidTag:
-        raise ProtocolError("unauthentic") from None
+    return sealer, _HEADER.pack(_FIRST_BYTE, epoch, sender, number), plaintext

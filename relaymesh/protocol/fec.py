@@ -6,7 +6,7 @@ were lost. Any k of a block's k + m packets give all its k sources.
 
 The code is the one ``reedsolo`` defines (polynomial 0x11d, first consecutive
 root 0, generator 2), whose encoder gives the generator matrix; products run in
-:mod:`relaymesh.protocol.kernels.gf256`. A source enters as its length (u16)
+:mod:`relaymesh.kernels.gf256`. A source enters as its length (u16)
 and its bytes, padded by zeros to the longest of the block. Knows no policy,
 no keys, no media.
 
@@ -23,10 +23,10 @@ from itertools import pairwise
 
 from reedsolo import RSCodec
 
+from relaymesh.kernels import gf256
 from relaymesh.protocol.datagram import MAX_PLAINTEXT_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import REPAIR
-from relaymesh.protocol.kernels import gf256
 
 MAX_SOURCES = 32  # of a block
 MAX_REPAIRS = 32  # of a block

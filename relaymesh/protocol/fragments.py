@@ -16,13 +16,12 @@ from relaymesh.protocol import fec
 from relaymesh.protocol.arrivals import HOLE_KEPT
 from relaymesh.protocol.frames import (
     FRAGMENT_HEAD_BYTES,
-    ROUTED_FIRST,
-    ROUTED_LAST,
+    MAX_FRAME_BYTES,
     Fragment,
     halves,
+    is_routed_alone,
     priority_of,
 )
-from relaymesh.protocol.frames.kinds import FRAME, MAX_FRAME_BYTES
 
 # Longer frames travel in two fragments. Some of them would fit a datagram; but no block of erasure coding
 # protects them there, and the longest could not even be sent again.
@@ -76,10 +75,10 @@ class Reassembly:
             int, tuple[Fragment, float]
         ] = {}  # by the packet id of the first half; oldest first
 
-    def add(self, packet_id: int, fragment: Fragment, now: float) -> list[tuple[int, bytes]]:
+    def add(self, packet_id: int, fragment: Fragment, now: float) -> list[bytes]:
         """*fragment* arrived in, or was recovered of, the datagram *packet_id*: the frame that it completes.
 
-        The frame is (type, body), alone in the list, which is empty while the other half is missing.
+        The frame, whole, is alone in the list, which is empty while the other half is missing.
         """
         if self._waiting:
             self.forget_old(now)
@@ -93,19 +92,13 @@ class Reassembly:
         first, second = (found[0], fragment) if fragment.second else (fragment, found[0])
         return self._join(first, second)
 
-    def _join(self, first: Fragment, second: Fragment) -> list[tuple[int, bytes]]:
+    def _join(self, first: Fragment, second: Fragment) -> list[bytes]:
         frame = first.data + second.data
-        kind, length = FRAME.unpack_from(frame) if len(frame) >= FRAME.size else (0, 0)
-        if (
-            first.second == second.second
-            or not ROUTED_FIRST <= kind <= ROUTED_LAST
-            or len(frame) != FRAME.size + length
-            or len(frame) > MAX_FRAME_BYTES
-        ):
+        if first.second == second.second or len(frame) > MAX_FRAME_BYTES or not is_routed_alone(frame):
             self.invalid += 1
             return []
         self.joined += 1
-        return [(kind, frame[FRAME.size :])]
+        return [frame]
 
     def forget_old(self, now: float) -> None:
         """Drop the fragments whose other half is not asked for any more; to be called now and then."""

@@ -1,7 +1,7 @@
 """The keys of one link: their epochs, which of them sends, and what was seen under each.
 
-In: keys from the controller, plaintexts to seal, datagrams to open, ``now``. Out:
-datagrams with the id of each, plaintexts, and the trackers of what arrived. A key
+In: keys from the controller, plaintexts to send, ``now``. Out: numbered datagrams that are yet to be
+sealed, with the id of each, and for each key what is known of the numbers that arrived. A key
 serves one direction of one adjacency and one epoch, and no packet number twice.
 
 A packet id is ``(ordinal of the key << 8 | epoch) << 32 | packet number``; see
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from relaymesh.kernels.aead import Opener, Sealer
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.errors import ProtocolError
@@ -36,8 +35,8 @@ class Key:
         self.arrivals = ArrivalTracker(epoch)
         self.send_key = send_key
         self.receive_key = receive_key
-        self.sealer = AESGCM(send_key)
-        self.opener = AESGCM(receive_key)
+        self.sealer = Sealer(send_key)
+        self.opener = Opener(receive_key)
         self.sent = 0  # the last packet number used
         self.window = ReplayWindow()
 
@@ -104,8 +103,8 @@ class KeyRing:
         """The key of *epoch*, if it is held."""
         return self._keys.get(epoch)
 
-    def seal(self, plaintext: bytes, now: float) -> tuple[bytes, int, Key]:
-        """(the datagram around *plaintext*, its packet id, its key).
+    def assign(self, plaintext: bytes, now: float) -> tuple[sealed.SealJob, int]:
+        """(the datagram that is to carry *plaintext*, its packet id): numbered, not yet sealed.
 
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
@@ -116,9 +115,9 @@ class KeyRing:
         if key is None:
             raise ProtocolError("unknown_key", "no key to send with")
         number = key.sent + 1
-        datagram = sealed.seal(key.sealer, key.epoch, self._own_index, number, plaintext)
+        job = sealed.seal_job(key.sealer, key.epoch, self._own_index, number, plaintext)
         key.sent = number
-        return datagram, key.prefix | number, key
+        return job, key.prefix | number
 
     def handle_heard(self, key: Key) -> None:
         """The peer sends with *key*: if it is the newest, so do we."""

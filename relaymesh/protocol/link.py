@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from relaymesh.protocol import datagram as sealed
+from relaymesh.kernels.aead import open_batch, seal_batch
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
 from relaymesh.protocol.conduct import Conduct
@@ -29,6 +29,12 @@ from relaymesh.protocol.control import (
     decode_control_ack,
     decode_control_reset,
 )
+from relaymesh.protocol.datagram import (
+    MAX_PLAINTEXT_BYTES,
+    OVERHEAD_BYTES,
+    SealJob,
+    read_header,
+)
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair, decode_repair
@@ -40,6 +46,7 @@ from relaymesh.protocol.frames import (
     CONTROL_RESET,
     ECHO,
     FRAGMENT,
+    HEAD_BYTES,
     PROBE,
     REPAIR,
     RETRANSMISSION,
@@ -53,10 +60,12 @@ from relaymesh.protocol.frames import (
     decode_probe,
     encode_echo,
     encode_probe,
+    is_routed_alone,
+    priority_of,
     read_stream,
     split_frames,
 )
-from relaymesh.protocol.keyring import KeyRing
+from relaymesh.protocol.keyring import Key, KeyRing
 from relaymesh.protocol.link_events import (
     KeyframeWanted,
     LinkDown,
@@ -76,7 +85,7 @@ if TYPE_CHECKING:
 
 MAX_ECHOES = 60  # queued; they and a probe fit one datagram
 _MAX_RTT_MS = 60_000.0  # what a link report can say
-_Recovered = list[tuple[int, bytes]] | tuple[()]  # routed frames, as (type, body)
+_Recovered = list[bytes] | tuple[()]  # routed frames, whole
 _NOTHING: tuple[()] = ()
 
 
@@ -121,7 +130,7 @@ class Link:
         self._receiver = Receiver()
         self._fragments = Reassembly()
         self._control = ControlChannels(rng)
-        self._media_bytes = 0  # datagrams that seal() made
+        self._media_bytes = 0  # datagrams with routed frames, sent
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
         self._recovered_malformed = 0
 
@@ -159,56 +168,54 @@ class Link:
 
     # --- the packet path -------------------------------------------------------------------------
 
-    def seal(self, frame: bytes, now: float) -> bytes:
-        """The datagram around one encoded *frame* (or several, joined).
+    def send_jobs(self, frame: bytes, now: float) -> list[SealJob]:
+        """The datagrams of a routed *frame*, to be sealed and sent at once, in the order of their numbers.
 
-        Raises:
-            ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
-        """
-        datagram, packet_id, _ = self._keys.seal(frame, now)
-        self._sent_packets += 1
-        self._liveness.sent_at = now
-        self._media_packets += 1
-        self._media_bytes += len(datagram)
-        self._outflow.note_sent(packet_id, frame, len(datagram), now)
-        return datagram
-
-    def send(self, frame: bytes, now: float) -> tuple[bytes, ...]:
-        """The datagrams of a routed *frame*, to be sent at once: one or two; none: it waits, or is left out.
+        One or two; none: it waits, or is left out.
 
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
-        admitted = self._outflow.admit(frame, now)
-        return () if admitted is None else self._seal_whole(admitted, now)
+        priority = priority_of(frame)
+        admitted = self._outflow.admit(frame, priority, now)
+        return [] if admitted is None else self._assign_whole(admitted, priority, now)
 
-    def _seal_whole(self, frame: bytes, now: float) -> tuple[bytes, ...]:
-        if len(frame) <= MAX_WHOLE_BYTES:
-            return (self.seal(frame, now),)
-        first, second = fragmented(frame)
-        return self.seal(first, now), self.seal(second, now)
+    def send(self, frame: bytes, now: float) -> list[bytes]:
+        """The same, sealed."""
+        return seal_batch(self.send_jobs(frame, now))
 
-    def _seal(self, plaintext: bytes, now: float) -> tuple[bytes, int]:
-        """The same for what is not itself protected: (datagram, its packet id)."""
-        datagram, packet_id, _ = self._keys.seal(plaintext, now)
-        self._sent_packets += 1
-        self._liveness.sent_at = now
-        self._outflow.note_sent(packet_id, plaintext, len(datagram), now)
-        return datagram, packet_id
-
-    def handle_datagram(self, datagram: bytes, now: float) -> list[tuple[int, bytes]]:
-        """The routed frames of *datagram*, or recovered by it, as (type, body); link-local ones are consumed.
-
-        Bodies are not decoded: a transit node has no need to, and forwards
-        routed types it does not know.
+    def seal(self, frame: bytes, now: float) -> bytes:
+        """The datagram around one encoded *frame* (or several, joined), whatever the path carries.
 
         Raises:
-            ProtocolError: oversized, truncated, version, unknown_sender, unknown_key, replayed or
-                unauthentic; malformed when the seal opened. The link is as it was before.
+            ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        epoch, sender, number = sealed.read_header(datagram)
-        if sender != self.peer_index:
-            raise ProtocolError("unknown_sender", f"{sender}")
+        job, _ = self._assign(frame, priority_of(frame), now)
+        return seal_batch([job])[0]
+
+    def _assign_whole(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
+        if len(frame) <= MAX_WHOLE_BYTES:
+            return [self._assign(frame, priority, now)[0]]
+        return [self._assign(half, priority, now)[0] for half in fragmented(frame)]
+
+    def _assign(self, plaintext: bytes, priority: int, now: float) -> tuple[SealJob, int]:
+        """The numbered datagram of a plaintext, and its packet id."""
+        job, packet_id = self._keys.assign(plaintext, now)
+        size = len(plaintext) + OVERHEAD_BYTES
+        self._sent_packets += 1
+        self._liveness.sent_at = now
+        if plaintext[0] >= ROUTED_FIRST:
+            self._media_packets += 1
+            self._media_bytes += size
+        self._outflow.note_sent(packet_id, plaintext, priority, size, now)
+        return job, packet_id
+
+    def expect(self, epoch: int, number: int, now: float) -> Key:
+        """The key to open a datagram with whose header says *epoch* and *number*; nothing is changed.
+
+        Raises:
+            ProtocolError: unknown_key, misconduct or replayed.
+        """
         key = self._keys.get(epoch)
         if key is None:
             raise ProtocolError("unknown_key", f"epoch {epoch}")
@@ -216,18 +223,29 @@ class Link:
             raise ProtocolError("misconduct", self._conduct.last_offence)
         if not key.window.is_new(number):
             raise ProtocolError("replayed", f"{number}")
-        plaintext = sealed.open_sealed(key.opener, datagram)
+        return key
+
+    def accept(self, key: Key, number: int, plaintext: bytes, now: float) -> list[bytes]:
+        """The routed frames of an authentic *plaintext*, or recovered by it, whole; local ones are consumed.
+
+        *key* and *number* are those that :meth:`expect` was asked for; a batch may hold one twice. Routed
+        frames are not decoded: a transit node has no need to, and forwards types it does not know.
+
+        Raises:
+            ProtocolError: replayed or malformed. The link is as it was before.
+        """
+        routed: list[bytes] = [plaintext]
         local: list[tuple[int, Any]] = []
         unknown = 0
         half: Fragment | None = None
-        try:
-            routed = split_frames(plaintext)
-            if len(routed) > 1 or not ROUTED_FIRST <= routed[0][0] <= ROUTED_LAST:  # else: nearly always
-                routed, half, local, unknown = _sort(routed)
-        except ProtocolError as error:
-            raise ProtocolError("malformed", str(error)) from None
+        if not is_routed_alone(plaintext):
+            try:
+                routed, half, local, unknown = _sort(split_frames(plaintext))
+            except ProtocolError as error:
+                raise ProtocolError("malformed", str(error)) from None
+        if not key.window.mark(number):
+            raise ProtocolError("replayed", f"{number}")
         # From here on the datagram is accepted whole.
-        key.window.mark(number)
         self._received_packets += 1
         if routed or half is not None:
             self._media_packets += 1
@@ -235,24 +253,35 @@ class Link:
         self._keys.handle_heard(key)
         arrivals = key.arrivals
         late = number < arrivals.top
-        if not local:
-            arrivals.note(number, now, True)
-        else:
-            repairs = any(kind in (REPAIR, RETRANSMISSION) for kind, _ in local)
-            arrivals.note(number, now, repairs or bool(routed))
+        eliciting = not local or bool(routed) or any(kind in (REPAIR, RETRANSMISSION) for kind, _ in local)
+        arrivals.note(number, now, eliciting)
         receiver = self._receiver
         if receiver.keeps and (routed or half is not None):
             receiver.keep(key.prefix | number, plaintext, now)
         if half is not None:
             routed = self._fragments.add(key.prefix | number, half, now)
         self._unknown_frames += unknown
-        if not local and not late:
-            return routed
         for kind, frame in local:
             routed += _LOCAL[kind][1](self, frame, now)
         if late:
             routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now), now)
         return routed
+
+    def handle_datagram(self, datagram: bytes, now: float) -> list[bytes]:
+        """Open a single *datagram* and :meth:`accept` it.
+
+        Raises:
+            ProtocolError: oversized, truncated, version, unknown_sender, unknown_key, misconduct, replayed or
+                unauthentic; malformed when the seal opened. The link is as it was before.
+        """
+        epoch, sender, number = read_header(datagram)
+        if sender != self.peer_index:
+            raise ProtocolError("unknown_sender", f"{sender}")
+        key = self.expect(epoch, number, now)
+        [plaintext] = open_batch([(key.opener, datagram)])
+        if plaintext is None:
+            raise ProtocolError("unauthentic")
+        return self.accept(key, number, plaintext, now)
 
     # --- frames of the peer for this link, by the table at the end -----------------------------------
 
@@ -304,90 +333,87 @@ class Link:
             return _NOTHING
         return self._open_recovered(self._receiver.handle_repair(repair, key.prefix >> 32, now), now)
 
-    def _open_recovered(self, recovered: list[tuple[int, bytes]], now: float) -> list[tuple[int, bytes]]:
+    def _open_recovered(self, recovered: list[tuple[int, bytes]], now: float) -> list[bytes]:
         """The routed frames of packets that were lost; should they still come, they are replayed ones."""
-        routed: list[tuple[int, bytes]] = []
+        routed: list[bytes] = []
         for packet_id, source in recovered:
             key = self._keys.get(packet_id >> 32 & 0xFF)
             assert key is not None, "only packets of keys that are held are recovered"
-            window = key.window
-            if window.is_new(packet_id & 0xFFFFFFFF):
-                window.mark(packet_id & 0xFFFFFFFF)
+            key.window.mark(packet_id & 0xFFFFFFFF)
             try:
                 frames = split_frames(source)
                 if frames[0][0] == FRAGMENT and len(frames) == 1:
-                    routed += self._fragments.add(packet_id, decode_fragment(frames[0][1]), now)
+                    routed += self._fragments.add(packet_id, decode_fragment(source[HEAD_BYTES:]), now)
                     continue
             except ProtocolError:
                 self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
                 continue
-            for kind, body in frames:
-                if ROUTED_FIRST <= kind <= ROUTED_LAST:
-                    routed.append((kind, body))
+            for frame in frames:
+                if ROUTED_FIRST <= frame[0] <= ROUTED_LAST:
+                    routed.append(frame)
                 else:
                     self._unknown_frames += 1
         return routed
 
     # --- time ------------------------------------------------------------------------------------
 
-    def poll_datagrams(self, now: float) -> list[bytes]:
-        """Probes, echoes, ACKs and repair that are due, sealed; to be sent at once."""
+    def poll_jobs(self, now: float) -> list[SealJob]:
+        """Probes, echoes, ACKs and repair that are due; to be sealed and sent at once."""
         measures = self._echoes or self._liveness.probe_due
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
         if not measures and self._outflow.due > now and self._control.due > now:
             return []
-        datagrams = self._measurements(now) if measures else []
+        jobs = self._measurements(now) if measures else []
         if self._control.due <= now:
-            datagrams += self._control_datagrams(now)
+            jobs += self._control_jobs(now)
         if self._outflow.due <= now:
             for frame, original in self._outflow.poll(now):
-                datagrams += self._seal_due(frame, original, now)
+                jobs += self._assign_due(frame, original, now)
             while (waited := self._outflow.pop(now)) is not None:
-                datagrams += self._seal_due(*waited, now)
-        return datagrams
+                jobs += self._assign_due(*waited, now)
+        return jobs
 
-    def _seal_due(self, frame: bytes, original: int | None, now: float) -> tuple[bytes, ...]:
+    def poll_datagrams(self, now: float) -> list[bytes]:
+        """The same, sealed."""
+        return seal_batch(self.poll_jobs(now))
+
+    def _assign_due(self, frame: bytes, original: int | None, now: float) -> list[SealJob]:
         """Repair, or a routed frame that waited."""
         if frame[0] >= ROUTED_FIRST:
-            return self._seal_whole(frame, now)
-        datagram, packet_id = self._seal(frame, now)
+            return self._assign_whole(frame, priority_of(frame), now)
+        job, packet_id = self._assign(frame, 0, now)
         if original is not None:
             self._sender.note_retransmission(packet_id, original)
-        return (datagram,)
+        return [job]
 
-    def _control_datagrams(self, now: float) -> list[bytes]:
+    def _control_jobs(self, now: float) -> list[SealJob]:
         plaintexts = [b""]
         for frame in self._control.poll_frames(self._prober.rtt, now):
-            if len(plaintexts[-1]) + len(frame) > sealed.MAX_PLAINTEXT_BYTES:
+            if len(plaintexts[-1]) + len(frame) > MAX_PLAINTEXT_BYTES:
                 plaintexts.append(b"")
             plaintexts[-1] += frame
-        return [self._seal(plaintext, now)[0] for plaintext in plaintexts if plaintext]
+        return [self._assign(plaintext, 0, now)[0] for plaintext in plaintexts if plaintext]
 
-    def _measurements(self, now: float) -> list[bytes]:
+    def _measurements(self, now: float) -> list[SealJob]:
         frames, self._echoes = self._echoes, []
         if self._liveness.probe_due:
             self._liveness.probe_due = False
             frames.append(encode_probe(self._prober.probe(now, deaf=self._liveness.deaf)))
-        plaintext, datagrams = b"".join(frames), []
+        plaintext, jobs = b"".join(frames), []
         for key in self._keys.held():
             if (ack := key.arrivals.poll(now)) is None:
                 continue
             encoded = encode_ack(ack)
-            self._ack_bytes += len(encoded) if plaintext else len(encoded) + sealed.MIN_DATAGRAM_BYTES
-            if len(plaintext) + len(encoded) > sealed.MAX_PLAINTEXT_BYTES:
-                datagrams.append(self._seal(plaintext, now)[0])
+            self._ack_bytes += len(encoded) if plaintext else len(encoded) + OVERHEAD_BYTES
+            if len(plaintext) + len(encoded) > MAX_PLAINTEXT_BYTES:
+                jobs.append(self._assign(plaintext, 0, now)[0])
                 plaintext = b""
             plaintext += encoded
         if plaintext:
-            datagrams.append(self._seal(plaintext, now)[0])
-        return datagrams
-
-    @property
-    def send_due(self) -> float:
-        """The time of the next frame of :meth:`poll_datagrams`: sending one can make others due at once."""
-        return self._outflow.due
+            jobs.append(self._assign(plaintext, 0, now)[0])
+        return jobs
 
     def poll_events(self) -> list[LinkEvent]:
         """Return the events since the last call, in order."""
@@ -524,22 +550,21 @@ class Link:
         }
 
 
-def _sort(
-    frames: list[tuple[int, bytes]],
-) -> tuple[list[tuple[int, bytes]], Fragment | None, list[tuple[int, Any]], int]:
+def _sort(frames: list[bytes]) -> tuple[list[bytes], Fragment | None, list[tuple[int, Any]], int]:
     """Routed frames as they are, a fragment, link-local ones decoded, and how many are of unknown type."""
-    routed: list[tuple[int, bytes]] = []
+    routed: list[bytes] = []
     local: list[tuple[int, Any]] = []
     unknown = 0
-    for kind, body in frames:
+    for frame in frames:
+        kind = frame[0]
         if ROUTED_FIRST <= kind <= ROUTED_LAST:
-            routed.append((kind, body))
+            routed.append(frame)
         elif kind == FRAGMENT:
             if len(frames) > 1:
                 raise ProtocolError("malformed", "a fragment is alone in its datagram")
-            return routed, decode_fragment(body), local, 0
+            return routed, decode_fragment(frame[HEAD_BYTES:]), local, 0
         elif (entry := _LOCAL.get(kind)) is not None:
-            local.append((kind, entry[0](body)))
+            local.append((kind, entry[0](frame[HEAD_BYTES:])))
         else:
             unknown += 1
     return routed, None, local, unknown

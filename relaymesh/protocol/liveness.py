@@ -29,6 +29,7 @@ class Liveness:
         self._probe_interval = probe_interval
         self._dead_after = dead_after
         self._silence = Silence(probe_interval, dead_after)
+        self._least_silence = self._silence.least
         self._filling = Filling(probe_interval)
 
     # --- what is heard ---------------------------------------------------------------------------
@@ -62,9 +63,16 @@ class Liveness:
     def due(self, rtt: float) -> float:
         """The time at which there is something to do; only once there is a key."""
         assert self.next_probe_at is not None, "there is a key"
-        if not self.up:
-            return self.next_probe_at
-        return min(self.next_probe_at, self._silent_at(), self._unheard_at(rtt), self._fill_at())
+        due = self.next_probe_at
+        if self.up:
+            if (at := self._fill_at()) < due:
+                due = at
+            if (at := self._unheard_at(rtt)) < due:
+                due = at
+            # Asked for each packet; the next probe nearly always comes first, whatever the threshold is.
+            if self.heard_at + self._least_silence < due:
+                due = min(due, self._silent_at())
+        return due
 
     def handle_wake(self, rtt: float, now: float) -> bool:
         """Tell whether something is due. When this comes late, silence meanwhile was our own sleep."""

@@ -67,9 +67,9 @@ class Outflow:
         pacer = self._pacer
         return min(self._sender.due, pacer.next_timeout()) if pacer.waiting_bytes else self._sender.due
 
-    def admit(self, frame: bytes, now: float) -> bytes | None:
-        """Return the routed *frame*, as it is to be sent at once; None: it waits, or is left out."""
-        if frame[0] == frames.MEDIA and (self._layers.active or frames.is_enhancement(frame)):
+    def admit(self, frame: bytes, priority: int, now: float) -> bytes | None:
+        """Return the routed *frame* of a class as it is to be sent at once; None: it waits or is left out."""
+        if frame[0] == frames.MEDIA and (self._layers.active or priority == frames.ENHANCEMENT):
             admitted = self._select(frame, now)
             if admitted is None:
                 return None
@@ -78,20 +78,20 @@ class Outflow:
             return frame
         if not self._pacer and self._pacer.may_send(now):
             return frame
-        self._push((frame, None), 2 * frames.priority_of(frame), len(frame) + OVERHEAD_BYTES, now)
+        self._push((frame, None), 2 * priority, len(frame) + OVERHEAD_BYTES, now)
         return None
 
     def _push(self, item: _Waiting, lane: int, size: int, now: float) -> None:
         self._pacer.push(item, lane, size, now)
         self._note_dropped()
 
-    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
-        """*frame* was sealed into a datagram of *size* bytes."""
-        self._sender.note_sent(packet_id, frame, size, now)
+    def note_sent(self, packet_id: int, frame: bytes, priority: int, size: int, now: float) -> None:
+        """*frame* of a class is sent in a datagram of *size* bytes."""
+        self._sender.note_sent(packet_id, frame, priority, size, now)
         self._sent_bytes += size
         if self.rate.rate != math.inf:
             self._pacer.spend(size)
-        if frames.is_enhancement(frame):
+        if priority == frames.ENHANCEMENT:
             self._enhancement_bytes += size
 
     def poll(self, now: float) -> list[_Waiting]:

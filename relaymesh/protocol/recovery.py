@@ -22,7 +22,7 @@ from relaymesh.protocol.acks import Ack
 from relaymesh.protocol.arq import Lost, SentPackets, encode_retransmission
 from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
-from relaymesh.protocol.frames import ROUTED_FIRST, is_enhancement, priority_of
+from relaymesh.protocol.frames import ENHANCEMENT, ROUTED_FIRST, is_enhancement, priority_of
 from relaymesh.protocol.repair import (
     MAX_RESERVE,
     Ahead,
@@ -34,7 +34,6 @@ from relaymesh.protocol.repair import (
 
 FULL_BUDGET = 1.0  # seconds that what cannot be left out may be late when a path just filled
 MAX_GIVEN_UP, GIVEN_UP_KEPT = 512, 0.5  # packets given up, and seconds, for which that can be asked
-ENHANCEMENT = 3  # the class that can be left out
 BUCKET_BYTES = 64_000.0  # of all repair, and of redundancy, that may be sent at once
 MAX_HORIZON = 2.0  # seconds: nothing older is repaired
 KEPT_SOURCES = 1024  # received packets kept for blocks, while the peer sends any
@@ -62,7 +61,7 @@ class Sender:
         # (when, frame, the original if it is a retransmission)
         self._outbox: list[tuple[float, bytes, int | None]] = []
         self._ahead: tuple[Ahead | None, ...] = (None,) * 4  # by class
-        self.codes = False  # whether :meth:`code` should be told what is sent
+        self._codes = False  # whether any class has protection ahead
         self._blocks = [fec.BlockBuilder() for _ in range(4)]
         self._group: dict[int, Lost] = {}  # retransmitted packets at their last chance
         self._group_tolerated = 1.0
@@ -199,11 +198,10 @@ class Sender:
         self._ahead = tuple(
             None if self.full else self.policy.ahead(priority, self._path) for priority in range(4)
         )
-        self.codes = any(self._ahead)
+        self._codes = any(self._ahead)
 
-    def code(self, packet_id: int, source: bytes, now: float) -> None:
-        """*source* was sent as *packet_id*; needed while :attr:`codes`."""
-        wish = self._ahead[priority_of(source)]
+    def _code(self, packet_id: int, source: bytes, priority: int, now: float) -> None:
+        wish = self._ahead[priority]
         if wish is None or len(source) > fec.MAX_SOURCE_BYTES:
             return
         block = self._blocks[wish.block]
@@ -271,14 +269,13 @@ class Sender:
         for block in self._blocks:
             block.take()
 
-    def note_sent(self, packet_id: int, frame: bytes, size: int, now: float) -> None:
-        """*frame* was sealed as *packet_id* into a datagram of *size* bytes; routed ones are repaired."""
-        packets = self.packets
-        packets.add_datagram(packet_id, size)
+    def note_sent(self, packet_id: int, frame: bytes, priority: int, size: int, now: float) -> None:
+        """*frame* of a class is sent as *packet_id* in *size* bytes of datagram; routed ones are repaired."""
+        self.packets.add_datagram(packet_id, size)
         if frame[0] >= ROUTED_FIRST:
-            packets.add(packet_id, frame, now)
-            if self.codes:
-                self.code(packet_id, frame, now)
+            self.packets.add(packet_id, frame, now)
+            if self._codes:
+                self._code(packet_id, frame, priority, now)
 
     def note_retransmission(self, packet_id: int, original: int) -> None:
         """A retransmission that :meth:`poll` gave was sent as *packet_id*."""

@@ -25,14 +25,18 @@ class ReplayWindow:
         behind = self.highest - number
         return behind < 0 or (behind < WINDOW and not self._seen >> behind & 1)
 
-    def mark(self, number: int) -> None:
-        """*number*, which :meth:`is_new`, was received."""
+    def mark(self, number: int) -> bool:
+        """*number* was received; ``False``, and nothing is changed, when it is not new."""
         ahead = number - self.highest
-        if ahead <= 0:
-            self._seen |= 1 << -ahead
-        else:
+        if ahead > 0:
             self._seen = (self._seen << ahead | 1) & _MASK if ahead < WINDOW else 1
             self.highest = number
+            return True
+        bit = 1 << -ahead
+        if ahead <= -WINDOW or self._seen & bit:
+            return False
+        self._seen |= bit
+        return True
 
     def debug_state(self) -> dict[str, object]:
         """The highest number and how many of the window were seen, with a digest of which."""

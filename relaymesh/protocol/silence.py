@@ -43,6 +43,9 @@ class Silence:
 
     def handle_pause(self, pause: float) -> None:
         """A datagram came, *pause* after the one before."""
+        if not pause:  # in the same batch
+            self._mean -= self._mean * _SMOOTHING
+            return
         pause = min(pause, self._most)  # of a real outage nothing is to be learned
         self._mean += (pause - self._mean) * _SMOOTHING
         if pause >= self._longest:
@@ -57,6 +60,11 @@ class Silence:
     def handle_jitter(self, jitter: float) -> None:
         """Datagrams of the neighbour are late by *jitter* seconds now and then."""
         self._late = JITTERS * jitter
+
+    @property
+    def least(self) -> float:
+        """No threshold is shorter."""
+        return min(LEAST, self._most)
 
     @property
     def threshold(self) -> float:

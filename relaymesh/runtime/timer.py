@@ -33,6 +33,7 @@ class Timer:
             deadline = self._next_timeout()
             with trio.CancelScope(deadline=inf if deadline is None else deadline) as self._scope:
                 await trio.sleep_forever()
+            self._scope = None  # what the core wants after this, the loop asks anyway
             # A deadline in the past still takes one checkpoint above, so a
             # core that asks for "now" for ever cannot starve the other tasks.
             self._on_timeout(trio.current_time())

@@ -4,7 +4,8 @@ trio's own socket objects cost five to eight microseconds a call, mostly
 checkpoints. Here one task waits until the raw socket is readable and then
 drains a bounded batch without awaiting, so that a busy port neither pays per
 packet nor starves the other tasks. Sending never waits: a full socket buffer
-is a lost datagram, which UDP allows and the protocols above repair.
+is a lost datagram, which UDP allows and the protocols above repair. The calls
+themselves are :mod:`relaymesh.kernels.udp`'s.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Protocol
 
 import trio
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels import udp
+from relaymesh.kernels.fan_out import FanOut
 
 Address = tuple[str, int]
 
 BATCH = 64  # datagrams for one wake; more would delay timers and signalling
-RECEIVE_BYTES = 2048  # longer than any datagram we accept: a longer one shows as oversized, not as valid
+RECEIVE_BYTES = udp.RECEIVE_BYTES  # longer than any datagram we accept
 BUFFER_BYTES = 4 << 20  # a keyframe burst to fifty subscribers is about 1 MB
 
 
@@ -63,6 +65,7 @@ class UdpPort:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
             sock.setblocking(False)
+            udp.enable_gro(sock.fileno())
             sock.bind((host, port))
         except BaseException:
             sock.close()
@@ -70,32 +73,20 @@ class UdpPort:
         return cls(sock)
 
     async def receive(self) -> list[tuple[bytes, Address]]:
-        """Wait for datagrams; return between one and :data:`BATCH` of them."""
+        """Wait for datagrams; return at most :data:`BATCH`, and the rest of a train that was begun."""
         sock = self._socket
         while True:
             await trio.lowlevel.wait_readable(sock)
-            batch: list[tuple[bytes, Address]] = []
-            for _ in range(BATCH):
-                try:
-                    data, address = sock.recvfrom(RECEIVE_BYTES)
-                except BlockingIOError:
-                    break
-                except OSError:
-                    continue  # an ICMP error of an earlier send; it concerns no datagram here
-                batch.append((data, address[:2]))
+            batch = udp.receive(sock.fileno(), BATCH)
             if batch:
                 return batch
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
-        sendto = self._socket.sendto
-        for data, address in datagrams:
-            try:
-                sendto(data, address)
-            except (OSError, TypeError, ValueError):  # the last two: no address at all, as for "::1%\0"
-                self.send_failures += 1
+        batch = datagrams if isinstance(datagrams, list) else list(datagrams)
+        self.send_failures += udp.send(self._socket.fileno(), batch)
 
     def send_fan_out(self, fan_out: FanOut) -> None:
-        self.send_failures += fan_out.send(self._socket)
+        self.send_failures += fan_out.send(self._socket.fileno())
 
     def close(self) -> None:
         if trio.lowlevel.in_trio_run():  # else nobody can be waiting for it

@@ -23,7 +23,7 @@ class DtlsError(WebRtcError):
     """The DTLS association cannot do what was asked of it (RFC 6347, RFC 5764)."""
 
 
-class SrtpError(WebRtcError, ValueError):
+class SrtpError(WebRtcError):
     """A packet could not be protected or unprotected (RFC 3711, RFC 7714)."""
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path
+from relaymesh.kernels.fan_out import FanOut, Path
 
 from .certificate import Certificate
 from .dtls import DtlsEndpoint, Role
@@ -358,7 +358,7 @@ class Transport:
         elif self._sender is None and (keys := self._dtls.keys) is not None:
             self._sender = SrtpSender(keys.local, keys.profile)
             self._receiver = SrtpReceiver(keys.remote, keys.profile)
-            self.path.sender = self._sender
+            self.path.sender = self._sender.kernel
             self._follow_consent()
             self._events.append(Connected())
 

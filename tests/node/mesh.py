@@ -82,7 +82,7 @@ def count_frames(core: NodeCore, by: Any, sent: Counter[tuple[Any, int, int]]) -
     def counted(peer: int, frame: bytes, now: float) -> bool:
         kind, inner = frame[0], frame
         while kind == frames.DETOUR:
-            inner = frames.follow_detour(inner[3:], frames.read_route(inner[3:]))[1]
+            inner = frames.follow_detour(inner, frames.read_route(inner, 3))[1]
             kind = inner[0]
         sent[by, peer, kind] += 1
         return send(peer, frame, now)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from relaymesh.kernels.fan_out_reference import FanOut
+from relaymesh.kernels.fan_out import FanOut
 from relaymesh.node.app import Entropy, Node, NodePorts
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings

@@ -1,13 +1,14 @@
-"""Senders that follow an encoding: what a player gets is the same, byte for byte, as by the way of its own."""
+"""Senders that follow an encoding: their players get the same bytes as if each packet were handed over."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from relaymesh.kernels.fan_out_reference import FanOut, Path
+from relaymesh.kernels.fan_out import FanOut, Path
 from relaymesh.node.egress import Sender
 from relaymesh.node.egress_rows import EgressNumbers, EgressRow
 from relaymesh.node.selector import TOP, LayerChoice
@@ -63,7 +64,7 @@ class Scene:
 
     def frame(self, sequence: int, **changes) -> MediaFrame:
         keyframe = changes.pop("keyframe", sequence == 100)
-        return replace(video_frame(self.publication, sequence, keyframe=keyframe), **changes)
+        return structs.replace(video_frame(self.publication, sequence, keyframe=keyframe), **changes)
 
     def deliver(self, frame: MediaFrame) -> None:
         self.now += 0.005
@@ -203,7 +204,7 @@ def test_a_path_that_is_behind_is_sent_to_by_its_session():
 
 
 def test_a_player_that_wants_the_time_of_sending_follows_nothing():
-    scene = Scene(replace(NUMBERS, send_time_id=4))
+    scene = Scene(dataclasses.replace(NUMBERS, send_time_id=4))
     scene.next()
     scene.next()
     assert not scene.follows()

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from relaymesh.node.encodings import MediaClock
 from relaymesh.protocol.control import ControlMessage
-from relaymesh.protocol.frames import HOP_LIMIT, SkipFrame, encode_skip, split_frames
+from relaymesh.protocol.frames import HOP_LIMIT, SkipFrame, encode_skip
+from relaymesh.protocol.frames.kinds import FRAME
 from tests.node.mesh import AUDIO, VIDEO, Mesh, Recorder, make_core, relay_address, video_frame, video_of
 
 CHAIN = {1: {2: {2, 3}}, 2: {1: {1}, 3: {3}}, 3: {2: {1, 2}}}
@@ -108,8 +109,7 @@ def test_a_link_that_left_something_out_has_the_edge_ask_for_a_keyframe():
 
     def told(keyframe: bool) -> bool:
         skip = SkipFrame(track.id, 0, 9, 1, 0, 16, 1, 1 << 3, keyframe)
-        ((kind, body),) = split_frames(encode_skip(skip))
-        mesh.cores[3].forwarder.handle_frame(2, kind, body, mesh.now)
+        mesh.cores[3].forwarder.handle_frame(2, encode_skip(skip), mesh.now)
         return encoding.keyframe_wish.wanted
 
     assert not told(keyframe=True), "nobody plays it"
@@ -214,7 +214,7 @@ def test_packets_in_flight_over_a_change_of_generation_all_arrive_once():
 @given(st.binary(max_size=200), st.integers(0, 0x1F))
 def test_whatever_an_authenticated_neighbour_says_nothing_escapes(body, kind):
     mesh = chain()
-    mesh.cores[2].forwarder.handle_frame(1, kind, body, mesh.now)
+    mesh.cores[2].forwarder.handle_frame(1, FRAME.pack(kind, len(body)) + body, mesh.now)
     assert sum(mesh.cores[2].forwarder.dropped.values()) + mesh.cores[2].forwarder.forwarded >= 1
 
 

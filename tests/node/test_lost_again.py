@@ -6,7 +6,7 @@ from struct import pack
 
 import pytest
 
-from relaymesh.kernels.fan_out_reference import Path
+from relaymesh.kernels.fan_out import Path
 from relaymesh.node.egress_rows import EgressRow
 from relaymesh.node.path_feedback import PathFeedback
 from relaymesh.node.resending import AGAIN_KEPT, AGAIN_TRIES, AGAIN_WITHIN, LostAgain

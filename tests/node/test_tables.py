@@ -16,16 +16,16 @@ def test_a_packet_is_split_by_the_table_of_its_generation():
     tables.install_snapshot(snapshot(2, {4: {2, 3, 4}}))
     wanted = set_of({2, 3, 4, 9})
     parts, unrouted = tables.split(wanted, 1)
-    assert dict(parts) == {2: set_of({2, 3}), 4: set_of({4})}
+    assert parts == [(2, set_of({2, 3}), ()), (4, set_of({4}), ())]
     assert unrouted == set_of({9})
-    assert tables.split(wanted, 2)[0] == [(4, set_of({2, 3, 4}))]
+    assert tables.split(wanted, 2)[0] == [(4, set_of({2, 3, 4}), ())]
 
 
 def test_a_generation_not_held_is_forwarded_by_the_newest_and_counted():
     tables = ForwardingTables()
     assert tables.split(0b10, 5) == ([], 0b10)
     tables.install_snapshot(snapshot(1, {2: {1}}))
-    assert tables.split(0b10, 5) == ([(2, 0b10)], 0)
+    assert tables.split(0b10, 5) == ([(2, 0b10, ())], 0)
     assert tables.unknown_generations == 2
 
 
@@ -37,7 +37,7 @@ def test_only_a_held_generation_can_be_activated_and_the_active_one_is_never_dro
     for generation in range(2, 2 + 3 * GENERATIONS_KEPT):
         tables.install_snapshot(snapshot(generation, {3: {1}}))
     assert tables.active == 1
-    assert tables.split(0b10, 1) == ([(2, 0b10)], 0)
+    assert tables.split(0b10, 1) == ([(2, 0b10, ())], 0)
     assert tables.unknown_generations == 0
 
 
@@ -68,5 +68,5 @@ def test_snapshot_plus_delta_is_the_new_table(old, new):
     assert tables.install_delta(delta)
     for destination in range(1, 13):
         parts, unrouted = tables.split(1 << destination, 2)
-        assert [hop for hop, _ in parts] == ([new[destination]] if destination in new else [])
+        assert [hop for hop, _, _ in parts] == ([new[destination]] if destination in new else [])
         assert bool(unrouted) == (destination not in new)

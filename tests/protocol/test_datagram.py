@@ -1,17 +1,17 @@
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.errors import ProtocolError
+from tests.sealing import seal, unseal
 
-KEY = AESGCM(bytes(range(16)))
+KEY = bytes(range(16))
 
 
 def read_and_open(data: bytes) -> bytes:
     sealed.read_header(data)
-    return sealed.open_sealed(KEY, data)
+    return unseal(KEY, data)
 
 
 @given(
@@ -21,9 +21,9 @@ def read_and_open(data: bytes) -> bytes:
     st.binary(max_size=sealed.MAX_PLAINTEXT_BYTES),
 )
 def test_round_trip(epoch: int, sender: int, number: int, plaintext: bytes) -> None:
-    datagram = sealed.seal(KEY, epoch, sender, number, plaintext)
+    datagram = seal(KEY, epoch, sender, number, plaintext)
     assert sealed.read_header(datagram) == (epoch, sender, number)
-    assert sealed.open_sealed(KEY, datagram) == plaintext
+    assert unseal(KEY, datagram) == plaintext
     assert len(datagram) == len(plaintext) + 28
 
 
@@ -35,7 +35,7 @@ def test_random_bytes_raise_protocol_error_only(data: bytes) -> None:
 
 @given(st.integers(0, 99), st.integers(1, 255))
 def test_no_byte_can_be_changed(at: int, change: int) -> None:
-    good = sealed.seal(KEY, 1, 2, 3, bytes(72))
+    good = seal(KEY, 1, 2, 3, bytes(72))
     bad = good[:at] + bytes([good[at] ^ change]) + good[at + 1 :]
     with pytest.raises(ProtocolError):
         read_and_open(bad)
@@ -58,7 +58,7 @@ def test_reasons(data: bytes, reason: str) -> None:
 
 
 def test_more_than_a_datagram_is_not_sealed() -> None:
-    assert len(sealed.seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES))) == sealed.MAX_DATAGRAM_BYTES
+    assert len(seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES))) == sealed.MAX_DATAGRAM_BYTES
     with pytest.raises(ProtocolError) as caught:
-        sealed.seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES + 1))
+        seal(KEY, 0, 0, 1, bytes(sealed.MAX_PLAINTEXT_BYTES + 1))
     assert caught.value.reason == "oversized"

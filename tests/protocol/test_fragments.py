@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from relaymesh.protocol.repair import Adaptive
 from tests.lossy_link import Pair
 from tests.protocol.test_recovery import Liar, make_link, make_pair, recovered_by, repair_of
 from tests.protocol.test_shedding import GivenRate
+from tests.sealing import seal
 
 LONGEST_PAYLOAD = 1460  # bytes; what an Ethernet frame leaves after IPv4, UDP and RTP headers
 HEAD = len(frames.encode_media(MediaFrame(TrackId(1, 2, 3), 0, 0, 0, b"", destinations=4)))
@@ -40,22 +40,13 @@ def media(
     return frames.detour(frames.encode_media(frame), hops)
 
 
-def split(frame: bytes) -> tuple[int, bytes]:
-    ((kind, body),) = frames.split_frames(frame)
-    return kind, body
-
-
 def fragments_of(frame: bytes, priority: int = 0) -> list[Fragment]:
-    return [decode_fragment(split(half)[1]) for half in halves(frame, priority)]
+    return [decode_fragment(half[3:]) for half in halves(frame, priority)]
 
 
 def received(pair: Pair, link: Link) -> list[bytes]:
     """The frames that *link* handed up, whole."""
-    return [
-        frames.kinds.FRAME.pack(kind, len(body)) + body
-        for routed in pair.received[link]
-        for kind, body in routed
-    ]
+    return [frame for routed in pair.received[link] for frame in routed]
 
 
 def state_of(link: Link) -> dict[str, int]:
@@ -153,7 +144,7 @@ def test_frames_whose_halves_both_come_are_joined_once_whatever_the_order(
         if place not in lost:
             joined += reassembly.add(100 + place, fragments[place], 0.0)
     whole = {i for i in range(10) if not {2 * i, 2 * i + 1} & lost}
-    assert sorted(joined) == sorted(split(sent[i]) for i in whole)
+    assert sorted(joined) == sorted(sent[i] for i in whole)
     halves_left = sum(len({2 * i, 2 * i + 1} & lost) == 1 for i in range(10))
     assert reassembly.debug_state() == {
         "joined": len(whole), "waiting": halves_left, "dropped": 0, "invalid": 0
@@ -169,7 +160,7 @@ def test_a_half_waits_as_long_as_the_other_may_be_repaired() -> None:
     patient, late = Reassembly(), Reassembly()
     for reassembly in (patient, late):
         assert reassembly.add(7, first, 1.0) == []
-    assert patient.add(8, second, 1.0 + HOLE_KEPT) == [split(media(1))]
+    assert patient.add(8, second, 1.0 + HOLE_KEPT) == [media(1)]
     assert late.add(8, second, 1.001 + HOLE_KEPT) == []
     assert late.debug_state() == {"joined": 0, "waiting": 1, "dropped": 1, "invalid": 0}
 
@@ -182,7 +173,7 @@ def test_halves_of_nothing_are_held_in_bounded_number() -> None:
     assert reassembly.debug_state() == {
         "joined": 0, "waiting": MAX_WAITING, "dropped": MAX_WAITING, "invalid": 0
     }  # fmt: skip
-    assert reassembly.add(2 * (2 * MAX_WAITING - 1) + 1, second, 0.0) == [split(media(1))]
+    assert reassembly.add(2 * (2 * MAX_WAITING - 1) + 1, second, 0.0) == [media(1)]
     assert reassembly.add(1, second, 0.0) == [], "the oldest made room"
 
 
@@ -191,7 +182,7 @@ def test_neighbouring_halves_that_are_not_each_others_stay_apart() -> None:
     reassembly = Reassembly()
     assert reassembly.add(10, one[0], 0.0) == []
     assert reassembly.add(12, other[1], 0.0) == []  # its own first half would be 11
-    assert reassembly.add(11, other[0], 0.0) == [split(media(2))]
+    assert reassembly.add(11, other[0], 0.0) == [media(2)]
 
 
 @pytest.mark.parametrize(
@@ -232,10 +223,10 @@ def test_what_fits_travels_whole_and_what_is_longer_in_two_datagrams_one_behind_
         datagrams = a.send(frame, 0.0)
         assert len(datagrams) == (1 if len(frame) <= MAX_WHOLE_BYTES else 2)
         assert max(map(len, datagrams)) <= sealed.MAX_DATAGRAM_BYTES
-        numbers = [sealed.read_header(datagram).number for datagram in datagrams]
+        numbers = [sealed.read_header(datagram)[2] for datagram in datagrams]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         routed = [b.handle_datagram(datagram, 0.0) for datagram in datagrams]
-        assert routed == [[]] * (len(datagrams) - 1) + [[split(frame)]]
+        assert routed == [[]] * (len(datagrams) - 1) + [[frame]]
     assert state_of(b) == {
         "joined": 1460 - (MAX_WHOLE_BYTES - HEAD),
         "waiting": 0,
@@ -248,7 +239,7 @@ def test_the_latter_half_may_come_first_and_each_counts_as_a_packet_of_media() -
     a, b = make_link(1), make_link(2)
     first, second = a.send(media(1), 0.0)
     assert b.handle_datagram(second, 0.0) == []
-    assert b.handle_datagram(first, 0.001) == [split(media(1))]
+    assert b.handle_datagram(first, 0.001) == [media(1)]
     for again in (first, second):
         with pytest.raises(ProtocolError, match="replayed"):
             b.handle_datagram(again, 0.002)
@@ -288,12 +279,12 @@ def test_halves_that_are_sent_again_or_computed_are_joined_with_what_came() -> N
     liar.number += 1  # 2 is lost
     assert link.handle_datagram(liar.datagram(second), 0.0) == []
     again = arq.encode_retransmission(1, 2, first)
-    assert link.handle_datagram(liar.datagram(again), 0.1) == [split(media(1))]
+    assert link.handle_datagram(liar.datagram(again), 0.1) == [media(1)]
     # Both halves by a block, in which nothing else is.
     liar.number += 2  # 5 and 6 are lost
     blocks = fec.encode_block(1, (5, 6), list(halves(media(2), 0)), 2)
     assert link.handle_datagram(liar.datagram(blocks[0]), 0.2) == []
-    assert link.handle_datagram(liar.datagram(blocks[1]), 0.2) == [split(media(2))]
+    assert link.handle_datagram(liar.datagram(blocks[1]), 0.2) == [media(2)]
 
 
 @pytest.mark.parametrize("policy", ["none", "arq", "fec", "adaptive"])
@@ -431,7 +422,7 @@ def test_halves_of_what_can_be_left_out_are_not_counted_as_needed(priority: int,
     outflow.rate = Asked()
     for i in range(100):
         for half in fragmented(media(i, priority=priority)):
-            outflow.note_sent(i, half, 750, i * 0.01)
+            outflow.note_sent(i, half, frames.priority_of(half), 750, i * 0.01)
         outflow.handle_ack(Ack(0, 1, (1,), DELAY_UNKNOWN, 0), i * 0.01)
     assert asked[-1] == pytest.approx(needed, rel=0.1)
 
@@ -442,9 +433,9 @@ def test_what_waits_is_counted_and_dropped_as_whole_frames() -> None:
     rate.given = 10_000.0
     outflow.handle_ack(Ack(0, 1, (1,), DELAY_UNKNOWN, 0), 0.0)
     for i in range(1000):
-        frame = outflow.admit(media(i), 0.0)
+        frame = outflow.admit(media(i), frames.priority_of(media(i)), 0.0)
         if frame is not None:
-            outflow.note_sent(i, frame, LONGEST_PAYLOAD, 0.0)
+            outflow.note_sent(i, frame, frames.priority_of(frame), LONGEST_PAYLOAD, 0.0)
     waiting = outflow.take_waiting()
     assert waiting
     assert all(frame[0] == frames.MEDIA and len(frame) == HEAD + LONGEST_PAYLOAD for frame in waiting)
@@ -476,15 +467,15 @@ def test_random_fragments_of_a_liar_are_bounded_and_hand_up_no_torn_frame(seed: 
             assert error.reason in {"malformed", "misconduct"}  # noqa: PT017
             continue
         # Halves of two frames as long as each other may meet: that is a frame of the liar's own making.
-        for kind, body in routed:
-            assert frames.ROUTED_FIRST <= kind <= frames.ROUTED_LAST
-            assert len(body) + 3 <= frames.MAX_FRAME_BYTES
+        for frame in routed:
+            assert frames.ROUTED_FIRST <= frame[0] <= frames.ROUTED_LAST
+            assert len(frame) <= frames.MAX_FRAME_BYTES
     assert state_of(link)["waiting"] <= MAX_WAITING
 
 
 def test_after_misconduct_no_half_is_left() -> None:
     link = make_link(1)
-    sealer = AESGCM(bytes([2] * 16))
+    sealer = bytes([2] * 16)
     number, now = 0, 0.0
     while link.debug_state()["conduct"]["offences"] == 0:  # type: ignore[index]
         for half in (
@@ -494,7 +485,7 @@ def test_after_misconduct_no_half_is_left() -> None:
         ):
             number += 1
             now += 0.01
-            link.handle_datagram(sealed.seal(sealer, 1, 2, number, encode_fragment(half)), now)
+            link.handle_datagram(seal(sealer, 1, 2, number, encode_fragment(half)), now)
         assert number < 3000
         link.handle_timeout(now)
     assert link.debug_state()["conduct"]["last_offence"] == "fragments_invalid"  # type: ignore[index]

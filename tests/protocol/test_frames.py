@@ -1,8 +1,7 @@
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from relaymesh.protocol import frames
 from relaymesh.protocol.bitstring import MAX_INDEX
@@ -40,6 +39,7 @@ from relaymesh.protocol.frames import (
     encode_probe,
     encode_skip,
     is_enhancement,
+    kinds,
     read_route,
     read_stream,
     read_tag,
@@ -149,17 +149,17 @@ TRACK = TrackId(1, 2, 3)
 
 
 def body_of(frame: bytes, kind: int) -> bytes:
-    ((found, body),) = split_frames(frame)
-    assert found == kind
-    return body
+    (whole,) = split_frames(frame)
+    assert whole[0] == kind
+    return whole[3:]
 
 
 @given(st.builds(Probe, u32, u64), st.builds(Echo, u32, u64, u32, u32))
 def test_probe_and_echo_share_a_datagram(probe: Probe, echo: Echo) -> None:
-    (first, one), (second, other) = split_frames(encode_probe(probe) + encode_echo(echo))
-    assert (first, second) == (frames.PROBE, frames.ECHO)
-    assert decode_probe(one) == probe
-    assert decode_echo(other) == echo
+    first, second = split_frames(encode_probe(probe) + encode_echo(echo))
+    assert (first[0], second[0]) == (frames.PROBE, frames.ECHO)
+    assert decode_probe(first[3:]) == probe
+    assert decode_echo(second[3:]) == echo
 
 
 def refused_or_understood(kind: int, body: bytes) -> bool:
@@ -208,14 +208,16 @@ def test_a_broken_frame_is_refused_or_understood(
 @given(st.binary(max_size=200))
 def test_any_route_is_refused_or_kept(data: bytes) -> None:
     try:
-        route = read_route(data)
+        *route, end = read_route(data)
     except ProtocolError:
         return
-    kept = frames.readdress(frames.MEDIA, data, route, route.destinations)
+    frame = kinds.FRAME.pack(frames.MEDIA, len(data)) + data
+    assert read_route(frame, 3) == (*route, end + 3)
+    kept = frames.readdress(frame, read_route(frame, 3), route[2])
     body = body_of(kept, frames.MEDIA)
-    again = read_route(body)
-    assert again[:3] == route[:3]
-    assert body[again.rest_offset :] == data[route.rest_offset :]
+    *again, kept_end = read_route(body)
+    assert again == route
+    assert body[kept_end:] == data[end:]
 
 
 @given(st.binary(max_size=200))
@@ -224,7 +226,10 @@ def test_any_plaintext_is_refused_or_split_without_a_rest(data: bytes) -> None:
         found = split_frames(data)
     except ProtocolError:
         return
-    assert b"".join(bytes((kind,)) + len(body).to_bytes(2, "big") + body for kind, body in found) == data
+    assert b"".join(found) == data
+    assert all(kinds.FRAME.unpack_from(frame)[1] == len(frame) - 3 for frame in found)
+    routed = frames.ROUTED_FIRST <= found[0][0] <= frames.ROUTED_LAST
+    assert frames.is_routed_alone(data) == (routed and len(found) == 1)
 
 
 @pytest.mark.parametrize("kind", CODECS)
@@ -238,26 +243,23 @@ def test_a_frame_survives(kind: int, data: st.DataObject) -> None:
 @given(media_frames, node_sets)
 def test_reroute_touches_the_routed_header_only(frame: MediaFrame, towards: int) -> None:
     frame.hop_limit = max(frame.hop_limit, 2)
-    body = body_of(encode_media(frame), frames.MEDIA)
-    sent_on = decode_media(body_of(reroute(frames.MEDIA, body, read_route(body), towards), frames.MEDIA))
-    assert sent_on == dataclasses.replace(frame, hop_limit=frame.hop_limit - 1, destinations=towards)
+    whole = encode_media(frame)
+    sent_on = decode_media(reroute(whole, read_route(whole, 3), towards), 3)
+    assert sent_on == structs.replace(frame, hop_limit=frame.hop_limit - 1, destinations=towards)
 
 
 def test_reroute_carries_types_it_does_not_know() -> None:
     body = b"\x05\x01\x00\x00\x00\x09\x06" + b"whatever comes here"
-    moved = reroute(0x1E, body, read_route(body), 0b10)
-    assert (
-        moved == b"\x1e" + len(body).to_bytes(2, "big") + b"\x04\x01\x00\x00\x00\x09\x02whatever comes here"
-    )
+    head = b"\x1e" + len(body).to_bytes(2, "big")
+    moved = reroute(head + body, read_route(head + body, 3), 0b10)
+    assert moved == head + b"\x04\x01\x00\x00\x00\x09\x02whatever comes here"
 
 
 @pytest.mark.parametrize("hop_limit", [0, 1])
 def test_a_spent_hop_limit_is_not_sent_on(hop_limit: int) -> None:
-    body = body_of(
-        encode_keyframe_request(KeyframeRequest(TRACK, 0, hop_limit, 1, 1)), frames.KEYFRAME_REQUEST
-    )
+    frame = encode_keyframe_request(KeyframeRequest(TRACK, 0, hop_limit, 1, 1))
     with pytest.raises(ProtocolError) as caught:
-        reroute(frames.KEYFRAME_REQUEST, body, read_route(body), 1)
+        reroute(frame, read_route(frame, 3), 1)
     assert caught.value.reason == "invalid"
 
 
@@ -277,6 +279,9 @@ def test_zero_bytes_at_the_end_of_a_bit_string_change_nothing() -> None:
 def test_bad_routes(body: bytes, reason: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         read_route(body)
+    assert caught.value.reason == reason
+    with pytest.raises(ProtocolError) as caught:
+        read_route(b"\x12\x00\x09" + body, 3)
     assert caught.value.reason == reason
 
 
@@ -327,7 +332,7 @@ def test_bad_extensions(block: bytes) -> None:
     ],
 )
 def test_our_own_mistakes_are_value_errors(change: dict[str, object]) -> None:
-    frame = dataclasses.replace(MediaFrame(TRACK, 0, 1, 1, b"x", destinations=1), **change)  # type: ignore[arg-type]
+    frame = structs.replace(MediaFrame(TRACK, 0, 1, 1, b"x", destinations=1), **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         encode_media(frame)
 
@@ -351,11 +356,11 @@ def test_a_detour_visits_its_hops_and_ends_as_the_frame_inside(hops: list[int]) 
     inner = encode_keyframe_request(KeyframeRequest(TrackId(1, 2, 3), 0, frames.HOP_LIMIT, 7, 0b1010))
     frame = frames.detour(inner, hops)
     for crossed, hop in enumerate(hops, 1):
-        ((kind, body),) = split_frames(frame)
-        assert kind == frames.DETOUR
-        route = read_route(body)
+        assert split_frames(frame) == [frame]
+        assert frame[0] == frames.DETOUR
+        route = read_route(frame, 3)
         assert route[:3] == (frames.HOP_LIMIT - crossed + 1, 7, 0b1010)
-        there, frame = frames.follow_detour(body, route)
+        there, frame = frames.follow_detour(frame, route)
         assert there == hop
     assert frame[0] == frames.KEYFRAME_REQUEST
     assert frame == inner[:3] + bytes([frames.HOP_LIMIT - len(hops)]) + inner[4:]
@@ -374,20 +379,21 @@ def test_no_hops_no_detour_and_what_does_not_fit_is_refused() -> None:
 
 @given(st.binary(max_size=60))
 def test_whatever_a_detour_holds_only_a_protocol_error_escapes(body: bytes) -> None:
+    whole = kinds.FRAME.pack(frames.DETOUR, len(body)) + body
     try:
-        hop, frame = frames.follow_detour(body, read_route(body))
+        hop, frame = frames.follow_detour(whole, read_route(whole, 3))
     except ProtocolError:
         return
     assert 0 <= hop <= 0xFFFF
-    ((kind, _),) = split_frames(frame)
-    assert frames.ROUTED_FIRST <= kind <= frames.ROUTED_LAST
+    assert frames.is_routed_alone(frame)
 
 
 @pytest.mark.parametrize("segments", ["00", "0000", "01000a13", "01000a02", "02000a"])
 def test_detours_that_lead_nowhere_are_refused(segments: str) -> None:
     body = bytes.fromhex("100100000007" + "02" + segments)
+    frame = kinds.FRAME.pack(frames.DETOUR, len(body)) + body
     with pytest.raises(ProtocolError):
-        frames.follow_detour(body, read_route(body))
+        frames.follow_detour(frame, read_route(frame, 3))
 
 
 def test_a_probe_says_that_its_sender_is_deaf() -> None:
@@ -406,7 +412,7 @@ def test_a_skip_that_skips_nothing_is_refused(packets: int, pictures: int) -> No
 @given(media_frames)
 def test_the_last_packet_that_goes_of_a_picture_says_so_and_is_else_as_it_was(frame: MediaFrame) -> None:
     last = with_marker(encode_media(frame))
-    assert last == encode_media(dataclasses.replace(frame, marker=True))
+    assert last == encode_media(structs.replace(frame, marker=True))
 
 
 def test_a_skip_of_an_older_node_has_no_flags_and_of_a_newer_one_perhaps_more() -> None:

@@ -10,12 +10,10 @@ from itertools import count
 from types import FunctionType, MethodType, ModuleType
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relaymesh.protocol import acks, arq, fec, frames
-from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import Ack, decode_ack
 from relaymesh.protocol.arq import decode_retransmission
 from relaymesh.protocol.conduct import HOLD_FIRST, Conduct
@@ -26,14 +24,15 @@ from relaymesh.protocol.link import MAX_ECHOES, Link
 from relaymesh.protocol.repair import MAX_RESERVE
 from tests.protocol.test_conduct import counters_of
 from tests.protocol.test_recovery import KEYS, make_link, media
+from tests.sealing import seal
 
-_SEALER = AESGCM(KEYS[2])
+_SEALER = KEYS[2]
 EVERY = 0.001  # seconds between datagrams of the attack
 SOLVED_MOST = fec.MAX_SOLVED_AT_ONCE + fec.MAX_SOURCES
 
 
 def by_peer(number: int, plaintext: bytes) -> bytes:
-    return sealed.seal(_SEALER, 1, 2, number, plaintext)
+    return seal(_SEALER, 1, 2, number, plaintext)
 
 
 Attack = Callable[[random.Random], Iterator[tuple[int, bytes]]]  # packet number, plaintext

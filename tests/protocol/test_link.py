@@ -1,11 +1,9 @@
 import random
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol import frames
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import Echo, KeyframeRequest, MediaFrame, Probe
@@ -15,6 +13,7 @@ from relaymesh.protocol.link import MAX_ECHOES, Link
 from relaymesh.protocol.link_events import LinkDown, LinkStepped, LinkUp
 from relaymesh.protocol.probe import LOSS_WINDOW
 from tests.lossy_link import Conditions, Pair
+from tests.sealing import seal
 
 INTERVAL, DEAD_AFTER = 0.05, 0.2
 
@@ -59,7 +58,7 @@ def media(sequence: int) -> bytes:
 
 
 def sequences(received: list[list[tuple[int, bytes]]]) -> list[int]:
-    return [frames.decode_media(body).sequence for routed in received for _, body in routed]
+    return [frames.decode_media(frame, 3).sequence for routed in received for frame in routed]
 
 
 def feed(pair: Pair, sender: Link, count: int, every: float = 0.01, start: int = 0) -> None:
@@ -84,7 +83,7 @@ def test_frames_of_one_datagram_are_sorted_and_unknown_ones_skipped() -> None:
     unknown, later_routed = b"\x0f\x00\x01x", b"\x1f\x00\x02hi"
     probe = frames.encode_probe(Probe(5, 6))
     routed = b.handle_datagram(a.seal(request + unknown + probe + later_routed, 0.0), 0.1)
-    assert [kind for kind, _ in routed] == [frames.KEYFRAME_REQUEST, 0x1F]
+    assert [frame[0] for frame in routed] == [frames.KEYFRAME_REQUEST, 0x1F]
     assert b.debug_state()["unknown_frames"] == 1
     assert len(b.poll_datagrams(0.1)) == 1
 
@@ -137,7 +136,7 @@ def refuse(link: Link, datagram: bytes, now: float = 1.0) -> str:
 
 
 def forge(epoch: int, sender: int, number: int, plaintext: bytes, key_bytes: bytes) -> bytes:
-    return sealed.seal(AESGCM(key_bytes), epoch, sender, number, plaintext)
+    return seal(key_bytes, epoch, sender, number, plaintext)
 
 
 def test_every_refusal_has_its_reason_and_changes_nothing() -> None:

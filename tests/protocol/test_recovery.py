@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from relaymesh.protocol import acks, arq, fec, frames
-from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import MediaFrame, priority_of
@@ -18,6 +16,7 @@ from relaymesh.protocol.path_estimate import PathEstimate
 from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.repair import MAX_RESERVE, Adaptive, policy_called
 from tests.lossy_link import Conditions, Pair
+from tests.sealing import seal
 
 KEYS = {1: bytes([1] * 16), 2: bytes([2] * 16)}
 SIZE = 300
@@ -58,7 +57,7 @@ def feed(pair: Pair, sender: Link, count: int, every: float = 0.002) -> None:
 
 
 def sequences(pair: Pair, link: Link) -> list[int]:
-    return [frames.decode_media(body).sequence for routed in pair.received[link] for _, body in routed]
+    return [frames.decode_media(frame, 3).sequence for routed in pair.received[link] for frame in routed]
 
 
 def reasons(pair: Pair, link: Link) -> set[str]:
@@ -162,7 +161,7 @@ class Liar:
 
     def datagram(self, plaintext: bytes) -> bytes:
         self.number += 1
-        return sealed.seal(AESGCM(KEYS[2]), 1, 2, self.number, plaintext)
+        return seal(KEYS[2], 1, 2, self.number, plaintext)
 
 
 def test_endless_requests_for_retransmission_cost_a_share_of_the_media() -> None:
@@ -218,7 +217,7 @@ def test_only_routed_frames_are_recovered() -> None:
     liar.number += 1
     inside = arq.encode_retransmission(1, 1, media(1)) + media(2)
     routed = link.handle_datagram(liar.datagram(arq.encode_retransmission(1, 2, inside)), 0.1)
-    assert [kind for kind, _ in routed] == [frames.MEDIA]
+    assert [frame[0] for frame in routed] == [frames.MEDIA]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -258,7 +257,8 @@ def test_what_cannot_be_left_out_is_repaired_first() -> None:
     """A cut takes more at once than may be sent again: 300 kB, one packet in ten of audio."""
     sender = Sender(Adaptive())
     for number in range(1, 302):
-        sender.note_sent(number, media(number, 0 if number % 10 == 0 else 3) + bytes(1000), 1340, 1.0)
+        priority = 0 if number % 10 == 0 else 3
+        sender.note_sent(number, media(number, priority) + bytes(1000), priority, 1340, 1.0)
     sender.handle_ack(Ack(0, 1, (1, 299, 1), DELAY_UNKNOWN, 0), 0, 301, 400_000, 1.05)
     again = [original for _, original in sender.poll(1.2) if original is not None]
     assert set(range(10, 301, 10)) <= set(again)
@@ -268,11 +268,12 @@ def test_what_cannot_be_left_out_is_repaired_first() -> None:
 def test_a_full_path_repairs_by_retransmission_only_and_for_long() -> None:
     sender = Sender(Adaptive())
     for number in range(1, 302):
-        sender.note_sent(number, media(number, 0 if number < 11 else 3), 340, 1.0)
+        priority = 0 if number < 11 else 3
+        sender.note_sent(number, media(number, priority), priority, 340, 1.0)
     sender.full = True
     sender.handle_ack(Ack(0, 1, (1, 299, 1), DELAY_UNKNOWN, 0), 0, 301, 400_000, 1.5)
     assert [original for _, original in sender.poll(2.0)] == list(range(2, 11)), "class 3 is too late by then"
-    assert not sender.codes
+    assert not sender._codes
 
 
 def test_the_loss_of_a_full_queue_is_not_the_paths_own() -> None:

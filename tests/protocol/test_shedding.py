@@ -86,7 +86,7 @@ class Publisher:
             for media in self._frames(keyframes and self.pictures % PER_SECOND == 0, entries):
                 self.offered.append((self.pictures, media))
                 frame = frames.encode_media(media)
-                if (admitted := self.outflow.admit(frame, self.now)) is not None:
+                if (admitted := self.outflow.admit(frame, frames.priority_of(frame), self.now)) is not None:
                     self._take(admitted)
             for step in range(20):
                 while (waited := self.outflow.pop(self.now + step / (20 * PER_SECOND))) is not None:
@@ -95,12 +95,12 @@ class Publisher:
             self.outflow.handle_ack(ack, self.now)
 
     def _take(self, frame: bytes) -> None:
-        self.outflow.note_sent(1, frame, len(frame) + 28, self.now)
-        ((kind, body),) = frames.split_frames(frame)
-        if kind == frames.MEDIA:
-            self.went.append(frames.decode_media(body))
+        self.outflow.note_sent(1, frame, frames.priority_of(frame), len(frame) + 28, self.now)
+        assert frames.is_routed_alone(frame)
+        if frame[0] == frames.MEDIA:
+            self.went.append(frames.decode_media(frame, 3))
         else:
-            self.skips.append(frames.decode_skip(body))
+            self.skips.append(frames.decode_skip(frame[3:]))
 
     def going(self, seconds: float) -> set[Which]:
         """What went in the last *seconds*."""
@@ -265,9 +265,9 @@ def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_doe
     frame = frames.encode_media(
         MediaFrame(SVC, 0, 1, 1, bytes(size), priority=3, spatial=1, generation=1, destinations=2)
     )
-    assert outflow.admit(frame, 0.0) == frame
+    assert outflow.admit(frame, frames.priority_of(frame), 0.0) == frame
     for number, half in enumerate(fragmented(frame) if size > SIZE else (frame, frame), 1):
-        outflow.note_sent(number, half, len(half) + 28, 0.0)
+        outflow.note_sent(number, half, frames.priority_of(half), len(half) + 28, 0.0)
     rate.given = 1e6 if limited else math.inf
     ack = Ack(0, 1, (0, 1, 1), DELAY_UNKNOWN, 0)
     sender.handle_ack(ack, 0, 2, 2 * SIZE, 1.5)  # too late to send it again
@@ -291,9 +291,9 @@ def test_media_too_short_to_be_told_of_is_dropped_like_any_other(priority: int, 
     head = len(whole) - len(b"media") - 11  # flags, layers, sequence, timestamp and extensions follow
     short = whole[: head + cut]
     for i in range(500):
-        frame = outflow.admit(short, i * 0.001)
+        frame = outflow.admit(short, frames.priority_of(short), i * 0.001)
         if frame is not None:
-            outflow.note_sent(i, frame, len(frame), i * 0.001)
+            outflow.note_sent(i, frame, frames.priority_of(frame), len(frame), i * 0.001)
     while outflow.pop(100.0) is not None:  # long after: what still waits is too old
         pass
     assert outflow.take_wanting() == []

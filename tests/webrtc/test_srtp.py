@@ -1,4 +1,7 @@
-"""SRTP both ways for every profile, through both ways to call libsrtp, and hostile packets."""
+"""SRTP both ways for every profile by the kernel that serves, and hostile packets.
+
+The kernels themselves, one against the other: tests/kernels/test_srtp.py.
+"""
 
 import struct
 
@@ -7,19 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaymesh.webrtc.errors import SrtpError
-from relaymesh.webrtc.srtp import DIRECT_BINDING, PROFILES, SrtpReceiver, SrtpSender
+from relaymesh.webrtc.srtp import PROFILES, SrtpReceiver, SrtpSender
 
 PROFILE_CASES = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-BINDING_CASES = pytest.mark.parametrize("direct", [True, False], ids=["direct", "session"])
 
 
 def key_for(profile, first=1):
     return bytes((first + i) & 0xFF for i in range(profile.key_bytes + profile.salt_bytes))
 
 
-def pair(profile=PROFILES[0], *, direct=True):
+def pair(profile=PROFILES[0]):
     key = key_for(profile)
-    return SrtpSender(key, profile, direct=direct), SrtpReceiver(key, profile, direct=direct)
+    return SrtpSender(key, profile), SrtpReceiver(key, profile)
 
 
 def rtp(sequence=1, ssrc=0x1234, payload=b"payload"):
@@ -28,10 +30,6 @@ def rtp(sequence=1, ssrc=0x1234, payload=b"payload"):
 
 def receiver_report(ssrc=0x1234):
     return struct.pack("!BBHI", 0x80, 201, 1, ssrc)
-
-
-def test_the_binding_is_where_we_expect_it():
-    assert DIRECT_BINDING
 
 
 def test_the_order_of_preference():
@@ -43,9 +41,8 @@ def test_the_order_of_preference():
 
 
 @PROFILE_CASES
-@BINDING_CASES
-def test_round_trip(profile, direct):
-    sender, receiver = pair(profile, direct=direct)
+def test_round_trip(profile):
+    sender, receiver = pair(profile)
     for sequence in range(1, 20):
         packet = rtp(sequence, payload=bytes([sequence]) * 40 * sequence)
         protected = sender.protect_rtp(packet)
@@ -56,17 +53,8 @@ def test_round_trip(profile, direct):
 
 
 @PROFILE_CASES
-def test_both_ways_to_call_the_library_agree(profile):
-    direct, _ = pair(profile, direct=True)
-    session, _ = pair(profile, direct=False)
-    assert direct.protect_rtp(rtp()) == session.protect_rtp(rtp())
-    assert direct.protect_rtcp(receiver_report()) == session.protect_rtcp(receiver_report())
-
-
-@PROFILE_CASES
-@BINDING_CASES
-def test_a_changed_byte_is_noticed_and_changes_nothing(profile, direct):
-    sender, receiver = pair(profile, direct=direct)
+def test_a_changed_byte_is_noticed_and_changes_nothing(profile):
+    sender, receiver = pair(profile)
     protected = sender.protect_rtp(rtp())
     report = sender.protect_rtcp(receiver_report())
     for at in range(1, len(protected)):
@@ -79,9 +67,8 @@ def test_a_changed_byte_is_noticed_and_changes_nothing(profile, direct):
     assert receiver.unprotect_rtcp(report) == receiver_report()
 
 
-@BINDING_CASES
-def test_a_replay_is_refused(direct):
-    sender, receiver = pair(direct=direct)
+def test_a_replay_is_refused():
+    sender, receiver = pair()
     protected, report = sender.protect_rtp(rtp()), sender.protect_rtcp(receiver_report())
     receiver.unprotect_rtp(protected)
     receiver.unprotect_rtcp(report)
@@ -113,9 +100,9 @@ def test_the_keys_of_another_session_do_not_open_it():
         stranger.unprotect_rtp(sender.protect_rtp(rtp()))
 
 
-@pytest.mark.parametrize(("direct", "longest"), [(True, 1900), (False, 1356)])
-def test_how_long_a_packet_may_be(direct, longest):
-    sender, receiver = pair(direct=direct)
+def test_how_long_a_packet_may_be():
+    longest = 1900
+    sender, receiver = pair()
     packet = rtp(payload=bytes(longest - 12))
     assert receiver.unprotect_rtp(sender.protect_rtp(packet)) == packet
     with pytest.raises(SrtpError, match="too long"):
@@ -161,12 +148,11 @@ def test_forged_ssrcs_do_not_count():
 
 
 @PROFILE_CASES
-@BINDING_CASES
 @given(
     data=st.binary(max_size=120), prefix=st.sampled_from([b"", rtp(), receiver_report(), b"\x9f", b"\xff"])
 )
-def test_no_bytes_escape(profile, direct, data, prefix):
-    sender, receiver = pair(profile, direct=direct)
+def test_no_bytes_escape(profile, data, prefix):
+    sender, receiver = pair(profile)
     packet = prefix + data
     for operation in (receiver.unprotect_rtp, receiver.unprotect_rtcp):
         with pytest.raises(SrtpError):

@@ -103,11 +103,11 @@ def decode_demand(body: bytes) -> DemandFrame:
     Raises:
         ProtocolError: truncated or invalid (no edge, too many wishes, an encoding twice).
     """
-    route = read_route(body)
-    start = route.rest_offset + _DEMAND.size
+    *route, head = read_route(body)
+    start = head + _DEMAND.size
     if len(body) < start:
         raise ProtocolError("truncated", "demand")
-    room, participant, edge, serial, count = _DEMAND.unpack_from(body, route.rest_offset)
+    room, participant, edge, serial, count = _DEMAND.unpack_from(body, head)
     if edge > MAX_INDEX or count > MAX_WISHES:
         raise ProtocolError("invalid", "demand")
     end = start + count * _WISH.size
@@ -119,7 +119,7 @@ def decode_demand(body: bytes) -> DemandFrame:
     )
     if len({(wish.track, wish.encoding) for wish in wishes}) < count:
         raise ProtocolError("invalid", "encoding wished for twice")
-    return DemandFrame(ParticipantId(room, participant), edge, serial, wishes, *route[:3])
+    return DemandFrame(ParticipantId(room, participant), edge, serial, wishes, *route)
 
 
 def encode_layers(frame: LayersFrame) -> bytes:
@@ -156,11 +156,11 @@ def decode_layers(body: bytes) -> LayersFrame:
     Raises:
         ProtocolError: truncated or invalid (no layer, too many, an encoding twice).
     """
-    route = read_route(body)
-    offset = route.rest_offset + _LAYERS.size
+    *route, head = read_route(body)
+    offset = head + _LAYERS.size
     if len(body) < offset:
         raise ProtocolError("truncated", "layers")
-    room, participant, track, serial, flags, count = _LAYERS.unpack_from(body, route.rest_offset)
+    room, participant, track, serial, flags, count = _LAYERS.unpack_from(body, head)
     if count > MAX_ENCODINGS:
         raise ProtocolError("invalid", f"{count} encodings")
     encodings: list[EncodingLayers] = []
@@ -170,7 +170,7 @@ def decode_layers(body: bytes) -> LayersFrame:
     if len({encoding.number for encoding in encodings}) < count:
         raise ProtocolError("invalid", "encoding told twice")
     track_id = TrackId(room, participant, track)
-    return LayersFrame(track_id, serial, flags & _FLAG_MUTED != 0, tuple(encodings), *route[:3])
+    return LayersFrame(track_id, serial, flags & _FLAG_MUTED != 0, tuple(encodings), *route)
 
 
 def _decode_encoding(body: bytes, offset: int) -> tuple[EncodingLayers, int]:

@@ -1,6 +1,6 @@
 """The sequence of frames in a plaintext: each ``u8 type, u16 length of the body, body``, all big-endian.
 
-In: the plaintext of a datagram; out: (type, body) of each frame. The registry of
+In: the plaintext of a datagram; out: its frames, whole. The registry of
 types stands here; what a body means, the module of its type knows.
 """
 
@@ -33,10 +33,21 @@ FRAGMENT = 0x20  # what a link repairs begins with ROUTED_FIRST or a later type
 MAX_FRAME_BYTES = 2600
 
 FRAME = struct.Struct("!BH")  # type, length of the body
+HEAD_BYTES = FRAME.size  # of a whole frame, before its body
 
 
-def split_frames(plaintext: bytes) -> list[tuple[int, bytes]]:
-    """The frames of a plaintext as (type, body), in order; at least one.
+def is_routed_alone(plaintext: bytes) -> bool:
+    """Tell whether *plaintext* is one routed frame and nothing else, as nearly every one is."""
+    if len(plaintext) < HEAD_BYTES:
+        return False
+    kind: int
+    length: int
+    kind, length = FRAME.unpack_from(plaintext)
+    return ROUTED_FIRST <= kind <= ROUTED_LAST and HEAD_BYTES + length == len(plaintext)
+
+
+def split_frames(plaintext: bytes) -> list[bytes]:
+    """The frames of a plaintext, each whole (type, length, body), in order; at least one.
 
     Raises:
         ProtocolError: malformed (empty) or truncated (shorter than its lengths say).
@@ -47,12 +58,11 @@ def split_frames(plaintext: bytes) -> list[tuple[int, bytes]]:
     frames = []
     offset = 0
     while offset < end:
-        if end - offset < 3:
+        if end - offset < HEAD_BYTES:
             raise ProtocolError("truncated", "frame header")
         kind, length = FRAME.unpack_from(plaintext, offset)
-        start = offset + 3
-        offset = start + length
+        start, offset = offset, offset + HEAD_BYTES + length
         if offset > end:
             raise ProtocolError("truncated", f"frame of type {kind:#04x}")
-        frames.append((kind, plaintext[start:offset]))
+        frames.append(plaintext[start:offset])
     return frames

@@ -7,8 +7,9 @@ frame by the functions at the end; no other module knows where they stand.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames.kinds import FRAGMENT, FRAME, MEDIA
@@ -31,6 +32,7 @@ _EXTENSION_LENGTHS = {  # of those known
 }
 _ANY_LENGTH = range(256)
 
+ENHANCEMENT = 3  # the class that can be left out
 _FLAG_KEYFRAME, _FLAG_MARKER, _FLAG_AUDIO, _FLAG_DISCARDABLE = 1, 2, 4, 8
 _FLAG_COPY, _FLAG_ENTRY = 0x40, 0x80
 _LAYER_END, _LAYER_START = 1, 2  # in the byte of layers
@@ -42,8 +44,7 @@ _FLAGS_OFFSET = ROUTED_HEAD_BYTES + STREAM_BYTES
 MEDIA_HEAD_BYTES = ROUTED_HEAD_BYTES + _MEDIA.size  # less its extensions and payload, too
 
 
-@dataclass(slots=True)
-class MediaFrame:
+class MediaFrame(msgspec.Struct, gc=False):
     """One media packet of one encoding; also its shape inside a node, between ingress and egress."""
 
     track_id: TrackId
@@ -118,32 +119,32 @@ def encode_media(frame: MediaFrame) -> bytes:
     return encode_routed(MEDIA, frame.hop_limit, frame.generation, frame.destinations, rest)
 
 
-def decode_media(body: bytes) -> MediaFrame:
-    """The media frame in *body*.
+def decode_media(data: bytes, start: int = 0) -> MediaFrame:
+    """The media frame whose body begins at *start* of *data*: at 0 of a body, at 3 of a whole frame.
 
     Raises:
         ProtocolError: truncated, malformed or invalid.
     """
-    hop_limit, generation, destinations, offset = read_route(body)
+    hop_limit, generation, destinations, offset = read_route(data, start)
     start = offset + _MEDIA.size
-    if len(body) < start:
+    if len(data) < start:
         raise ProtocolError("truncated", "media header")
     room, participant, track, encoding, flags, layers, sequence, timestamp, extra = _MEDIA.unpack_from(
-        body, offset
+        data, offset
     )
     extensions: tuple[tuple[int, bytes], ...] = ()
     if extra:
         end = start + extra
-        if len(body) < end:
+        if len(data) < end:
             raise ProtocolError("truncated", "extensions")
-        extensions = _decode_extensions(body[start:end])
+        extensions = _decode_extensions(data[start:end])
         start = end
     return MediaFrame(
         TrackId(room, participant, track),
         encoding,
         sequence,
         timestamp,
-        body[start:],
+        data[start:],
         flags & _FLAG_KEYFRAME != 0,
         flags & _FLAG_MARKER != 0,
         flags & _FLAG_AUDIO != 0,
@@ -220,10 +221,7 @@ def with_marker(frame: bytes) -> bytes:
 
 def is_enhancement(frame: bytes) -> bool:
     """Tell whether a whole *frame* is MEDIA of class 3, or a fragment of such."""
-    if frame[0] == MEDIA:
-        at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]
-        return len(frame) > at and frame[at] & 0x30 == 0x30
-    return frame[0] == FRAGMENT and priority_of(frame) == 3
+    return priority_of(frame) == ENHANCEMENT
 
 
 def read_tag(frame: bytes) -> MediaTag:

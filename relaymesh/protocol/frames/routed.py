@@ -1,6 +1,6 @@
 """The routed header, which a transit node reads and rewrites, and detours.
 
-In: the body of a frame of type 0x10-0x1f; out: where it goes (:func:`read_route`), and the
+In: frames of type 0x10-0x1f; out: where it goes (:func:`read_route`), and the
 frame to send on (:func:`reroute`, :func:`readdress`, :func:`detour`, :func:`follow_detour`). All that
 stands after the header is carried as it came, also in types that are not known here.
 """
@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from relaymesh.protocol.bitstring import encode_set
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames.kinds import DETOUR, FRAME, MAX_FRAME_BYTES, ROUTED_FIRST, ROUTED_LAST
+from relaymesh.protocol.frames.kinds import (
+    DETOUR,
+    FRAME,
+    HEAD_BYTES,
+    MAX_FRAME_BYTES,
+    ROUTED_FIRST,
+    ROUTED_LAST,
+)
 
 HOP_LIMIT = 16  # stamped at the ingress; no sane path is longer
 
@@ -24,32 +30,29 @@ ROUTED_HEAD_BYTES = _FRAME_ROUTE.size  # of a whole frame, before its bit string
 _HOP = struct.Struct("!H")  # node index, of a detour
 
 
-class Route(NamedTuple):
-    """The fields of the routed header, for a transit node."""
-
-    hop_limit: int
-    generation: int
-    destinations: int  # set of nodes, never empty
-    rest_offset: int  # bytes of the body before the stream header
+# Hop limit, generation, destinations (a set of nodes, never empty), and where the header ends in what was
+# read: a plain tuple, since one is made for each packet.
+Route = tuple[int, int, int, int]
 
 
-def read_route(body: bytes) -> Route:
-    """The routed header of *body*; the rest is not looked at.
+def read_route(data: bytes, start: int = 0) -> Route:
+    """The routed header at *start* of *data*: at 0 of a body, at 3 of a whole frame; no more is looked at.
 
     Raises:
         ProtocolError: truncated, or invalid (nobody is addressed).
     """
-    size = len(body)
-    if size < 6:
+    size = len(data)
+    end = start + _ROUTE.size
+    if size < end:
         raise ProtocolError("truncated", "routed header")
-    hop_limit, length, generation = _ROUTE.unpack_from(body)
-    end = 6 + length
+    hop_limit, length, generation = _ROUTE.unpack_from(data, start)
+    begin, end = end, end + length
     if size < end:
         raise ProtocolError("truncated", "bit string")
-    destinations = int.from_bytes(body[6:end], "little")
+    destinations = int.from_bytes(data[begin:end], "little")
     if not destinations:
         raise ProtocolError("invalid", "no destination")
-    return Route(hop_limit, generation, destinations, end)
+    return hop_limit, generation, destinations, end
 
 
 def encode_routed(kind: int, hop_limit: int, generation: int, destinations: int, rest: bytes) -> bytes:
@@ -71,28 +74,29 @@ def encode_routed(kind: int, hop_limit: int, generation: int, destinations: int,
         raise ValueError(f"routed header: {error}") from None
 
 
-def reroute(frame_type: int, body: bytes, route: Route, destinations: int) -> bytes:
+def reroute(frame: bytes, route: Route, destinations: int) -> bytes:
     """The frame to send on: one hop fewer, *destinations* (not empty) in the header, the rest as it came.
+
+    *route* was read of the whole *frame*.
 
     Raises:
         ProtocolError: invalid, when no hop is left.
         ValueError: *destinations* is empty or no node set.
     """
-    if route.hop_limit <= 1:
+    hop_limit, generation, _, end = route
+    if hop_limit <= 1:
         raise ProtocolError("invalid", "hop limit is spent")
-    rest = body[route.rest_offset :]
-    return encode_routed(frame_type, route.hop_limit - 1, route.generation, destinations, rest)
+    return encode_routed(frame[0], hop_limit - 1, generation, destinations, frame[end:])
 
 
-def readdress(frame_type: int, body: bytes, route: Route, destinations: int) -> bytes:
-    """The frame of *body* as it would be sent, for *destinations* (not empty) only; no hop is spent.
+def readdress(frame: bytes, route: Route, destinations: int) -> bytes:
+    """The whole *frame* for *destinations* (not empty) only; no hop is spent. *route* was read of it.
 
     Raises:
         ValueError: *destinations* is empty or no node set.
     """
-    return encode_routed(
-        frame_type, route.hop_limit, route.generation, destinations, body[route.rest_offset :]
-    )
+    hop_limit, generation, _, end = route
+    return encode_routed(frame[0], hop_limit, generation, destinations, frame[end:])
 
 
 def detour(frame: bytes, hops: Sequence[int]) -> bytes:
@@ -118,24 +122,26 @@ def detour(frame: bytes, hops: Sequence[int]) -> bytes:
     return FRAME.pack(DETOUR, length) + frame[3:offset] + segments + frame[offset:]
 
 
-def follow_detour(body: bytes, route: Route) -> tuple[int, bytes]:
-    """(the neighbour that comes next, the frame to send it) for a DETOUR's *body*: one hop fewer.
+def follow_detour(frame: bytes, route: Route) -> tuple[int, bytes]:
+    """(the neighbour that comes next, the frame to send it) for a whole DETOUR *frame*: one hop fewer.
+
+    *route* was read of it.
 
     Raises:
         ProtocolError: truncated; invalid, when no hop is left or what is inside is not routed.
     """
-    offset = route.rest_offset
-    count = body[offset] if len(body) > offset else 0
+    hop_limit, _, _, offset = route
+    count = frame[offset] if len(frame) > offset else 0
     end = offset + 2 + 2 * count  # behind the inner type
-    if len(body) < end:
+    if len(frame) < end:
         raise ProtocolError("truncated", "hops of a detour")
-    inner = body[end - 1]
-    if not count or not ROUTED_FIRST <= inner <= ROUTED_LAST or inner == DETOUR or route.hop_limit <= 1:
+    inner = frame[end - 1]
+    if not count or not ROUTED_FIRST <= inner <= ROUTED_LAST or inner == DETOUR or hop_limit <= 1:
         raise ProtocolError("invalid", "detour")
-    [hop] = _HOP.unpack_from(body, offset + 1)
-    header = bytes((route.hop_limit - 1,)) + body[1:offset]
+    [hop] = _HOP.unpack_from(frame, offset + 1)
+    header = bytes((hop_limit - 1,)) + frame[HEAD_BYTES + 1 : offset]
     if count == 1:
-        kind, rest = inner, body[end:]
+        kind, rest = inner, frame[end:]
     else:
-        kind, rest = DETOUR, bytes((count - 1,)) + body[offset + 3 :]
+        kind, rest = DETOUR, bytes((count - 1,)) + frame[offset + 3 :]
     return hop, FRAME.pack(kind, len(header) + len(rest)) + header + rest

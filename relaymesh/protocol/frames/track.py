@@ -80,12 +80,12 @@ def decode_clock(body: bytes) -> ClockFrame:
     Raises:
         ProtocolError: truncated or invalid.
     """
-    route = read_route(body)
-    if len(body) < route.rest_offset + _CLOCK.size:
+    *route, start = read_route(body)
+    if len(body) < start + _CLOCK.size:
         raise ProtocolError("truncated", "clock")
-    room, participant, track, encoding, ntp, timestamp = _CLOCK.unpack_from(body, route.rest_offset)
+    room, participant, track, encoding, ntp, timestamp = _CLOCK.unpack_from(body, start)
     track_id = TrackId(room, participant, track)
-    return ClockFrame(track_id, encoding, ntp, timestamp, *route[:3])
+    return ClockFrame(track_id, encoding, ntp, timestamp, *route)
 
 
 def encode_keyframe_request(frame: KeyframeRequest) -> bytes:
@@ -103,11 +103,11 @@ def decode_keyframe_request(body: bytes) -> KeyframeRequest:
     Raises:
         ProtocolError: truncated or invalid.
     """
-    route = read_route(body)
-    if len(body) < route.rest_offset + STREAM_BYTES:
+    *route, start = read_route(body)
+    if len(body) < start + STREAM_BYTES:
         raise ProtocolError("truncated", "keyframe request")
-    room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
-    return KeyframeRequest(TrackId(room, participant, track), encoding, *route[:3])
+    room, participant, track, encoding = _STREAM.unpack_from(body, start)
+    return KeyframeRequest(TrackId(room, participant, track), encoding, *route)
 
 
 def _flags(keyframe: bool) -> bytes:
@@ -130,18 +130,20 @@ def decode_skip(body: bytes) -> SkipFrame:
     Raises:
         ProtocolError: truncated or invalid (nothing is skipped).
     """
-    route = read_route(body)
-    start = route.rest_offset + STREAM_BYTES
+    hop_limit, generation, destinations, stream = read_route(body)
+    start = stream + STREAM_BYTES
     if len(body) < start + _SKIP.size:
         raise ProtocolError("truncated", "skip")
-    room, participant, track, encoding = _STREAM.unpack_from(body, route.rest_offset)
+    room, participant, track, encoding = _STREAM.unpack_from(body, stream)
     first, packets, pictures = _SKIP.unpack_from(body, start)
     if not packets or pictures > packets:
         raise ProtocolError("invalid", "skip")
     flags = body[start + _SKIP.size] if len(body) > start + _SKIP.size else 0
     track_id = TrackId(room, participant, track)
     keyframe = flags & _FLAG_KEYFRAME != 0
-    return SkipFrame(track_id, encoding, first, packets, pictures, *route[:3], keyframe)
+    return SkipFrame(
+        track_id, encoding, first, packets, pictures, hop_limit, generation, destinations, keyframe
+    )
 
 
 def skip_like(frame: bytes, first: int, packets: int, pictures: int, *, keyframe: bool = False) -> bytes:

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from relaymesh.kernels.fan_out_reference import DEBT_S, Path
+from relaymesh.kernels.fan_out import DEBT_S, Path
 from relaymesh.webrtc.bwe.probing import ProbeCluster
 
 Item = TypeVar("Item")

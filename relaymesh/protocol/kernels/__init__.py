@@ -1,1 +1,0 @@
-"""The per-byte work of the protocol, as readable references."""
