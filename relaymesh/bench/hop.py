@@ -24,8 +24,7 @@ from relaymesh.bench.packet_mesh import BenchFailed, Mesh, Shape, process_cpu_s,
 from relaymesh.bench.packet_rows import Row
 from relaymesh.bench.srt import PROGRAM as SRT
 from relaymesh.bench.worker import Worker, working
-from relaymesh.demo.plan import HOST
-from relaymesh.demo.ports import free_ports
+from relaymesh.runtime.ports import LOOPBACK, free_ports
 
 FIRST, TRANSIT, LAST = "ingress", "transit", "egress"
 SHAPE = Shape((FIRST, TRANSIT, LAST), ((FIRST, TRANSIT), (TRANSIT, LAST)))
@@ -182,9 +181,12 @@ def _srt_chain() -> Iterator[_SrtChain]:
     inlet, first, second, outlet = (next(ports) for _ in range(4))
     latency = f"latency={SRT_LATENCY_MS}"
     ways = (  # the last first: who calls wants somebody to listen
-        (f"srt://{HOST}:{second}?mode=listener&{latency}", f"udp://{HOST}:{outlet}"),
-        (f"srt://{HOST}:{first}?mode=listener&{latency}", f"srt://{HOST}:{second}?mode=caller&{latency}"),
-        (f"udp://{HOST}:{inlet}", f"srt://{HOST}:{first}?mode=caller&{latency}"),
+        (f"srt://{LOOPBACK}:{second}?mode=listener&{latency}", f"udp://{LOOPBACK}:{outlet}"),
+        (
+            f"srt://{LOOPBACK}:{first}?mode=listener&{latency}",
+            f"srt://{LOOPBACK}:{second}?mode=caller&{latency}",
+        ),
+        (f"udp://{LOOPBACK}:{inlet}", f"srt://{LOOPBACK}:{first}?mode=caller&{latency}"),
     )
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -199,7 +201,7 @@ def _srt_chain() -> Iterator[_SrtChain]:
                 )
             )
             time.sleep(SRT_STARTING_S / len(ways))
-        chain = _SrtChain(processes[1], (HOST, inlet), outlet)
+        chain = _SrtChain(processes[1], (LOOPBACK, inlet), outlet)
         try:
             yield chain
         finally:

@@ -24,11 +24,10 @@ from typing import Any
 from relaymesh.bench.packet_client import SocketClient
 from relaymesh.bench.packet_mesh import BenchFailed, Server
 from relaymesh.bench.sinks import Sink
-from relaymesh.demo.plan import HOST
-from relaymesh.demo.ports import free_ports
 from relaymesh.netsim.descriptions import Section
 from relaymesh.netsim.rtp_client import AnswerError
 from relaymesh.netsim.synthetic_rtp import PAYLOAD_TYPES
+from relaymesh.runtime.ports import LOOPBACK, free_ports
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.errors import StunError
 from relaymesh.webrtc.stun import binding_response, parse_binding_request, verify
@@ -73,8 +72,8 @@ class Janus:
 
     def __init__(self, server: Server, api: int, feed: int) -> None:
         self.server = server
-        self.api = f"http://{HOST}:{api}/janus"
-        self.feed = HOST, feed  # takes plain RTP
+        self.api = f"http://{LOOPBACK}:{api}/janus"
+        self.feed = LOOPBACK, feed  # takes plain RTP
 
 
 @contextmanager
@@ -89,9 +88,9 @@ def running_janus() -> Iterator[Janus]:
             transports=",".join(f"libjanus_{one}.so" for one in _OTHER_TRANSPORTS),
         )
         (folder / "janus.jcfg").write_text(core)
-        (folder / "janus.transport.http.jcfg").write_text(_HTTP.format(host=HOST, port=api))
+        (folder / "janus.transport.http.jcfg").write_text(_HTTP.format(host=LOOPBACK, port=api))
         streaming = _STREAMING.format(
-            mountpoint=MOUNTPOINT, host=HOST, port=feed, payload_type=PAYLOAD_TYPES["VP8"]
+            mountpoint=MOUNTPOINT, host=LOOPBACK, port=feed, payload_type=PAYLOAD_TYPES["VP8"]
         )
         (folder / "janus.plugin.streaming.jcfg").write_text(streaming)
         log = folder / "janus.log"

@@ -12,9 +12,9 @@ import socket
 import time
 
 from relaymesh.bench.packet_mesh import BenchFailed
-from relaymesh.demo.plan import HOST
 from relaymesh.netsim.descriptions import Direction, Section
 from relaymesh.netsim.rtp_client import AnswerError, RtpClient
+from relaymesh.runtime.ports import LOOPBACK
 from relaymesh.webrtc import dtls
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.srtp import PROFILES, SrtpProfile
@@ -36,7 +36,7 @@ def offer_only(profile: SrtpProfile) -> None:
     vars(dtls)["PROFILES"] = (profile,)  # for a process that only measures; the product has no such option
 
 
-def open_socket(port: int = 0, host: str = HOST) -> socket.socket:
+def open_socket(port: int = 0, host: str = LOOPBACK) -> socket.socket:
     """A UDP socket that never waits, with long queues, on loopback by default; port 0: a free one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -49,7 +49,7 @@ def open_socket(port: int = 0, host: str = HOST) -> socket.socket:
 class SocketClient:
     """A client's connection with its node."""
 
-    def __init__(self, certificate: Certificate, host: str = HOST) -> None:
+    def __init__(self, certificate: Certificate, host: str = LOOPBACK) -> None:
         self.socket = open_socket(host=host)
         self.rtp = RtpClient(certificate, os.urandom)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from relaymesh.controller.tokens import make_join_token, new_join_secret
-from relaymesh.demo.plan import HOST, RELAYMESH
-from relaymesh.demo.ports import free_ports
+from relaymesh.netsim.emulate.processes import RELAYMESH
+from relaymesh.runtime.ports import LOOPBACK, free_ports
 
 STARTING_WITHIN_S = 45.0
 STOPPING_WITHIN_S = 5.0  # from SIGTERM to SIGKILL
@@ -127,15 +127,15 @@ class Mesh:
         topology = self._folder / "topology.yaml"
         topology.write_text(self.shape.topology(), encoding="utf-8")
         options = {
-            "listen": f"{HOST}:{self._control}", "api-listen": f"{HOST}:{self._api}",
+            "listen": f"{LOOPBACK}:{self._control}", "api-listen": f"{LOOPBACK}:{self._api}",
             "topology": str(topology),
         }  # fmt: skip
         self._start("controller", "controller", options, {SECRET: self._secret})
         self.wait_for(lambda: self.state() is not None, "the controller answers")
         for name, (relay, media, http) in self._ports.items():
             options = {
-                "name": name, "region": name, "controller": f"ws://{HOST}:{self._control}",
-                "relay": f"{HOST}:{relay}", "media": f"{HOST}:{media}", "http": f"{HOST}:{http}",
+                "name": name, "region": name, "controller": f"ws://{LOOPBACK}:{self._control}",
+                "relay": f"{LOOPBACK}:{relay}", "media": f"{LOOPBACK}:{media}", "http": f"{LOOPBACK}:{http}",
                 "max-sessions": str(MAX_SESSIONS),
             }  # fmt: skip
             self._start(name, "node", options, {TOKEN: make_join_token(self._secret, name=name)})
@@ -167,11 +167,11 @@ class Mesh:
 
     def http(self, node: str) -> tuple[str, int]:
         """Where *node* serves WHIP and WHEP."""
-        return HOST, self._ports[node][2]
+        return LOOPBACK, self._ports[node][2]
 
     def state(self) -> Any:
         """The controller's account of the mesh; ``None`` while it does not answer."""
-        return _get_json(f"http://{HOST}:{self._api}/v1/state")
+        return _get_json(f"http://{LOOPBACK}:{self._api}/v1/state")
 
     def status(self, node: str) -> Any:
         """A node's account of itself; ``None`` while it does not answer."""

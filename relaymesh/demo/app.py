@@ -37,11 +37,11 @@ from relaymesh.demo.plan import (
     player_command,
     publisher_command,
 )
-from relaymesh.demo.ports import free_ports
 from relaymesh.demo.processes import ChildDied, Family, family
 from relaymesh.demo.table import mesh_table, player_line, summary_table
 from relaymesh.demo.view import POLL_S, MeshView
 from relaymesh.runtime.http import bind_http, serve_http
+from relaymesh.runtime.ports import free_ports
 from relaymesh.runtime.process import wait_for_stop
 
 STARTUP_WITHIN_S = 45.0  # a loaded machine with two cores takes about ten

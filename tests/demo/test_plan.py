@@ -16,7 +16,7 @@ from relaymesh.demo.plan import (
     player_command,
     publisher_command,
 )
-from relaymesh.demo.ports import free_ports
+from relaymesh.runtime.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 

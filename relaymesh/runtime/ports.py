@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody uses: found by asking the kernel."""
+"""Ports of this machine's loopback that nobody uses: found by asking the kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from relaymesh.demo.plan import HOST
+LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> Iterator[int]:
@@ -20,10 +20,10 @@ def free_ports(count: int) -> Iterator[int]:
         while len(found) < count:
             tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            tcp.bind((HOST, 0))
+            tcp.bind((LOOPBACK, 0))
             port = tcp.getsockname()[1]
             try:
-                udp.bind((HOST, port))
+                udp.bind((LOOPBACK, port))
             except OSError:
                 continue
             found.append(port)
