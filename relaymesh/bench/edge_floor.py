@@ -1,8 +1,9 @@
 """The floor beside ``bench edge``: the least that a Python process can do to fan a feed out as SRTP.
 
 In: one SRTP stream on a UDP socket. Out: the same packets, each under the key of each of N receivers.
-It opens a packet, writes another SSRC, and for each receiver protects (libsrtp, as the product does) and
-sends it. There is no ICE, no DTLS, no RTCP, no retransmission and no timer; it waits in ``recv``.
+It opens a packet, writes another SSRC, and for each receiver protects (libsrtp by pylibsrtp, whichever
+kernels the node has, so that the floor stays where it is) and sends it. There is no ICE, no DTLS, no RTCP,
+no retransmission and no timer; it waits in ``recv``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import threading
 
 from relaymesh.bench.packet_client import DATAGRAM_BYTES, open_socket, profile_called
-from relaymesh.webrtc.errors import SrtpError
-from relaymesh.webrtc.srtp import SrtpReceiver, SrtpSender
+from relaymesh.kernels.srtp_reference import SrtpFailure, SrtpReceiver, SrtpSender
 
 TURN_S = 0.5  # a wake twice a second is nothing beside what is measured
 
@@ -21,8 +21,8 @@ class Floor:
 
     def __init__(self, profile_name: str, feed_key: bytes) -> None:
         profile = profile_called(profile_name)
-        self._profile = profile
-        self._receiver = SrtpReceiver(feed_key, profile)
+        self._profile = profile.name
+        self._receiver = SrtpReceiver(feed_key, self._profile)
         self._socket = open_socket()
         self._socket.setblocking(True)  # it waits in recv
         self._takers: list[tuple[SrtpSender, bytes, tuple[str, int]]] = []
@@ -44,7 +44,7 @@ class Floor:
         while True:
             try:
                 packet = open_packet(receive(DATAGRAM_BYTES))
-            except SrtpError:
+            except SrtpFailure:
                 continue
             except OSError:
                 return
