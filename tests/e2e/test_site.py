@@ -129,11 +129,11 @@ def test_one_address_two_workers_and_the_death_of_one(mesh):
 
     mesh.command("publisher", "publish", mesh.http("a", "/worker/1/whip/e2e/clock"), "--for", FOR_S)
     wait_for(lambda: mesh.state()["publications"], what="a stream")
-    assert [worker["sessions"] for worker in workers(mesh)] == [1, 0]
-    for number in (2, 1):  # the fewest clients are at 2, then as many as at 1
+    wait_for(lambda: [worker["sessions"] for worker in workers(mesh)] == [1, 0], what="its report")
+    for number, sessions in ((2, [1, 1]), (1, [2, 1])):  # the fewest clients are at 2, then as many as at 1
         mesh.command(f"player-{number}", "play", mesh.http("a", "/whep/e2e/clock"), "--for", FOR_S)
         wait_for(lambda n=number: played(mesh, n) > 100, what=f"a player at worker {number}")
-        wait_for(lambda: sum(worker["sessions"] for worker in workers(mesh)) > 1, what="its report")
+        wait_for(lambda n=sessions: [worker["sessions"] for worker in workers(mesh)] == n, what="its report")
 
     os.kill(pids[1], signal.SIGKILL)
     wait_for(lambda: workers(mesh)[1]["state"] != "up", what="noticing a death")
