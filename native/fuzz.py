@@ -247,7 +247,9 @@ def fuzz_fan_out(inputs: int, random: Random) -> None:
                 "profile": random.randrange(4), "has_number": random.random() < 0.5,
                 "urgent": random.random() < 0.3, "sequence_offset": random.randrange(-(2**70), 2**70),
                 "timestamp_offset": random.randrange(-(2**70), 2**70), "spatial": random.randrange(7),
-                "temporal": random.randrange(7),
+                "temporal": random.randrange(7), "tl0_offset": random.randrange(256),
+                "picture_offset": random.choice((0, random.randrange(0x8000))),
+                "frame_offset": random.choice((0, random.randrange(0x10000))),
             }  # fmt: skip
             for side, (kernel, _) in enumerate(kernels):
                 streams[side].append(kernel.Stream(pairs[side][number % 6], number, **fields))
@@ -264,13 +266,19 @@ def fuzz_fan_out(inputs: int, random: Random) -> None:
                 ]
             )  # fmt: skip
             blocks = [
-                (random.randbytes(size), random.choice((-1, 0, size - 2, size - 1)) if size else -1)
+                (
+                    random.randbytes(size),
+                    random.choice((-1, 0, size - 2, size - 1)) if size else -1,
+                    random.choice((-1, 0, size - 2, size - 2, size - 1)) if size else -1,
+                )
                 for size in (random.choice((0, 4, 12)) for _ in range(random.choice((3, 4, 4, 4, 4))))
             ]
             arguments = (
                 random.getrandbits(40), random.getrandbits(40), random.random() < 0.3, random.random() < 0.3,
                 random.randrange(7), random.randrange(7),
-                random.randbytes(random.choice((0, 1, 100, 1200, 1888, 1889))), blocks, now,
+                random.randbytes(random.choice((0, 1, 100, 1200, 1888, 1889))),
+                (random.randrange(-2, 4), random.choice((0, 7, 15, 15, 8)), random.randrange(-2, 4)),
+                blocks, now,
             )  # fmt: skip
             said = []
             whole = hostile(random, random.randbytes(random.choice((12, 40, 1200))))

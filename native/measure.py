@@ -81,12 +81,14 @@ class FanOut:
     def measure(self, rounds: int) -> tuple[float, float]:
         """CPU ns for each packet that leaves: to assign, to seal and send."""
         assigning = sending = 0
-        blocks = [(BLOCK, 5)]
+        blocks = [(BLOCK, 5, -1)]
         for _ in range(rounds):
             start = cpu()
             for _ in range(self.burst):
                 self.sequence += 1
-                self.group.push(self.sequence, 0, False, False, 0, 0, self.payload, blocks, self.now)
+                self.group.push(
+                    self.sequence, 0, False, False, 0, 0, self.payload, (-1, 0, -1), blocks, self.now
+                )
             assigned = cpu()
             failures = self.fan_out.send(self.sinks.source.fileno())
             sending += cpu() - assigned

@@ -23,7 +23,11 @@ struct Job {
     header: [u8; HEADER_BYTES],
     block: (usize, usize), // range of `Batch::bytes`
     payload: (usize, usize),
-    number: Option<(usize, u16)>, // where in the block, and the value
+    number: Option<(usize, u16)>,  // where in the block, and the value
+    frame: Option<(usize, u16)>,   // likewise
+    picture: Option<(usize, u16)>, // where in the payload, and the two bytes
+    short_picture: Option<(usize, u8)>,
+    tl0: Option<(usize, u8)>,
     bucket: usize,
     next: usize, // of the same bucket
 }
@@ -84,7 +88,18 @@ impl Batch {
             let at = start + HEADER_BYTES + offset;
             wire[at..at + 2].copy_from_slice(&number.to_be_bytes());
         }
+        if let Some((offset, number)) = job.frame {
+            let at = start + HEADER_BYTES + offset;
+            wire[at..at + 2].copy_from_slice(&number.to_be_bytes());
+        }
+        let body = wire.len();
         wire.extend_from_slice(&self.bytes[job.payload.0..job.payload.1]);
+        if let Some((offset, picture)) = job.picture {
+            wire[body + offset..body + offset + 2].copy_from_slice(&picture.to_be_bytes());
+        }
+        for (offset, byte) in job.short_picture.iter().chain(&job.tl0) {
+            wire[body + offset] = *byte;
+        }
         let Some(sender) = &exit.sender else { return true };
         let sealed = lock_state(sender).protect_rtp(wire, start).is_ok();
         if !sealed {
@@ -180,7 +195,18 @@ impl FanOut {
             return Ok(());
         }
         let payload = self.batch.keep(rest);
-        let job = Job { header, block: (0, 0), payload, number: None, bucket: NONE, next: NONE };
+        let job = Job {
+            header,
+            block: (0, 0),
+            payload,
+            number: None,
+            frame: None,
+            picture: None,
+            short_picture: None,
+            tl0: None,
+            bucket: NONE,
+            next: NONE,
+        };
         self.batch.push(path.py(), self.number, &mut way, job);
         Ok(())
     }
@@ -234,11 +260,53 @@ struct Packet {
     layer_end: bool,
     spatial: i64,
     temporal: i64,
+    pictures: Pictures,
     now: f64,
 }
 
-/// A header extension block: its range of the batch's bytes, and where the transport-wide number stands.
-type Block = ((usize, usize), Option<usize>);
+/// What decoders count pictures by, as far as the payload has it: (where, the value).
+#[derive(Default)]
+struct Pictures {
+    short_id: Option<(usize, u8)>, // of 7 bits
+    id: Option<(usize, u16)>,      // of 15 bits
+    tl0: Option<(usize, u8)>,
+}
+
+impl Pictures {
+    fn read((at, bits, tl0_at): (isize, u8, isize), payload: &[u8]) -> PyResult<Self> {
+        let outside = || PyValueError::new_err("a picture number's offset is outside of the payload");
+        let mut found = Self::default();
+        let place = usize::try_from(at).map_err(|_| outside());
+        match bits {
+            0 => (),
+            7 => {
+                let at = place?;
+                found.short_id = Some((at, *payload.get(at).ok_or_else(outside)?));
+            }
+            15 => {
+                let at = place?;
+                let bytes = payload.get(at..at.saturating_add(2)).ok_or_else(outside)?;
+                found.id = Some((at, u16::from_be_bytes([bytes[0], bytes[1]])));
+            }
+            _ => return Err(PyValueError::new_err("a picture ID has 7 or 15 bits")),
+        }
+        if let Ok(at) = usize::try_from(tl0_at) {
+            found.tl0 = Some((at, *payload.get(at).ok_or_else(outside)?));
+        }
+        Ok(found)
+    }
+
+    /// Let `job` carry them with offsets added.
+    fn move_into(&self, job: &mut Job, picture: u16, tl0: u8) {
+        job.picture = self.id.map(|(at, id)| (at, 0x8000 | id.wrapping_add(picture) & 0x7FFF));
+        job.short_picture = self.short_id.map(|(at, id)| (at, id.wrapping_add(picture as u8) & 0x7F));
+        job.tl0 = self.tl0.map(|(at, index)| (at, index.wrapping_add(tl0)));
+    }
+}
+
+/// A header extension block: its range of the batch's bytes, where the transport-wide number stands, and where a
+/// frame number, with its value.
+type Block = ((usize, usize), Option<usize>, Option<(usize, u16)>);
 
 impl Packet {
     /// Assign to one stream; false where it refuses.
@@ -254,7 +322,7 @@ impl Packet {
         if self.spatial > stream.spatial || self.temporal > stream.temporal {
             return Ok(false);
         }
-        let &(block, offset) = blocks
+        let &(block, offset, frame) = blocks
             .get(stream.profile)
             .ok_or_else(|| PyIndexError::new_err("the stream's profile has no block"))?;
         let mut path = stream.path_of(py);
@@ -272,7 +340,22 @@ impl Packet {
         }
         let number = number.and_then(|number| offset.map(|offset| (offset, number)));
         let header = self.header(&stream, block_bytes > 0);
-        let job = Job { header, block, payload, number, bucket: NONE, next: NONE };
+        let frame = frame.filter(|_| stream.frame_offset != 0);
+        let mut job = Job {
+            header,
+            block,
+            payload,
+            number,
+            frame: frame.map(|(at, number)| (at, number.wrapping_add(stream.frame_offset))),
+            picture: None,
+            short_picture: None,
+            tl0: None,
+            bucket: NONE,
+            next: NONE,
+        };
+        if stream.picture_offset != 0 || stream.tl0_offset != 0 {
+            self.pictures.move_into(&mut job, stream.picture_offset, stream.tl0_offset);
+        }
         fan_out.batch.push(py, fan_out.number, &mut path, job);
         Ok(true)
     }
@@ -324,6 +407,7 @@ impl Group {
         spatial: i64,
         temporal: i64,
         payload: &Bound<'py, PyBytes>,
+        pictures: (isize, u8, isize),
         blocks: Vec<Bound<'py, PyTuple>>,
         now: f64,
     ) -> PyResult<Bound<'py, PyList>> {
@@ -333,16 +417,20 @@ impl Group {
         let blocks = blocks
             .iter()
             .map(|block| {
-                let (bytes, offset): (Bound<'py, PyBytes>, isize) = block.extract()?;
-                let offset = usize::try_from(offset).ok();
-                if offset.is_some_and(|offset| offset + 2 > bytes.as_bytes().len()) {
+                let (bytes, offset, frame_at): (Bound<'py, PyBytes>, isize, isize) = block.extract()?;
+                let (offset, frame_at) = (usize::try_from(offset).ok(), usize::try_from(frame_at).ok());
+                let bytes = bytes.as_bytes();
+                if offset.max(frame_at).is_some_and(|last| last.saturating_add(2) > bytes.len()) {
                     return Err(PyValueError::new_err("the number's offset is outside of its block"));
                 }
-                Ok((fan_out.batch.keep(bytes.as_bytes()), offset))
+                let frame = frame_at.map(|at| (at, u16::from_be_bytes([bytes[at], bytes[at + 1]])));
+                Ok((fan_out.batch.keep(bytes), offset, frame))
             })
             .collect::<PyResult<Vec<Block>>>()?;
+        let pictures = Pictures::read(pictures, payload.as_bytes());
         let payload = fan_out.batch.keep(payload.as_bytes());
-        let packet = Packet { sequence, timestamp, marker, layer_end, spatial, temporal, now };
+        let packet =
+            Packet { sequence, timestamp, marker, layer_end, spatial, temporal, pictures: pictures?, now };
         let jobs = fan_out.batch.jobs.len();
         for stream in &self.streams {
             let stream = stream.bind(py);

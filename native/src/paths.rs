@@ -197,13 +197,17 @@ pub struct Stream {
     pub spatial: i64,
     #[pyo3(get, set)]
     pub temporal: i64,
+    // Added to what decoders count pictures by, modulo the width of each.
+    pub picture_offset: u16,
+    pub tl0_offset: u8,
+    pub frame_offset: u16,
 }
 
 #[pymethods]
 impl Stream {
     #[new]
     #[pyo3(signature = (path, owner, *, ssrc, payload_type, profile, has_number, urgent, sequence_offset,
-                        timestamp_offset, spatial, temporal))]
+                        timestamp_offset, spatial, temporal, picture_offset=0, tl0_offset=0, frame_offset=0))]
     #[allow(clippy::too_many_arguments)] // keyword arguments, as the reference has
     fn new(
         path: Py<Path>,
@@ -217,6 +221,9 @@ impl Stream {
         timestamp_offset: &Bound<'_, PyAny>,
         spatial: i64,
         temporal: i64,
+        picture_offset: i64,
+        tl0_offset: i64,
+        frame_offset: i64,
     ) -> PyResult<Self> {
         Ok(Self {
             path,
@@ -231,6 +238,9 @@ impl Stream {
             timestamp_offset: timestamp_offset.call_method1("__and__", (0xFFFF_FFFF_u32,))?.extract()?,
             spatial,
             temporal,
+            picture_offset: picture_offset as u16,
+            tl0_offset: tl0_offset as u8,
+            frame_offset: frame_offset as u16,
         })
     }
 

@@ -93,16 +93,20 @@ class Stream:
     """One sender's copy of an encoding: what its packets get, and the highest layers it takes."""
 
     __slots__ = (
-        "_sequence_offset",
-        "_timestamp_offset",
+        "frame_offset",
         "has_number",
+        "moves_pictures",
         "owner",
         "path",
         "payload_type",
+        "picture_offset",
         "profile",
+        "sequence_offset",
         "spatial",
         "ssrc",
         "temporal",
+        "timestamp_offset",
+        "tl0_offset",
         "urgent",
     )
 
@@ -120,6 +124,9 @@ class Stream:
         timestamp_offset: int,
         spatial: int,
         temporal: int,
+        picture_offset: int = 0,
+        tl0_offset: int = 0,
+        frame_offset: int = 0,
     ) -> None:
         self.path = path
         self.owner = owner  # who is told of a refusal
@@ -128,10 +135,16 @@ class Stream:
         self.profile = profile  # which header extension block its packets have
         self.has_number = has_number  # its packets get transport-wide numbers
         self.urgent = urgent  # passes a gate that is closed
-        self._sequence_offset = sequence_offset  # any int; added modulo 2^16
-        self._timestamp_offset = timestamp_offset  # any int; added modulo 2^32
+        self.sequence_offset = sequence_offset  # any int; added modulo 2^16
+        self.timestamp_offset = timestamp_offset  # any int; added modulo 2^32
         self.spatial = spatial
         self.temporal = temporal
+        # Added to what decoders count pictures by, modulo the width of each: the picture ID and TL0PICIDX
+        # of VP8 and VP9, the frame number of a dependency descriptor.
+        self.picture_offset = picture_offset
+        self.tl0_offset = tl0_offset
+        self.frame_offset = frame_offset
+        self.moves_pictures = bool(picture_offset or tl0_offset)
 
 
 _Job = tuple[SrtpSender | None, tuple[str, int], bytes]  # whose keys, where to, the RTP packet
@@ -216,7 +229,8 @@ class Group:
         spatial: int,
         temporal: int,
         payload: bytes,
-        blocks: list[tuple[bytes, int]],
+        pictures: tuple[int, int, int],
+        blocks: list[tuple[bytes, int, int]],
         now: float,
     ) -> list[object]:
         """Assign a packet to every stream that takes it; return the owners of those that refuse, in order.
@@ -229,24 +243,28 @@ class Group:
             spatial: the packet's layer, from 0.
             temporal: the packet's layer, from 0.
             payload: of RTP.
+            pictures: where in the payload the picture ID stands, its bits (7, 15, or 0: there is none), and
+                where TL0PICIDX stands (−1: nowhere).
             blocks: for each profile of streams the header extension as it goes behind the fixed header
-                (or empty), and where in it the transport-wide number's two bytes stand (−1: nowhere).
+                (or empty), where in it the transport-wide number's two bytes stand, and where those
+                of a frame number (−1: nowhere).
             now: seconds.
 
         Raises:
             IndexError: a stream's profile has no block.
-            ValueError: a number's offset is outside of its block.
+            ValueError: a number's offset is outside of its block, or of the payload.
         """
-        for block, offset in blocks:
-            if offset + 2 > len(block) and offset >= 0:
+        for block, offset, frame_at in blocks:
+            if max(offset, frame_at) + 2 > len(block) and max(offset, frame_at) >= 0:
                 raise ValueError("the number's offset is outside of its block")
+        _check_pictures(pictures, len(payload))
         refused = []
         for stream in self._streams:
             if spatial > stream.spatial or temporal > stream.temporal:
                 refused.append(stream.owner)
                 continue
             path = stream.path
-            block, offset = blocks[stream.profile]
+            block, offset, frame_at = blocks[stream.profile]
             if path.gated and not path.admits(stream.urgent, now):
                 refused.append(stream.owner)
                 continue
@@ -255,6 +273,10 @@ class Group:
                 number = path.number = (path.number + 1) & 0xFFFF
                 if offset >= 0:
                     block = block[:offset] + number.to_bytes(2) + block[offset + 2 :]
+            if stream.frame_offset and frame_at >= 0:
+                found = blocks[stream.profile][0][frame_at : frame_at + 2]
+                frame_number = int.from_bytes(found) + stream.frame_offset
+                block = block[:frame_at] + (frame_number & 0xFFFF).to_bytes(2) + block[frame_at + 2 :]
             size = _HEADER.size + len(block) + len(payload) + self._size_overhead
             if not path.book(number, size, now):
                 continue
@@ -262,10 +284,33 @@ class Group:
             header = _HEADER.pack(
                 0x90 if block else 0x80,
                 stream.payload_type | (0x80 if marker or ends else 0),
-                (sequence + stream._sequence_offset) & 0xFFFF,
-                (timestamp + stream._timestamp_offset) & 0xFFFFFFFF,
+                (sequence + stream.sequence_offset) & 0xFFFF,
+                (timestamp + stream.timestamp_offset) & 0xFFFFFFFF,
                 stream.ssrc,
             )
             assert path.address is not None, "a path without an address books nothing"
-            self._jobs.append((path.sender, path.address, header + block + payload))
+            body = _moved(payload, pictures, stream) if stream.moves_pictures else payload
+            self._jobs.append((path.sender, path.address, header + block + body))
         return refused
+
+
+def _check_pictures(pictures: tuple[int, int, int], size: int) -> None:
+    picture_at, bits, tl0_at = pictures
+    if bits not in (0, 7, 15):
+        raise ValueError("a picture ID has 7 or 15 bits")
+    if (bits and not 0 <= picture_at <= size - (1 if bits == 7 else 2)) or tl0_at >= size:
+        raise ValueError("a picture number's offset is outside of the payload")
+
+
+def _moved(payload: bytes, pictures: tuple[int, int, int], stream: Stream) -> bytes:
+    """*payload* with the stream's offsets on its picture ID and TL0PICIDX, as far as it has them."""
+    changed = bytearray(payload)
+    at, bits, tl0_at = pictures
+    if bits == 15:
+        picture = (changed[at] & 0x7F) << 8 | changed[at + 1]
+        changed[at : at + 2] = (0x8000 | picture + stream.picture_offset & 0x7FFF).to_bytes(2)
+    elif bits == 7:
+        changed[at] = changed[at] + stream.picture_offset & 0x7F
+    if tl0_at >= 0:
+        changed[tl0_at] = payload[tl0_at] + stream.tl0_offset & 0xFF
+    return bytes(changed)

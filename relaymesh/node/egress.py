@@ -271,7 +271,7 @@ class Sender:
     def _follow(self) -> None:
         """From the next packet on they go on as they are, as long as nothing else is to be done to them."""
         encoding, era = self.current, self._rewriter.era
-        if encoding is None or era is None or era.pictures or self._backlog is not None:
+        if encoding is None or era is None or self._backlog is not None:
             return
         if self._dropped is not None or self._convert is not None or not self._filter.is_settled:
             return

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from relaymesh.kernels.fan_out import FanOut, Path, Stream
 from relaymesh.node.egress_rows import TRANSPORT_NUMBER_ONLY, EgressNumbers
-from relaymesh.protocol.frames import MediaFrame
+from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
+from relaymesh.webrtc.dependency_descriptor import FRAME_NUMBER_AT, HEAD_BYTES
+from relaymesh.webrtc.picture_ids import make_renumberer
 from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, build_extensions
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from relaymesh.node.encodings import Encoding
     from relaymesh.node.rewrite import Era
 
-Block = tuple[bytes, int]  # header extension, and where in it the transport-wide number goes; −1: nowhere
+# A header extension; where in it the transport-wide number goes, and where a frame number is; −1: nowhere.
+Block = tuple[bytes, int, int]
 _NO_NUMBER = b"\x00\x00"
 _WIDE = TWO_BYTE_PROFILE.to_bytes(2, "big")
 
@@ -61,7 +64,7 @@ class Place:
     def take(self, sender: Sender, encoding: Encoding, era: Era, layers: tuple[int, int]) -> None:
         """Follow *encoding* from its next packet on, by the numbers of *era*, up to *layers*."""
         if encoding.followers is None:
-            encoding.followers = Followers(self._fan_out)
+            encoding.followers = Followers(self._fan_out, encoding.track.info.codec)
         followers = encoding.followers
         self._encoding = encoding
         self._stream = Stream(
@@ -76,6 +79,9 @@ class Place:
             timestamp_offset=era.timestamp_offset,
             spatial=layers[0],
             temporal=layers[1],
+            picture_offset=era.pictures.picture_id,
+            tl0_offset=era.pictures.tl0picidx,
+            frame_offset=era.pictures.frame_number,
         )
         self._counted = followers.packets, followers.octets
         encoding.follow(sender, self._stream)
@@ -100,10 +106,11 @@ class Place:
 class Followers:
     """The streams of one encoding that follow it, and what was sent to them."""
 
-    def __init__(self, fan_out: FanOut) -> None:
+    def __init__(self, fan_out: FanOut, codec_name: str) -> None:
         self.packets = self.octets = 0  # handed to every stream that was here
         self.last: tuple[MediaFrame, float] | None = None  # the newest of them, and when
         self._group = fan_out.group()
+        self._numbering = make_renumberer(codec_name)
         self._profiles: dict[_Profile, int] = {}
         self._builders: list[tuple[dict[int, int], int | None]] = []
 
@@ -141,6 +148,7 @@ class Followers:
             frame.spatial,
             frame.temporal,
             frame.payload,
+            self._numbering.places(frame.payload),
             blocks,
             now,
         )
@@ -154,10 +162,15 @@ class Followers:
 def _block(frame: MediaFrame, ids: dict[int, int], transport_id: int | None) -> Block:
     """The header extension of *frame* for players with these identifiers."""
     named = [(ids[kind], value) for kind, value in frame.extensions if kind in ids]
-    if transport_id is None:
-        return build_extensions(named), -1
     if not named:  # nearly every video packet
-        return TRANSPORT_NUMBER_ONLY.pack(ONE_BYTE_PROFILE, 1, transport_id << 4 | 1, 0), 5
-    block = build_extensions((*named, (transport_id, _NO_NUMBER)))
+        if transport_id is None:
+            return b"", -1, -1
+        return TRANSPORT_NUMBER_ONLY.pack(ONE_BYTE_PROFILE, 1, transport_id << 4 | 1, 0), 5, -1
+    block = build_extensions(named if transport_id is None else (*named, (transport_id, _NO_NUMBER)))
     head = 2 if block[:2] == _WIDE else 1
-    return block, 4 + sum(head + len(value) for _, value in named) + head
+    at, frame_at = 4, -1
+    for identifier, value in named:
+        if identifier == ids.get(EXTENSION_DEPENDENCY_DESCRIPTOR) and len(value) >= HEAD_BYTES:
+            frame_at = at + head + FRAME_NUMBER_AT
+        at += head + len(value)
+    return block, -1 if transport_id is None else at + head, frame_at

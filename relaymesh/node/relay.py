@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
+from relaymesh.kernels.aead import open_batch, seal_batch
 from relaymesh.node.dues import Dues
 from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
-from relaymesh.protocol.datagram import OpenJob, SealJob, open_batch, read_header, seal_batch
+from relaymesh.protocol.datagram import OpenJob, SealJob, read_header
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.keyring import Key
 from relaymesh.protocol.link import Link

@@ -18,11 +18,8 @@ comes twice under a key (NIST SP 800-38D § 8.2.1).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from relaymesh.kernels.aead import Opener, Sealer
 from relaymesh.protocol.errors import ProtocolError
 
 VERSION = 1
@@ -38,10 +35,9 @@ MIN_DATAGRAM_BYTES = OVERHEAD_BYTES
 MAX_PLAINTEXT_BYTES = MAX_DATAGRAM_BYTES - OVERHEAD_BYTES
 
 _FIRST_BYTE = VERSION << 4 | TYPE_SEALED
-_NONCE_PREFIX = bytes(4)
 
-SealJob = tuple[AESGCM, bytes, bytes]  # the key, the clear header, the plaintext
-OpenJob = tuple[AESGCM, bytes]  # the key, the datagram: one whose header read_header() has accepted
+SealJob = tuple[Sealer, bytes, bytes]  # the key, the clear header, the plaintext
+OpenJob = tuple[Opener, bytes]  # the key, the datagram: one whose header read_header() has accepted
 
 
 def read_header(datagram: bytes) -> tuple[int, int, int]:
@@ -65,7 +61,7 @@ def read_header(datagram: bytes) -> tuple[int, int, int]:
     return epoch, sender, number
 
 
-def seal_job(sealer: AESGCM, epoch: int, sender: int, number: int, plaintext: bytes) -> SealJob:
+def seal_job(sealer: Sealer, epoch: int, sender: int, number: int, plaintext: bytes) -> SealJob:
     """The datagram that is to carry *plaintext*; *number* must never be used again with *sealer*.
 
     Raises:
@@ -74,23 +70,3 @@ def seal_job(sealer: AESGCM, epoch: int, sender: int, number: int, plaintext: by
     if len(plaintext) > MAX_PLAINTEXT_BYTES:
         raise ProtocolError("oversized", f"{len(plaintext)} bytes of frames")
     return sealer, _HEADER.pack(_FIRST_BYTE, epoch, sender, number), plaintext
-
-
-def seal_batch(jobs: Sequence[SealJob]) -> list[bytes]:
-    """The datagrams of *jobs*, in their order."""
-    return [
-        clear + sealer.encrypt(_NONCE_PREFIX + clear[4:], plaintext, clear)
-        for sealer, clear, plaintext in jobs
-    ]
-
-
-def open_batch(jobs: Sequence[OpenJob]) -> list[bytes | None]:
-    """The plaintexts of *jobs*, in their order; ``None`` where the seal does not open: unauthentic."""
-    plaintexts: list[bytes | None] = []
-    for opener, datagram in jobs:
-        clear = datagram[:HEADER_BYTES]
-        try:
-            plaintexts.append(opener.decrypt(_NONCE_PREFIX + clear[4:], datagram[HEADER_BYTES:], clear))
-        except InvalidTag:
-            plaintexts.append(None)
-    return plaintexts

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from relaymesh.kernels.aead import Opener, Sealer
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.arrivals import ArrivalTracker
 from relaymesh.protocol.errors import ProtocolError
@@ -36,8 +35,8 @@ class Key:
         self.arrivals = ArrivalTracker(epoch)
         self.send_key = send_key
         self.receive_key = receive_key
-        self.sealer = AESGCM(send_key)
-        self.opener = AESGCM(receive_key)
+        self.sealer = Sealer(send_key)
+        self.opener = Opener(receive_key)
         self.sent = 0  # the last packet number used
         self.window = ReplayWindow()
 

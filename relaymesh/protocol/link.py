@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from relaymesh.kernels.aead import open_batch, seal_batch
 from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
 from relaymesh.protocol.arq import Retransmission, decode_retransmission
 from relaymesh.protocol.conduct import Conduct
@@ -32,9 +33,7 @@ from relaymesh.protocol.datagram import (
     MAX_PLAINTEXT_BYTES,
     OVERHEAD_BYTES,
     SealJob,
-    open_batch,
     read_header,
-    seal_batch,
 )
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates

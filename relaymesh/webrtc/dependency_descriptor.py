@@ -21,6 +21,7 @@ MAX_TEMPORAL = 8
 MAX_TEMPLATES = 64  # as many as a template id of 6 bits can name
 MAX_DIFFERENCES = 64  # references of one frame; AV1 itself has 8 slots
 HEAD_BYTES = 3
+FRAME_NUMBER_AT = 1  # two bytes
 
 #  |S|E| template (6) |  frame number (16)  |     always
 #  |T|A|D|F|C| …                                   only in more than 3 bytes:

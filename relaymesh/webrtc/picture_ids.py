@@ -52,6 +52,10 @@ class PictureOffsets(msgspec.Struct, frozen=True, gc=False):
 
 NO_OFFSETS = PictureOffsets()
 
+# Offset of the picture ID, its bits (7 or 15; 0: there is none), offset of TL0PICIDX (−1: there is none).
+Places = tuple[int, int, int]
+NO_PLACES: Places = (-1, 0, -1)
+
 
 def offsets_after(last: PictureNumbers, following: PictureNumbers) -> PictureOffsets:
     """With these a picture of *following* is the next one after *last*, which was sent.
@@ -84,6 +88,10 @@ class Renumberer(Protocol):
         """Both with *offsets* added, as long as before; what cannot be read stays as it is."""
         ...
 
+    def places(self, payload: bytes) -> Places:
+        """Where the numbers stand in *payload*."""
+        ...
+
 
 def make_renumberer(codec_name: str) -> Renumberer:
     """The renumberer of a codec as an offer names it; letters have no case."""
@@ -110,6 +118,9 @@ class _DescriptorRenumberer:
     ) -> tuple[bytes, bytes | None]:
         return payload, _moved(descriptor, offsets)
 
+    def places(self, payload: bytes) -> Places:
+        return NO_PLACES
+
 
 class _Format(Protocol):
     """The numbers in the payloads of one codec."""
@@ -119,6 +130,8 @@ class _Format(Protocol):
     def read(self, payload: bytes) -> PictureNumbers: ...
 
     def write(self, payload: bytes, picture_id_offset: int, tl0_offset: int) -> bytes: ...
+
+    def places(self, payload: bytes) -> Places: ...
 
 
 class _PayloadRenumberer:
@@ -150,6 +163,12 @@ class _PayloadRenumberer:
                 pass  # sent as it came; the player's decoder judges it
         return payload, _moved(descriptor, offsets)
 
+    def places(self, payload: bytes) -> Places:
+        try:
+            return self._format.places(payload)
+        except RtpError:
+            return NO_PLACES  # as above
+
 
 class _Vp8:
     compacts = True
@@ -161,6 +180,9 @@ class _Vp8:
     def write(self, payload: bytes, picture_id_offset: int, tl0_offset: int) -> bytes:
         return vp8.rewrite(payload, vp8.parse_descriptor(payload), picture_id_offset, tl0_offset)
 
+    def places(self, payload: bytes) -> Places:
+        return _places(vp8.parse_descriptor(payload))
+
 
 class _Vp9:
     compacts = False
@@ -171,6 +193,17 @@ class _Vp9:
 
     def write(self, payload: bytes, picture_id_offset: int, tl0_offset: int) -> bytes:
         return vp9.rewrite(payload, vp9.parse_descriptor(payload), picture_id_offset, tl0_offset)
+
+    def places(self, payload: bytes) -> Places:
+        return _places(vp9.parse_descriptor(payload))
+
+
+def _places(found: vp8.Vp8Descriptor | vp9.Vp9Descriptor) -> Places:
+    return (
+        found.picture_id_at,
+        found.picture_id_bits if found.picture_id is not None else 0,
+        found.tl0picidx_at if found.tl0picidx is not None else -1,
+    )
 
 
 def _frame_number(descriptor: bytes | None) -> int | None:

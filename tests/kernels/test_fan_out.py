@@ -18,7 +18,8 @@ from tests.kernels.both import native, reference
 GCM = "AEAD_AES_128_GCM"
 HERE = ("127.0.0.1", 9)
 THERE = ("127.0.0.1", 10)
-NO_BLOCKS = [(b"", -1)]
+NO_BLOCKS = [(b"", -1, -1)]
+NO_PICTURES = (-1, 0, -1)
 BLOCK = b"\xbe\xde\0\2\x31\0\0\x10\x01\0\0\0"  # the number at 5
 OVERHEAD = 44
 
@@ -66,6 +67,7 @@ class Kernel:
             "spatial": 0,
             "temporal": 0,
             "payload": b"payload",
+            "pictures": NO_PICTURES,
             "blocks": NO_BLOCKS,
             "now": 1.0,
         }
@@ -103,7 +105,7 @@ def test_numbers_count_for_the_path_and_stand_in_the_block(kernel: Kernel) -> No
     kernel.stream(path, ssrc=2, has_number=False)
     kernel.stream(path, ssrc=3, has_number=True, profile=1)
     kernel.stream(path, ssrc=4, has_number=True, profile=2)
-    kernel.push(blocks=[(BLOCK, 5), (b"", -1), (BLOCK, -1)])
+    kernel.push(blocks=[(BLOCK, 5, -1), (b"", -1, -1), (BLOCK, -1, -1)])
     assert path.number == 1
     numbered = BLOCK[:5] + b"\xff\xff" + BLOCK[7:]
     assert [packet for packet, _ in kernel.fan_out.pop()] == [
@@ -225,8 +227,37 @@ def test_groups_hold_each_stream_once_and_in_order(kernel: Kernel) -> None:
     other = kernel.fan_out.group()
     other.add(streams[1])
     kernel.push()
-    other.push(7, 3000, False, False, 0, 0, b"payload", NO_BLOCKS, 1.0)
+    other.push(7, 3000, False, False, 0, 0, b"payload", NO_PICTURES, NO_BLOCKS, 1.0)
     assert [packet[11] for packet, _ in kernel.fan_out.pop()] == [0, 2, 3, 1]
+
+
+def test_pictures_are_counted_anew_for_each_stream(kernel: Kernel) -> None:
+    path = kernel.path()
+    kernel.stream(path)
+    kernel.stream(path, picture_offset=0x7FFF, tl0_offset=2)
+    kernel.stream(path, picture_offset=3, frame_offset=0xFFFF)
+    long, short = b"\x90\xe0\x80\x01\xff\x00", b"\x90\xe0\x7f\xff\x00"
+    kernel.push(payload=long, pictures=(2, 15, 4))
+    kernel.push(payload=short, pictures=(2, 7, 3))
+    kernel.push(pictures=NO_PICTURES, blocks=[(BLOCK, -1, 8)])
+    sent = [packet for packet, _ in kernel.fan_out.pop()]
+    assert [packet[12:] for packet in sent[:3]] == [
+        long,
+        b"\x90\xe0\x80\x00\x01\x00",
+        b"\x90\xe0\x80\x04\xff\x00",
+    ]
+    assert [packet[12:] for packet in sent[3:6]] == [
+        short,
+        b"\x90\xe0\x7e\x01\x00",
+        b"\x90\xe0\x02\xff\x00",
+    ]
+    assert [packet[20:22] for packet in sent[6:]] == [BLOCK[8:10], BLOCK[8:10], b"\x00\xff"], "0x0100 − 1"
+
+
+@pytest.mark.parametrize("pictures", [(6, 15, -1), (7, 7, -1), (-1, 15, -1), (0, 8, -1), (0, 0, 7)])
+def test_picture_numbers_outside_of_the_payload_are_the_callers_fault(kernel: Kernel, pictures) -> None:
+    with pytest.raises(ValueError, match="picture"):
+        kernel.push(pictures=pictures)
 
 
 def test_blocks_that_do_not_fit_are_the_callers_fault(kernel: Kernel) -> None:
@@ -234,7 +265,7 @@ def test_blocks_that_do_not_fit_are_the_callers_fault(kernel: Kernel) -> None:
     with pytest.raises(IndexError):
         kernel.push()
     with pytest.raises(ValueError, match="outside of its block"):
-        kernel.push(blocks=[(b"abcd", 3), (b"", -1)])
+        kernel.push(blocks=[(b"abcd", 3, -1), (b"", -1, -1)])
     assert len(kernel.fan_out) == 0
 
 
@@ -302,7 +333,7 @@ def test_bursts_are_sent_to_every_subscriber_in_order(kernel: Kernel, sockets: l
         kernel.stream(kernel.path(address=sink.getsockname(), key=number), ssrc=number, has_number=True)
     sizes = [1200] * 70 + [900, 1200, 1200, 3, 3, 1200]
     for sequence, size in enumerate(sizes):
-        kernel.push(sequence, payload=bytes([sequence]) * size, blocks=[(BLOCK, 5)])
+        kernel.push(sequence, payload=bytes([sequence]) * size, blocks=[(BLOCK, 5, -1)])
     assert kernel.fan_out.send(source.fileno()) == 0
     assert len(kernel.fan_out) == 0
     for number, sink in enumerate(sinks):
@@ -355,7 +386,8 @@ packets = st.fixed_dictionaries(
         "layer_end": st.booleans(),
         "spatial": st.integers(0, 6),
         "temporal": st.integers(0, 6),
-        "payload": st.binary(max_size=40) | st.integers(1000, 2000).map(bytes),
+        "payload": st.binary(min_size=4, max_size=40) | st.integers(1000, 2000).map(bytes),
+        "pictures": st.sampled_from([NO_PICTURES, (1, 15, 3), (2, 15, -1), (3, 7, 0), (0, 0, 2)]),
         "now": st.floats(0, 10),
     }
 )
@@ -370,6 +402,9 @@ streams = st.fixed_dictionaries(
         "timestamp_offset": st.integers(),
         "spatial": st.integers(0, 6),
         "temporal": st.integers(0, 6),
+        "picture_offset": st.sampled_from([0, 1, 0x7FFF]),
+        "tl0_offset": st.sampled_from([0, 1, 255]),
+        "frame_offset": st.sampled_from([0, 1, 0xFFFF]),
     }
 )
 paths = st.fixed_dictionaries(
@@ -394,7 +429,7 @@ fields = ("number", "dropped", "allowance", "at")
 def test_both_kernels_do_the_same(
     path_fields: list[dict[str, Any]], stream_fields: list[dict[str, Any]], pushed: list[dict[str, Any]]
 ) -> None:
-    blocks = [(BLOCK, 5), (b"", -1), (BLOCK[:8], -1)]
+    blocks = [(BLOCK, 5, 8), (b"", -1, -1), (BLOCK[:8], -1, 4)]
     done = []
     for kernel in (Kernel(reference), Kernel(native)):
         made = [kernel.path(**each) for each in path_fields]

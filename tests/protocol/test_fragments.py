@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -476,7 +475,7 @@ def test_random_fragments_of_a_liar_are_bounded_and_hand_up_no_torn_frame(seed: 
 
 def test_after_misconduct_no_half_is_left() -> None:
     link = make_link(1)
-    sealer = AESGCM(bytes([2] * 16))
+    sealer = bytes([2] * 16)
     number, now = 0, 0.0
     while link.debug_state()["conduct"]["offences"] == 0:  # type: ignore[index]
         for half in (

@@ -10,7 +10,6 @@ from itertools import count
 from types import FunctionType, MethodType, ModuleType
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +26,7 @@ from tests.protocol.test_conduct import counters_of
 from tests.protocol.test_recovery import KEYS, make_link, media
 from tests.sealing import seal
 
-_SEALER = AESGCM(KEYS[2])
+_SEALER = KEYS[2]
 EVERY = 0.001  # seconds between datagrams of the attack
 SOLVED_MOST = fec.MAX_SOLVED_AT_ONCE + fec.MAX_SOURCES
 
