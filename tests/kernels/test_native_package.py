@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
 # What a reference's classes say to each other, and nobody else asks.
 PYTHONS = {"multiply", "invert", "invert_matrix"}  # small matrices: not worth a kernel
-INNER = {"encrypt", "decrypt", "admits", "book"}
+INNER = {"encrypt", "decrypt", "admits", "book", "moves_pictures"} | {
+    f"{what}_offset" for what in ("sequence", "timestamp", "picture", "tl0", "frame")
+}
 
 
 def test_the_version_is_the_packages_own_everywhere() -> None:
