@@ -48,7 +48,7 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
     settings = load_settings(NodeSettings, "node", config, flags)
     configure_logging(settings.log_level, settings.log_format)
     _check_tls(settings)
-    workers = worker_count(settings.workers, len(os.sched_getaffinity(0)))
+    workers = worker_count(settings.workers, _cores())
     if workers > 1:
         if emulate_links is not None:
             raise click.UsageError("--emulate-links is for one node, without --workers")
@@ -65,6 +65,13 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
         ) from None
     except OSError as error:
         raise click.ClickException(f"cannot start: {error}") from None
+
+
+def _cores() -> int:
+    """Number of cores this process may use, where the system tells; else of all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _run_site(settings: NodeSettings, workers: int) -> None:
