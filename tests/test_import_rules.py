@@ -1,6 +1,6 @@
 """The import rules of the house, read from the source itself.
 
-cli → demo → node | controller | client | netsim → runtime → protocol | webrtc | topology → kernels.
+cli → demo | site → node | controller | client | netsim → runtime → protocol | webrtc | topology → kernels.
 An import under ``if TYPE_CHECKING:`` does not count: it never happens.
 """
 
@@ -33,9 +33,10 @@ NO_ASYNCIO = {"node", "runtime", "controller"} | PURE
 # What each subpackage may import of the others. "" is relaymesh/__init__.py and __main__.py.
 ALLOWED: dict[str, set[str]] = {
     "": {"cli"},
-    "cli": {"bench", "demo", "node", "controller", "client", "netsim", "runtime", "web"} | PURE,
+    "cli": {"bench", "demo", "site", "node", "controller", "client", "netsim", "runtime", "web"} | PURE,
     "bench": {"netsim", "controller", "runtime"} | PURE,
     "demo": {"node", "controller", "client", "runtime", "web"} | PURE,
+    "site": {"node", "runtime"} | PURE,
     "node": {"kernels", "runtime", "web"} | PURE,
     "controller": {"runtime"} | PURE,
     "client": {"runtime"} | PURE,

@@ -15,28 +15,25 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from relaymesh.bench.arrivals import Tally
 from relaymesh.bench.edge_feed import Publisher, Sent
 from relaymesh.bench.edge_floor import Floor
 from relaymesh.bench.edge_players import Feedback, Players
+from relaymesh.bench.janus import running_janus
 from relaymesh.bench.packet_client import profile_called
 from relaymesh.bench.packet_mesh import Mesh, Server, Shape, process_cpu_s, running
 from relaymesh.bench.packet_rows import Row
 from relaymesh.bench.worker import Worker, working
 
-NODE = "edge"
+NODE, FLOOR, JANUS = "node", "floor", "janus"
 DRAIN_S = 0.3  # without a packet, before the counters are read
 DRAINED_WITHIN_S = 5.0
 LEAST_ARRIVED = 0.999  # a row of which less came says so
 LEAD_S = 10.0  # with transport-wide feedback: what an estimate needs to rise to these rates
 WARM_UP = Row(400, 8)
 WARM_UP_S = 2.0
-BOUND_MS = 5.0  # of the added delay at p99, up to which a rate counts as carried
-SATURATION_BURST = 16
-FIRST_RATE = 200  # packets a second
-MOST_STEPS = 24
-FINEST_STEP = 1.08  # between the last rate that was carried and the first that was not
 
 Say = Callable[[str], None]
 
@@ -52,6 +49,16 @@ class Setting:
     lead_seconds: float = 0.0  # of each row and round that do not count: estimates of bandwidth rise
     profile: str = "gcm"  # or cm
     feedback: Feedback = "none"
+    janus: bool = False  # measured besides
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A process that the feed can go to."""
+
+    pid: int
+    method: str  # of the publisher
+    argument: Any  # of it: where
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,22 @@ class Run:
     def cost_us(self, idle: float) -> float:
         """µs of CPU for each packet that arrived; *idle*: CPU seconds a second that do not count."""
         return max(0.0, self.cpu_s - idle * self.seconds) * 1e6 / max(1, self.tally.arrived)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One row in one round, by goal: its run, and the CPU seconds a second that it needs when idle."""
+
+    runs: dict[str, Run]
+    idle: dict[str, float]
+
+    def cost_us(self, goal: str) -> float:
+        """µs of CPU for each packet that arrived."""
+        return self.runs[goal].cost_us(self.idle[goal])
+
+    def ratio(self, goal: str) -> float:
+        """Of the node's cost to that of *goal*."""
+        return self.cost_us(NODE) / max(self.cost_us(goal), 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,9 @@ class EdgeResult:
     p99_ms: float  # of the time from the publisher to a player
     feed_late_ms: float  # at p99, the worst round: a feed that is late offers other bursts than it says
     verified: bool  # what was opened was whole, in every round
+    janus_us: float | None = None  # None: not measured
+    janus_ratio: float | None = None  # of cost to Janus's, the median of each round's
+    janus_arrived: float | None = None
 
     @property
     def note(self) -> str:
@@ -94,50 +120,38 @@ class EdgeResult:
             notes.append(f"only {self.arrived * 100:.2f} % arrived")
         if self.floor_arrived < LEAST_ARRIVED:
             notes.append(f"only {self.floor_arrived * 100:.2f} % of the floor's")
+        if self.janus_arrived is not None and self.janus_arrived < LEAST_ARRIVED:
+            notes.append(f"only {self.janus_arrived * 100:.2f} % of Janus's")
         if not self.verified:
             notes.append("what arrived was not whole")
         return ", ".join(notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Saturation:
-    """The highest rate that was carried: nearly all arrived, p99 within the bound."""
-
-    players: int
-    profile: str
-    feedback: str
-    rate: float  # packets a second of the feed; 0: none was carried
-    sent_per_s: float  # to all players
-    per_core_s: float  # of those, for each core's worth of CPU that the node used
-    cpu: float  # cores
-    p99_ms: float
-    ended_by: str  # what the next rate did
-
-
 class Edge:
-    """A node with its players, a publisher and the floor program, ready to measure."""
+    """A node with its players, a publisher and what is measured beside it, ready to measure."""
 
-    def __init__(self, setting: Setting, node: Server, feed: Worker, players: Worker, floor: Worker | None):
-        self.setting = setting
+    def __init__(self, node: Server, feed: Worker, players: Worker) -> None:
+        self.goals = {NODE: Goal(node.pid, "run", NODE)}
         self._node = node
         self._feed = feed
         self._players = players
-        self._floor = floor
 
-    def idle(self, seconds: float) -> float:
-        """CPU seconds a second of the node while nothing is published."""
-        began, before = time.monotonic(), self._node.cpu_s()
+    def idle(self, seconds: float) -> dict[str, float]:
+        """CPU seconds a second of each goal while nothing is published."""
+        began, before = time.monotonic(), {name: process_cpu_s(goal.pid) for name, goal in self.goals.items()}
         time.sleep(seconds)
-        return (self._node.cpu_s() - before) / (time.monotonic() - began)
+        took = time.monotonic() - began
+        self._node.check()
+        return {name: (process_cpu_s(goal.pid) - before[name]) / took for name, goal in self.goals.items()}
 
-    def run(self, row: Row, seconds: float, goal: str = "node") -> Run:
-        """Feed the node or the floor. Raises :class:`BenchFailed`."""
-        pid = self._node.pid if goal == "node" or self._floor is None else self._floor.pid
+    def run(self, row: Row, seconds: float, goal: str = NODE) -> Run:
+        """Feed one goal. Raises :class:`BenchFailed`."""
+        fed = self.goals[goal]
         self._players.ask("begin")
-        began, before = time.monotonic(), process_cpu_s(pid)
-        sent: Sent = self._feed.ask("run", row, seconds, goal, within=seconds * 3 + 30)
+        began, before = time.monotonic(), process_cpu_s(fed.pid)
+        sent: Sent = self._feed.ask(fed.method, row, seconds, fed.argument, within=seconds * 3 + 30)
         self._drain()
-        spent, took = process_cpu_s(pid) - before, time.monotonic() - began
+        spent, took = process_cpu_s(fed.pid) - before, time.monotonic() - began
         tally: Tally = self._players.ask("end")
         self._node.check()
         return Run(spent, took, sent, tally)
@@ -152,123 +166,83 @@ class Edge:
 
 def measure(setting: Setting, rows: Sequence[Row], say: Say) -> list[EdgeResult]:
     """Every row, in turn in every round. Raises :class:`BenchFailed`."""
-    runs: dict[Row, list[tuple[float, Run, Run]]] = {row: [] for row in rows}
+    rounds: dict[Row, list[Round]] = {row: [] for row in rows}
     with ExitStack() as stack:
-        edge = _set_up(stack, setting, say, with_floor=True)
+        edge = set_up(stack, setting, say, alone=False)
         for number in range(setting.rounds):
             say(f"round {number + 1} of {setting.rounds}")
             idle = edge.idle(setting.idle_seconds)
             for row in rows:
                 if setting.lead_seconds:
                     edge.run(row, setting.lead_seconds)
-                run = edge.run(row, setting.seconds)
-                runs[row].append((idle, run, edge.run(row, setting.seconds, "floor")))
-    return [conclude(setting, row, found) for row, found in runs.items()]
+                runs = {goal: edge.run(row, setting.seconds, goal) for goal in edge.goals}
+                rounds[row].append(Round(runs, idle))
+    return [conclude(setting, row, found) for row, found in rounds.items()]
 
 
-def conclude(setting: Setting, row: Row, runs: Sequence[tuple[float, Run, Run]]) -> EdgeResult:
-    """The medians of (idle CPU seconds a second, the node's run, the floor's run) of each round."""
-    costs = [run.cost_us(idle) for idle, run, _ in runs]
-    floors = [floor.cost_us(0.0) for _, _, floor in runs]
+def conclude(setting: Setting, row: Row, rounds: Sequence[Round]) -> EdgeResult:
+    """The medians of all rounds of one row."""
 
-    def arrived(each: list[Run]) -> float:
-        return min(run.tally.arrived / (run.sent.packets * setting.players) for run in each)
+    def cost_us(goal: str) -> float:
+        return statistics.median(one.cost_us(goal) for one in rounds)
 
+    def ratio(goal: str) -> float:
+        return statistics.median(one.ratio(goal) for one in rounds)
+
+    def arrived(goal: str) -> float:
+        runs = [one.runs[goal] for one in rounds]
+        return min(run.tally.arrived / (run.sent.packets * setting.players) for run in runs)
+
+    nodes = [one.runs[NODE] for one in rounds]
+    has_janus = JANUS in rounds[0].runs
     return EdgeResult(
         row=str(row),
         players=setting.players,
         profile=setting.profile,
         feedback=setting.feedback,
-        cost_us=statistics.median(costs),
-        floor_us=statistics.median(floors),
-        ratio=statistics.median(a / max(b, 1e-9) for a, b in zip(costs, floors, strict=True)),
-        idle_ms=statistics.median(idle for idle, _, _ in runs) * 1e3,
-        arrived=arrived([run for _, run, _ in runs]),
-        floor_arrived=arrived([floor for _, _, floor in runs]),
-        p99_ms=statistics.median(run.tally.p99_ms for _, run, _ in runs),
-        feed_late_ms=max(run.sent.late_p99_ms for _, run, _ in runs),
-        verified=all(run.tally.verified and floor.tally.verified for _, run, floor in runs),
+        cost_us=cost_us(NODE),
+        floor_us=cost_us(FLOOR),
+        ratio=ratio(FLOOR),
+        idle_ms=statistics.median(one.idle[NODE] for one in rounds) * 1e3,
+        arrived=arrived(NODE),
+        floor_arrived=arrived(FLOOR),
+        p99_ms=statistics.median(run.tally.p99_ms for run in nodes),
+        feed_late_ms=max(run.sent.late_p99_ms for run in nodes),
+        verified=all(run.tally.verified for one in rounds for run in one.runs.values()),
+        janus_us=cost_us(JANUS) if has_janus else None,
+        janus_ratio=ratio(JANUS) if has_janus else None,
+        janus_arrived=arrived(JANUS) if has_janus else None,
     )
 
 
-def saturate(setting: Setting, say: Say) -> Saturation:
-    """Raise the rate until the node does not carry it any more. Raises :class:`BenchFailed`."""
-    low, high, rate = 0, 0, FIRST_RATE  # carried, not carried, to try; packets a second
-    best: Run | None = None
-    ended_by = "no further rate was tried"
-    with ExitStack() as stack:
-        edge = _set_up(stack, setting, say, with_floor=False)
-        idle = edge.idle(setting.idle_seconds)
-        for _ in range(MOST_STEPS):
-            run = edge.run(Row(rate, SATURATION_BURST), setting.seconds)
-            refusal = why_not_carried(run, setting.players)
-            say(f"{rate}/s to {setting.players} players: {refusal or 'carried'}")
-            if refusal:
-                high, ended_by = rate, f"{rate}/s: {refusal}"
-                edge.idle(setting.idle_seconds)  # let the queues go
-            else:
-                low, best = rate, run
-            rate = next_rate(low, high)
-            if not rate:
-                break
-    return _saturation(setting, best, idle, ended_by)
-
-
-def next_rate(low: int, high: int) -> int:
-    """The rate to try when *low* was carried and *high* was not (0: none yet); 0: it is known."""
-    if not high:
-        return low * 2
-    if not low:
-        return high // 2 if high // 2 >= SATURATION_BURST else 0
-    return round((low * high) ** 0.5) if high / low > FINEST_STEP else 0
-
-
-def _saturation(setting: Setting, run: Run | None, idle: float, ended_by: str) -> Saturation:
-    rate = run.sent.packets / run.sent.seconds if run else 0.0
-    cpu = (run.cpu_s - idle * run.seconds) / run.sent.seconds if run else 0.0
-    return Saturation(
-        players=setting.players,
-        profile=setting.profile,
-        feedback=setting.feedback,
-        rate=rate,
-        sent_per_s=rate * setting.players,
-        per_core_s=rate * setting.players / max(cpu, 1e-9),
-        cpu=cpu,
-        p99_ms=run.tally.p99_ms if run else 0.0,
-        ended_by=ended_by,
-    )
-
-
-def why_not_carried(run: Run, players: int) -> str:
-    """What says that this rate is too much; empty: nothing."""
-    arrived = run.tally.arrived / (run.sent.packets * players)
-    if run.sent.late_p99_ms > BOUND_MS:
-        return f"the feed was late: {run.sent.late_p99_ms:.1f} ms at p99"
-    if arrived < LEAST_ARRIVED:
-        return f"{arrived * 100:.2f} % arrived"
-    if run.tally.p99_ms > BOUND_MS:
-        return f"p99 {run.tally.p99_ms:.1f} ms"
-    return ""
-
-
-def _set_up(stack: ExitStack, setting: Setting, say: Say, *, with_floor: bool) -> Edge:
-    """All processes, connected and warm; they end with *stack*."""
+def set_up(stack: ExitStack, setting: Setting, say: Say, *, alone: bool) -> Edge:
+    """All processes, connected and warm; they end with *stack*. *alone*: nothing beside the node."""
     say("starting a controller and a node")
     mesh: Mesh = stack.enter_context(running(Shape((NODE,))))
     players = stack.enter_context(working("players", Players, setting.profile, setting.feedback))
     feed = stack.enter_context(working("publisher", Publisher, setting.profile, setting.feedback == "twcc"))
     feed.ask("connect", mesh.http(NODE))
-    feed.ask("run", WARM_UP, 0.2, "node")
+    feed.ask("run", WARM_UP, 0.2, NODE)
     say(f"{setting.players} players join")
-    players.ask("join", mesh.http(NODE), setting.players, within=10.0 + setting.players)
-    floor = None
-    if with_floor:
-        profile = profile_called(setting.profile)
-        size = profile.key_bytes + profile.salt_bytes
-        feed_key, *keys = (secrets.token_bytes(size) for _ in range(setting.players + 1))
-        floor = stack.enter_context(working("floor", Floor, setting.profile, feed_key))
-        feed.ask("aim", floor.ask("serve", keys, players.ask("listen", keys)), feed_key)
-    edge = Edge(setting, mesh.servers[NODE], feed, players, floor)
-    for goal in ("node", "floor")[: 1 + with_floor]:
+    within = 10.0 + setting.players
+    players.ask("join", mesh.http(NODE), setting.players, within=within)
+    edge = Edge(mesh.servers[NODE], feed, players)
+    if not alone:
+        edge.goals[FLOOR] = _start_floor(stack, setting, feed, players)
+    if not alone and setting.janus:
+        say(f"{setting.players} viewers join Janus")
+        janus = stack.enter_context(running_janus())
+        players.ask("watch_janus", janus.api, setting.players, within=within)
+        edge.goals[JANUS] = Goal(janus.server.pid, "run_plain", janus.feed)
+    for goal in edge.goals:
         edge.run(WARM_UP, WARM_UP_S, goal)
     return edge
+
+
+def _start_floor(stack: ExitStack, setting: Setting, feed: Worker, players: Worker) -> Goal:
+    profile = profile_called(setting.profile)
+    size = profile.key_bytes + profile.salt_bytes
+    feed_key, *keys = (secrets.token_bytes(size) for _ in range(setting.players + 1))
+    floor = stack.enter_context(working("floor", Floor, setting.profile, feed_key))
+    feed.ask("aim", floor.ask("serve", keys, players.ask("listen", keys)), feed_key)
+    return Goal(floor.pid, "run", FLOOR)

@@ -54,6 +54,7 @@ class Publisher:
         self._floor_socket = open_socket()
         self._floor: tuple[SrtpSender, tuple[str, int]] | None = None
         self._floor_feed = Feed()
+        self._plain_feeds: dict[tuple[str, int], Feed] = {}  # a receiver knows a stream by its numbers
 
     # --- calls ---------------------------------------------------------------------------------
 
@@ -91,7 +92,7 @@ class Publisher:
             for packet in packets:
                 self._floor_socket.sendto(packet, address)
 
-        return self._pace(Feed(), row, seconds, send)
+        return self._pace(self._plain_feeds.setdefault(address, Feed()), row, seconds, send)
 
     # --- parts ---------------------------------------------------------------------------------
 

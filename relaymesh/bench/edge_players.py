@@ -9,126 +9,33 @@ matters the kernel notes it, so that this process may be late.
 
 from __future__ import annotations
 
+import resource
 import select
-import socket
-import struct
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
-from relaymesh.bench.arrivals import Arrivals, Tally, tally
-from relaymesh.bench.packet_client import (
-    DATAGRAM_BYTES,
-    SocketClient,
-    offer_only,
-    open_socket,
-    profile_called,
-)
+from relaymesh.bench.arrivals import Tally, tally
+from relaymesh.bench.janus import JanusViewer
+from relaymesh.bench.packet_client import SocketClient, offer_only, profile_called
 from relaymesh.bench.packet_mesh import BenchFailed
-from relaymesh.bench.packet_rows import MEDIA_BYTES, header_extension
+from relaymesh.bench.packet_rows import header_extension
+from relaymesh.bench.sinks import PlainSink, Sink
 from relaymesh.netsim.descriptions import Section, accepted_in, answered_sources
+from relaymesh.runtime.process import settle_heap
 from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.certificate import Certificate
-from relaymesh.webrtc.errors import RtpError, SrtpError
-from relaymesh.webrtc.srtp import SrtpReceiver
+from relaymesh.webrtc.errors import RtpError
 from relaymesh.webrtc.twcc import TwccReceiver
 
 Feedback = Literal["none", "twcc"]
 
-WATCHED = 4  # players of all who open everything; the last of the fan-out among them
+WATCHED = 2  # players of all, or a few more, who open everything; the last of the fan-out among them
 CONNECTED_WITHIN_S = 5.0
 REPORT_INTERVAL, FEEDBACK_INTERVAL, SWEEP_INTERVAL = 1.0, 0.1, 0.02  # seconds
 NAP_S = 0.001  # between two looks: a wake for each packet would take a core from who is measured
 OWN_SSRC = 0x20F0
-_SO_TIMESTAMPNS = 35  # socket(7), Linux on x86-64 and aarch64; not in Python's socket
-_TIMESPEC = struct.Struct("@ll")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
-
-
-class Sink:
-    """A socket that SRTP comes to, and nothing else is known of."""
-
-    def __init__(self, sock: socket.socket, *, watched: bool, timed: bool) -> None:
-        """*watched*: it opens everything, and is timed; *timed*: :attr:`came_at` is to be exact."""
-        self.socket = sock
-        self.watched = watched
-        self.came_at = 0.0  # of the packet under work, monotonic seconds
-        self.arrivals = Arrivals()
-        self._buffer = bytearray(DATAGRAM_BYTES)
-        self._view = memoryview(self._buffer)
-        self._timed = timed or watched
-        if self._timed:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-
-    def drain(self, now: float) -> None:
-        """Take all that is there; *now*: monotonic seconds."""
-        if self._timed:
-            self._drain_timed(now)
-            return
-        self.came_at = now
-        receive, buffer = self.socket.recv_into, self._buffer
-        while True:
-            try:
-                size = receive(buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # an ICMP error of something sent before
-            if size > MEDIA_BYTES and buffer[0] >> 6 == 2:
-                self.note_media(buffer)
-            else:
-                self.take(bytes(self._view[:size]), now)
-
-    def _drain_timed(self, now: float) -> None:
-        since_1970 = time.time() - time.monotonic()
-        while True:
-            try:
-                data, ancillary, _, _ = self.socket.recvmsg(DATAGRAM_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-            came_at = seconds + nanoseconds / 1e9
-            self.came_at = came_at - since_1970
-            if len(data) <= MEDIA_BYTES or data[0] >> 6 != 2:
-                self.take(data, now)
-                continue
-            self.note_media(data)
-            if self.watched:
-                plain = self.open(data, now)
-                if plain is None:
-                    self.arrivals.refused += 1
-                else:
-                    self.arrivals.look_into(plain, came_at)
-
-    def note_media(self, packet: bytes | bytearray) -> None:
-        """An SRTP packet of the feed came; *packet* may be longer than it."""
-        self.arrivals.media += 1
-
-    def open(self, packet: bytes, now: float) -> bytes | None:
-        """The plain packet; ``None`` when it does not open."""
-        raise NotImplementedError
-
-    def take(self, data: bytes, now: float) -> None:
-        """Anything else that came."""
-
-    def close(self) -> None:
-        """Let go of the socket."""
-        self.socket.close()
-
-
-class PlainSink(Sink):
-    """A receiver of the floor program: SRTP with keys agreed before."""
-
-    def __init__(self, key: bytes, profile_name: str, *, watched: bool) -> None:
-        super().__init__(open_socket(), watched=watched, timed=False)
-        self._receiver = SrtpReceiver(key, profile_called(profile_name))
-
-    def open(self, packet: bytes, now: float) -> bytes | None:
-        try:
-            return self._receiver.unprotect_rtp(packet)
-        except SrtpError:
-            return None
 
 
 class Player(Sink):
@@ -156,6 +63,10 @@ class Player(Sink):
         self._ssrc = source[0]
         self._transport_id = accepted_in(answer)[0].transport_cc or 0
 
+    def is_ready(self, media: bool) -> bool:
+        """Whether it is connected and, with *media*, has its first packet."""
+        return self.client.is_connected() and (self.media_seen or not media)
+
     def note_media(self, packet: bytes | bytearray) -> None:
         if int.from_bytes(packet[8:12], "big") == self._ssrc:
             self.arrivals.media += 1
@@ -175,10 +86,7 @@ class Player(Sink):
                 self._twcc.record(number, self.came_at)
 
     def open(self, packet: bytes, now: float) -> bytes | None:
-        client = self.client.rtp
-        client.handle_datagram(packet, now)
-        received, client.received = client.received, []
-        return received[0][1] if received else None
+        return self.client.opened(packet, now)
 
     def take(self, data: bytes, now: float) -> None:
         client = self.client.rtp
@@ -232,16 +140,19 @@ class Player(Sink):
 
 
 class Players:
-    """The servant: all players of one node, and the sockets of the floor program."""
+    """The servant: all players of one node, the sockets of the floor program, the viewers of Janus."""
 
     def __init__(self, profile_name: str, feedback: Feedback) -> None:
         offer_only(profile_called(profile_name))
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket for each player
         self._profile_name = profile_name
         self._feedback: Feedback = feedback
         self._certificate = Certificate.generate(time.time())
         self._epoll = select.epoll()
         self._sinks: dict[int, Sink] = {}
         self._players: list[Player] = []
+        self._viewers: list[JanusViewer] = []
         self._sweep_at = self._report_at = self._feedback_at = 0.0
 
     # --- calls ---------------------------------------------------------------------------------
@@ -257,13 +168,8 @@ class Players:
             self._players.append(player)
             self._add(player)
             player.join(node)
-            deadline = time.monotonic() + CONNECTED_WITHIN_S
-            while not player.client.rtp.connected or (media and not player.media_seen):
-                if time.monotonic() > deadline:
-                    what = "media" if media else "connection"
-                    raise BenchFailed(f"player {number + 1} of {count} has no {what}")
-                self._sweep_at = 0.0  # a handshake waits for nobody's turn
-                self.turn()
+            self._wait_for(partial(player.is_ready, media), f"player {number + 1} of {count}")
+        settle_heap()  # a full collection would look like a late packet
 
     def leave(self) -> None:
         """All players say goodbye."""
@@ -296,6 +202,23 @@ class Players:
             sink.drain(now)
         return tally(sink.arrivals for sink in self._sinks.values())
 
+    def watch_janus(self, api: str, count: int) -> None:
+        """Let *count* viewers join the Janus whose API is at *api*. Raises :class:`BenchFailed`."""
+        for number in range(count):
+            viewer = JanusViewer(self._certificate, watched=is_watched(number, count))
+            self._viewers.append(viewer)
+            self._add(viewer)
+            viewer.join(api)
+            self._wait_for(viewer.client.is_connected, "a viewer of Janus")
+
+    def _wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + CONNECTED_WITHIN_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise BenchFailed(f"{what} has no connection, or no media")
+            self._sweep_at = 0.0  # a handshake waits for nobody's turn
+            self.turn()
+
     # --- turns ---------------------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -306,8 +229,8 @@ class Players:
             self._sinks[descriptor].drain(now)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_INTERVAL
-            for player in self._players:
-                player.client.turn(now)
+            for client in (*(p.client for p in self._players), *(v.client for v in self._viewers)):
+                client.turn(now)
         if now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             for player in self._players:

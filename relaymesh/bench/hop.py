@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from relaymesh.bench.edge import DRAIN_S, LEAST_ARRIVED, WARM_UP, WARM_UP_S, Edge, Run, Setting
+from relaymesh.bench.edge import DRAIN_S, LEAST_ARRIVED, NODE, WARM_UP, WARM_UP_S, Edge, Run
 from relaymesh.bench.edge_feed import Publisher
 from relaymesh.bench.edge_players import Players
 from relaymesh.bench.packet_client import open_socket
@@ -71,15 +71,15 @@ def measure(rows: Sequence[Row], *, rounds: int, seconds: float, say: Say) -> li
         feed = stack.enter_context(working("publisher", Publisher, "gcm", False))
         transit = mesh.servers[TRANSIT]
         feed.ask("connect", mesh.http(FIRST))
-        feed.ask("run", WARM_UP, 0.2, "node")
+        feed.ask("run", WARM_UP, 0.2, NODE)
         mesh.wait_for(lambda: _joined(mesh, players), "the player joins")
-        edge = Edge(Setting(players=1), transit, feed, players, None)
+        edge = Edge(transit, feed, players)
         edge.run(WARM_UP, WARM_UP_S)
         srt = stack.enter_context(_srt_chain()) if has_srt() else None
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             srt_before = srt.cpu_s() if srt is not None else 0.0
-            idle = edge.idle(IDLE_S)
+            idle = edge.idle(IDLE_S)[NODE]
             srt_idle = (srt.cpu_s() - srt_before) / IDLE_S if srt is not None else 0.0
             for row in rows:
                 before = _passed_on(mesh)

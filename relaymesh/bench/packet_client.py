@@ -36,12 +36,12 @@ def offer_only(profile: SrtpProfile) -> None:
     vars(dtls)["PROFILES"] = (profile,)  # for a process that only measures; the product has no such option
 
 
-def open_socket(port: int = 0) -> socket.socket:
-    """A UDP socket on loopback that never waits, with long queues; port 0: a free one."""
+def open_socket(port: int = 0, host: str = HOST) -> socket.socket:
+    """A UDP socket that never waits, with long queues, on loopback by default; port 0: a free one."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-    sock.bind((HOST, port))
+    sock.bind((host, port))
     sock.setblocking(False)
     return sock
 
@@ -49,8 +49,8 @@ def open_socket(port: int = 0) -> socket.socket:
 class SocketClient:
     """A client's connection with its node."""
 
-    def __init__(self, certificate: Certificate) -> None:
-        self.socket = open_socket()
+    def __init__(self, certificate: Certificate, host: str = HOST) -> None:
+        self.socket = open_socket(host=host)
         self.rtp = RtpClient(certificate, os.urandom)
 
     def ask(self, node: tuple[str, int], direction: Direction, section: Section) -> str:
@@ -74,6 +74,16 @@ class SocketClient:
         finally:
             connection.close()
         return answer
+
+    def is_connected(self) -> bool:
+        """Whether media can flow."""
+        return self.rtp.connected
+
+    def opened(self, packet: bytes, now: float) -> bytes | None:
+        """The plain packet of an SRTP packet; ``None`` when it does not open."""
+        self.rtp.handle_datagram(packet, now)
+        received, self.rtp.received = self.rtp.received, []
+        return received[0][1] if received else None
 
     def turn(self, now: float) -> None:
         """Timers that are due, and what is to be sent. Raises :class:`BenchFailed` when it is over."""

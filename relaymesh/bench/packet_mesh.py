@@ -28,6 +28,7 @@ from relaymesh.demo.ports import free_ports
 STARTING_WITHIN_S = 45.0
 STOPPING_WITHIN_S = 5.0  # from SIGTERM to SIGKILL
 LAST_LINES = 12
+MAX_SESSIONS = 4000  # more than any benchmark asks for
 SECRET = "RELAYMESH_CONTROLLER_JOIN_SECRET"
 TOKEN = "RELAYMESH_NODE_TOKEN"
 
@@ -135,6 +136,7 @@ class Mesh:
             options = {
                 "name": name, "region": name, "controller": f"ws://{HOST}:{self._control}",
                 "relay": f"{HOST}:{relay}", "media": f"{HOST}:{media}", "http": f"{HOST}:{http}",
+                "max-sessions": str(MAX_SESSIONS),
             }  # fmt: skip
             self._start(name, "node", options, {TOKEN: make_join_token(self._secret, name=name)})
         self.wait_for(self._is_routed, "all links are up and routes are in force")

@@ -14,7 +14,7 @@ from relaymesh.bench.edge import EdgeResult
 from relaymesh.bench.hop import HopResult
 from relaymesh.bench.packet_report import Report
 
-OURS, OTHER = "#117733", "#b3b3b3"
+OURS, OTHER, PEER = "#117733", "#b3b3b3", "#b35900"
 _WIDTH, _BAR, _GAP, _LEFT, _RIGHT = 680, 20, 12, 150, 130
 
 
@@ -31,8 +31,18 @@ Group = tuple[str, tuple[Bar, ...]]
 
 
 def edge_groups(results: Sequence[EdgeResult]) -> list[Group]:
-    """The node and the floor program, row by row."""
-    return [(r.row, (Bar("node", r.cost_us, OURS), Bar("floor program", r.floor_us, OTHER))) for r in results]
+    """The node, the floor program and Janus where it was measured, row by row."""
+    return [
+        (
+            r.row,
+            (
+                Bar("node", r.cost_us, OURS),
+                Bar("floor program", r.floor_us, OTHER),
+                *((Bar("Janus", r.janus_us, PEER),) if r.janus_us is not None else ()),
+            ),
+        )
+        for r in results
+    ]
 
 
 def hop_groups(results: Sequence[HopResult]) -> list[Group]:
@@ -42,7 +52,7 @@ def hop_groups(results: Sequence[HopResult]) -> list[Group]:
             r.row,
             (
                 Bar("transit node", r.cost_us, OURS),
-                *((Bar("srt-live-transmit", r.srt_us, OTHER),) if r.srt_us is not None else ()),
+                *((Bar("srt-live-transmit", r.srt_us, PEER),) if r.srt_us is not None else ()),
             ),
         )
         for r in results

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from relaymesh.bench.edge import EdgeResult, Saturation
+from relaymesh.bench.edge import EdgeResult
 from relaymesh.bench.hop import HopResult
 from relaymesh.bench.idle import IdleResult, JoinResult
+from relaymesh.bench.saturation import Saturation
 from relaymesh.bench.simulation import ScenarioCost, StackRate
 from relaymesh.bench.virtual_network import NetworkRate
 
@@ -83,27 +84,22 @@ def _noted(results: Iterable[EdgeResult | HopResult]) -> tuple[str, ...]:
 
 
 def edge_table(results: Sequence[EdgeResult]) -> Table:
-    """CPU for each packet sent to a player, and its ratio to the floor program's."""
-    head = (
-        "row",
-        "players",
-        "profile",
-        "feedback",
-        "node µs",
-        "floor µs",
-        "ratio",
-        "idle ms/s",
-        "arrived",
-        "p99",
-    )
-    rows = tuple(
-        (
-            r.row, str(r.players), r.profile, r.feedback, f"{r.cost_us:.2f}", f"{r.floor_us:.2f}",
-            f"{r.ratio:.2f}", f"{r.idle_ms:.1f}", per_cent(r.arrived), f"{r.p99_ms:.1f} ms",
-        )
-        for r in results
-    )  # fmt: skip
-    return Table(head, rows, _noted(results))
+    """CPU for each packet sent to a player, and its ratio to that of what ran beside the node."""
+    with_janus = any(r.janus_us is not None for r in results)
+    costs = ("node µs", "floor µs", "ratio", *(("Janus µs", "ratio") if with_janus else ()))
+    head = ("row", "players", "profile", "feedback", *costs, "idle ms/s", "arrived", "p99")
+    rows = []
+    for r in results:
+        told = [f"{r.cost_us:.2f}", f"{r.floor_us:.2f}", f"{r.ratio:.2f}"]
+        if with_janus:
+            told += [_optional(r.janus_us), _optional(r.janus_ratio)]
+        also = (f"{r.idle_ms:.1f}", per_cent(r.arrived), f"{r.p99_ms:.1f} ms")
+        rows.append((r.row, str(r.players), r.profile, r.feedback, *told, *also))
+    return Table(head, tuple(rows), _noted(results))
+
+
+def _optional(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def saturation_table(found: Saturation) -> Table:
@@ -121,8 +117,8 @@ def hop_table(results: Sequence[HopResult]) -> Table:
     head = ("row", "transit µs", "srt-live-transmit µs", "ratio", "idle ms/s", "arrived", "p99")
     rows = tuple(
         (
-            r.row, f"{r.cost_us:.1f}", "–" if r.srt_us is None else f"{r.srt_us:.1f}",
-            "–" if r.ratio is None else f"{r.ratio:.2f}", f"{r.idle_ms:.1f}", per_cent(r.arrived),
+            r.row, f"{r.cost_us:.1f}", _optional(r.srt_us, 1),
+            _optional(r.ratio), f"{r.idle_ms:.1f}", per_cent(r.arrived),
             f"{r.p99_ms:.1f} ms",
         )
         for r in results

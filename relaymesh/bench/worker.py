@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from relaymesh.bench.packet_mesh import BenchFailed
 
 STOPPING_WITHIN_S = 3.0
+LOOK_UP_S = 0.1  # how often a servant that failed looks whether it is still wanted
 
 
 class Servant(Protocol):
@@ -98,14 +99,16 @@ def working(name: str, make: type[Servant], *arguments: Any) -> Iterator[Worker]
 
 def _serve(connection: Connection, make: type[Servant], arguments: tuple[Any, ...], parent: int) -> None:
     servant = make(*arguments)
+    failed = ""  # in a turn: told to whoever asks next
     try:
         while os.getppid() == parent:
-            if not connection.poll(0):
-                servant.turn()
+            if not connection.poll(LOOK_UP_S if failed else 0):
+                if not failed:
+                    failed = _take_turn(servant)
                 continue
             method, given = connection.recv()
             try:
-                answer = True, getattr(servant, method)(*given)
+                answer = (False, failed) if failed else (True, getattr(servant, method)(*given))
             except BenchFailed as error:
                 answer = False, str(error)
             except Exception:
@@ -115,3 +118,14 @@ def _serve(connection: Connection, make: type[Servant], arguments: tuple[Any, ..
         pass  # nobody is there any more, or Ctrl-C, which the parent handles
     finally:
         servant.close()
+
+
+def _take_turn(servant: Servant) -> str:
+    """What went wrong; empty: nothing."""
+    try:
+        servant.turn()
+    except BenchFailed as error:
+        return str(error)
+    except Exception:
+        return traceback.format_exc()
+    return ""

@@ -113,6 +113,7 @@ def _hand_out(report: Report, as_json: bool, summary: Path | None) -> None:
     "--feedback", default="none", show_default=True, type=click.Choice(["none", "twcc"]),
     help="What players tell besides receiver reports; twcc: each 100 ms, as browsers.",
 )  # fmt: skip
+@click.option("--janus", is_flag=True, help="Janus's streaming plugin besides, where it is installed.")
 @click.option("--saturate", is_flag=True, help="Instead of rows: the highest rate that is carried.")
 @_outputs
 @_page
@@ -123,6 +124,7 @@ def edge(
     seconds: float,
     profile: str,
     feedback: Literal["none", "twcc"],
+    janus: bool,
     saturate: bool,
     as_json: bool,
     summary: Path | None,
@@ -137,17 +139,24 @@ def edge(
     Exit code: 0, 1 a row did not arrive whole or in full (it says so), 2 it did not come to a result.
     """
     from relaymesh.bench import edge as bench
-    from relaymesh.bench import packet_page, packet_report
+    from relaymesh.bench import packet_page, packet_report, saturation
+    from relaymesh.bench.janus import PROGRAM as JANUS
+    from relaymesh.bench.janus import has_janus
     from relaymesh.bench.packet_rows import ROWS
 
     lead = bench.LEAD_S if feedback == "twcc" else 0.0
-    setting = bench.Setting(players, rounds, seconds, lead_seconds=lead, profile=profile, feedback=feedback)
+    setting = bench.Setting(
+        players, rounds, seconds, lead_seconds=lead, profile=profile, feedback=feedback, janus=janus
+    )
+    if janus and not has_janus():
+        click.echo(f"{JANUS} is not installed; on Debian and Ubuntu: apt-get install janus", err=True)
+        sys.exit(2)
     name = f"One packet to each of {players} players"
     if saturate:
-        if page_path is not None or rows:
-            raise click.UsageError("--saturate has neither rows nor a page")
+        if page_path is not None or rows or janus:
+            raise click.UsageError("--saturate has neither rows, nor a page, nor Janus")
         with _told_failures():
-            found = bench.saturate(setting, _say)
+            found = saturation.saturate(setting, _say)
         table = packet_report.saturation_table(found)
         report = _report(f"{name}: saturation", table, packet_report.as_metrics("saturation", [found]))
         _hand_out(report, as_json, summary)

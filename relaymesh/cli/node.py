@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from relaymesh.node.app import NodePorts
 from relaymesh.node.process import open_ports, run_node
 from relaymesh.node.settings import NodeSettings
 from relaymesh.runtime.log import configure_logging
-from relaymesh.runtime.settings import load_settings, settings_options
+from relaymesh.runtime.settings import SettingsError, load_settings, settings_options
+from relaymesh.site.plan import worker_count
+from relaymesh.site.supervisor import SiteFailed, run_site
 
 
 @click.command()
@@ -37,10 +40,20 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
     Clients publish by WHIP at  http://HOST:7700/whip/ROOM/NAME  and play by WHEP
     at  http://HOST:7700/whep/ROOM/NAME,  at this node or any other. The node
     stops cleanly on SIGTERM.
+
+    With --workers it takes more cores than one: as many processes, each a node
+    of its own (fra-1.1, fra-1.2, …), all by one token for fra-1. Clients need the
+    one HTTP address only; the UDP ports of all must be open. One SIGTERM stops all.
     """
     settings = load_settings(NodeSettings, "node", config, flags)
     configure_logging(settings.log_level, settings.log_format)
     _check_tls(settings)
+    workers = worker_count(settings.workers, len(os.sched_getaffinity(0)))
+    if workers > 1:
+        if emulate_links is not None:
+            raise click.UsageError("--emulate-links is for one node, without --workers")
+        _run_site(settings, workers)
+        return
     try:
         ports = open_ports(settings)
         if emulate_links is not None:
@@ -52,6 +65,15 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
         ) from None
     except OSError as error:
         raise click.ClickException(f"cannot start: {error}") from None
+
+
+def _run_site(settings: NodeSettings, workers: int) -> None:
+    try:
+        trio.run(run_site, settings, workers)
+    except ValueError as error:
+        raise SettingsError(f"these settings do not fit {workers} workers:\n  {error}") from None
+    except (SiteFailed, OSError) as error:
+        raise click.ClickException(f"{error}") from None
 
 
 def _check_tls(settings: NodeSettings) -> None:

@@ -41,13 +41,13 @@ def endpoint(url: str, kind: str) -> str:
     """*url*, when it is a ``whip`` or ``whep`` (*kind*) endpoint of a node.
 
     Raises:
-        ValueError: it is not ``http(s)://host:port/<kind>/room/participant``.
+        ValueError: it is not ``http(s)://host:port[/prefix]/<kind>/room/participant``.
     """
     parts = urlsplit(url)
     path = parts.path.strip("/").split("/")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"not an http or https URL: {url}")
-    if len(path) != 3 or path[0] != kind or not all(path):
+    if len(path) < 3 or path[-3] != kind or not all(path):
         raise ValueError(f"a URL here looks like http://host:port/{kind}/room/participant, not {url}")
     return url
 

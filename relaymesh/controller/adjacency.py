@@ -20,6 +20,7 @@ from relaymesh.controller.parts import Parts, gathered
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member
 from relaymesh.controller.remembered import KEY_EPOCH_GAP
+from relaymesh.controller.sites import address_for
 from relaymesh.controller.sparse import LEAST, choose_neighbours
 from relaymesh.protocol.messages import LinkConfig, Links
 
@@ -242,7 +243,8 @@ class Adjacency:
         if index > other:
             sends, receives = receives, sends
         peer = self._members[other]
-        return LinkConfig(other, peer.name, peer.address, pair.epoch, sends, receives)
+        address = address_for(self._members[index], peer)
+        return LinkConfig(other, peer.name, address, pair.epoch, sends, receives)
 
 
 def _ends(one: int, other: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ what was measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from relaymesh.controller.damping import Damping
 from relaymesh.controller.load import LoadGauges
@@ -20,6 +21,7 @@ from relaymesh.controller.parts import Parts
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.retiring import Retiring
+from relaymesh.controller.sites import crossing_ms, same_site
 from relaymesh.controller.weights import Weights
 from relaymesh.protocol.messages import LinkReport
 from relaymesh.topology import Objective
@@ -32,7 +34,7 @@ class LinkCosts:
         """*objective*: where the policy says none."""
         self._policy = policy
         self._registry = registry
-        self.book = CostBook(lambda link: self._asked(policy.extra_cost_ms, link))
+        self.book = CostBook(lambda link: self._asked(self._extra_cost_ms, link))
         self.damping = Damping()
         self.load = LoadGauges(lambda link: self._asked(policy.capacity_kbps, link))
         self.pricing = Pricing(
@@ -52,7 +54,7 @@ class LinkCosts:
         up: list[Direction] = []
         for link in sorted(changes):
             was_up = self.book.planned_ms(link) is not None
-            if self.book.update(link, state(link), now):
+            if self.book.update(link, self._counted(link, state(link)), now):
                 moved.append(link)
             if was_up != (self.book.planned_ms(link) is not None):
                 (down if was_up else up).append(link)
@@ -117,6 +119,17 @@ class LinkCosts:
         if planned is None or self.retiring.holds(link):
             return None
         return planned + self.damping.added_ms(link, now) + self.load.load_ms(link)
+
+    def _counted(self, link: Direction, state: LinkState | None) -> LinkState | None:
+        """*state* as it counts: within a site neither time nor jitter do, which tell how busy the host is."""
+        source, target = (self._registry.by_index(index) for index in link)
+        if state is None or source is None or target is None or not same_site(source, target):
+            return state
+        return replace(state, rtt_ms=0.0, jitter_ms=0.0)
+
+    def _extra_cost_ms(self, source: Member, target: Member) -> float:
+        """Cost added by decisions: the operator's, and which worker of a site is to cross to another."""
+        return self._policy.extra_cost_ms(source, target) + crossing_ms(source, target)
 
     def _asked(self, ask: Callable[[Member, Member], float], link: Direction) -> float:
         source, target = (self._registry.by_index(index) for index in link)

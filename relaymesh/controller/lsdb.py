@@ -11,6 +11,7 @@ This module knows indexes and measurements; no costs, no keys, no names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -104,10 +105,10 @@ class LinkStateDb:
         """All directions, a copy."""
         return dict(self._states)
 
-    def is_reached(self, index: int) -> bool:
-        """True when any link of *index* is up: its neighbours speak for it."""
+    def is_reached(self, index: int, counts: Callable[[int], bool] = lambda neighbour: True) -> bool:
+        """True when any link of *index* is up: its neighbours speak for it, those that count."""
         return any(
-            state.up
+            state.up and counts(other)
             for other in self._neighbours.get(index, ())
             if (state := self._states.get((index, other))) is not None
         )

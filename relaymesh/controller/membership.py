@@ -19,6 +19,7 @@ from relaymesh.controller.parts import Parts
 from relaymesh.controller.presence import Patience
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import Member
+from relaymesh.controller.sites import host_of
 from relaymesh.controller.stage import Gone, Joined, Left, MemberEvent, Replaced, Told
 from relaymesh.controller.stage_rows import SettlingStage
 from relaymesh.controller.tokens import verify_join_token
@@ -151,6 +152,7 @@ class Membership:
             name=join.name,
             region=join.region,
             unix_time=self._unix_time(),
+            site=None if join.site is None else join.site.name,
         )
 
     def _check_reign(self, join: Join) -> None:
@@ -223,7 +225,8 @@ class Membership:
             elif member.dead_since is None:
                 member.dead_since = now
         patience = Patience(self._options.presence_timeout_s, self._options.mass_loss_s)
-        for index in patience.given_up({m.index: m.dead_since for m in nodes}, now):
+        hosts = {member.index: host_of(member) for member in nodes}
+        for index in patience.given_up({m.index: m.dead_since for m in nodes}, now, hosts.__getitem__):
             self._give_up(self._registry.member(index), now)
 
     def _give_up(self, member: Member, now: float, *, reserve: bool = True) -> None:

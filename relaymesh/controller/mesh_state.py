@@ -19,9 +19,10 @@ from relaymesh.controller.plan import Planner
 from relaymesh.controller.policy import CurrentPolicy, MeshPolicy
 from relaymesh.controller.preview import NodeAt
 from relaymesh.controller.publish import Publisher
-from relaymesh.controller.registry import Registry
+from relaymesh.controller.registry import Member, Registry
 from relaymesh.controller.reign import Reign
 from relaymesh.controller.remembered import GENERATION_GAP
+from relaymesh.controller.sites import same_site
 
 
 class MeshState:
@@ -59,9 +60,20 @@ class MeshState:
         return 0 if active is None else active.generation
 
     def is_alive(self, index: int) -> bool:
-        """True for a member with a channel, or with a link that its neighbour reports up."""
+        """True for a member with a channel, or with a link that its neighbour reports up.
+
+        Workers of one host die together: one that is silent itself is no witness for another.
+        """
         member = self.registry.by_index(index)
-        return member is not None and (member.connected or self.lsdb.is_reached(index))
+        if member is None or member.connected:
+            return member is not None
+        if member.site is None:
+            return self.lsdb.is_reached(index)
+        return self.lsdb.is_reached(index, lambda other: not self._is_silent_mate(member, other))
+
+    def _is_silent_mate(self, member: Member, other: int) -> bool:
+        mate = self.registry.by_index(other)
+        return mate is not None and not mate.connected and same_site(member, mate)
 
     def name_of(self, index: int) -> str:
         """Name of the node, for texts."""
@@ -74,4 +86,4 @@ class MeshState:
 
     def nodes(self) -> tuple[NodeAt, ...]:
         """All members, connected or away."""
-        return tuple(NodeAt(one.index, one.name, one.region) for one in self.registry.members())
+        return tuple(NodeAt(one.index, one.name, one.region, one.site) for one in self.registry.members())

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from relaymesh.controller.sites import Sited, own_names, same_site
 from relaymesh.topology import Objective, Pin, Topology
 
 
@@ -23,14 +24,8 @@ class Place:
     longitude: float
 
 
-class Placed(Protocol):
-    """A node that says where it is."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def region(self) -> str: ...
+class Placed(Sited, Protocol):
+    """A node that says where it is, as the policy is asked about it."""
 
 
 class MeshPolicy(Protocol):
@@ -118,7 +113,7 @@ class OpenMesh:
         return ()
 
     def stands_at(self, node: Placed, station: str) -> bool:
-        return station in (node.name, node.region)
+        return station in (*own_names(node), node.region)
 
     def is_edge(self, node: Placed) -> bool:
         return True
@@ -144,7 +139,7 @@ class TopologyPolicy:
         return self._listed.get(node)
 
     def may_peer(self, one: Placed, other: Placed) -> bool:
-        return self._topology.may_peer(self.end(one), self.end(other))
+        return same_site(one, other) or self._topology.may_peer(self.end(one), self.end(other))
 
     def lists_pairs(self) -> bool:
         return bool(self._listed) and self._topology.default_peering == "never"
@@ -176,14 +171,15 @@ class TopologyPolicy:
         return self._topology.pins
 
     def stands_at(self, node: Placed, station: str) -> bool:
-        return station == (node.region if station in self._regions else node.name)
+        return station == node.region if station in self._regions else station in own_names(node)
 
     def is_edge(self, node: Placed) -> bool:
-        return node.name not in self._listed or "edge" in self._topology.node(node.name).roles
+        end = self.end(node)
+        return end not in self._listed or "edge" in self._topology.node(end).roles
 
     def end(self, node: Placed) -> str:
-        """Name of *node* in the file: its own if it is listed, else its region's."""
-        return node.name if node.name in self._listed else node.region
+        """Name of *node* in the file: its own if it is listed, or its site's, else its region's."""
+        return next((name for name in own_names(node) if name in self._listed), node.region)
 
 
 class CurrentPolicy:

@@ -28,7 +28,9 @@ from relaymesh.controller.pins import Pins, Stages, followed
 from relaymesh.controller.plan import Tables
 from relaymesh.controller.policy import MeshPolicy, TopologyPolicy
 from relaymesh.controller.routes import SLICE_WORK, HopMatrix, RouteMatrix, in_parts
+from relaymesh.controller.sites import crossing_ms, own_names, same_site
 from relaymesh.controller.sparse import choose_neighbours
+from relaymesh.protocol.messages import SiteInfo
 from relaymesh.topology import Objective, Topology
 from relaymesh.topology.diff import Change, describe_change, diff
 
@@ -43,6 +45,7 @@ class NodeAt:
     index: int
     name: str
     region: str
+    site: SiteInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +144,14 @@ def conflicts_with(policy: TopologyPolicy, nodes: tuple[NodeAt, ...]) -> tuple[s
     regions = set(policy.regions())
     found = []
     for node in nodes:
-        listed = policy.listed_region(node.name)
         if node.region not in regions:
             found.append(f"node '{node.name}' is in region '{node.region}', which is not in the file")
-        elif listed is not None and listed != node.region:
-            found.append(f"node '{node.name}' is in region '{node.region}'; the file has it in '{listed}'")
+            continue
+        listed = {policy.listed_region(name) for name in own_names(node)} - {None, node.region}
+        found += [
+            f"node '{node.name}' is in region '{node.region}'; the file has it in '{region}'"
+            for region in listed
+        ]
     return tuple(found)
 
 
@@ -224,8 +230,9 @@ def _costs_under(
     for low, high in gained:
         for a, b in ((low, high), (high, low)):
             link = topology.link(policy.end(nodes[a]), policy.end(nodes[b]))
-            assert link is not None, "they may peer"
-            costs[a, b] = link.cost_ms + HOP_MS
+            assert link is not None or same_site(nodes[a], nodes[b]), "they may peer"
+            listed_ms = 0.0 if link is None else link.cost_ms
+            costs[a, b] = listed_ms + HOP_MS + crossing_ms(nodes[a], nodes[b])
             unmeasured.add((a, b))
     return _priced(costs, policy, now), unmeasured
 

@@ -18,7 +18,8 @@ from typing import Literal
 
 from relaymesh.controller.policy import MeshPolicy
 from relaymesh.controller.refusal import JoinRefused
-from relaymesh.protocol.messages import Address, Join
+from relaymesh.controller.sites import own_names
+from relaymesh.protocol.messages import Address, Join, SiteInfo
 
 MAX_NODES = 2040  # bits of the longest destination set
 _NOT_AN_ADDRESS = ("0.0.0.0", "::")
@@ -45,6 +46,7 @@ class Member:
     sessions: int = 0
     max_sessions: int = 0  # 0: it did not say
     newcomer: bool = False  # it forwarded nothing yet when it joined
+    site: SiteInfo | None = None  # where it is a worker of one
 
     @property
     def connected(self) -> bool:
@@ -97,13 +99,13 @@ class Registry:
         replaced = member.conn_id
         if replaced is not None:
             del self._by_conn[replaced]
-        moved = member.address != join.relay
+        moved = (member.address, member.site) != (join.relay, join.site)
         # Its old channel may have been dead for as long as nothing was heard on it.
         absent_since = member.last_seen
         if not resumed:
             member.joined_at = now
         member.boot_id, member.region = join.boot_id, join.region
-        member.address, member.http_url = join.relay, join.http_url
+        member.address, member.http_url, member.site = join.relay, join.http_url, join.site
         member.max_sessions = join.max_sessions
         member.conn_id, member.last_seen = conn_id, now
         member.lost_at = member.dead_since = None
@@ -181,11 +183,15 @@ class Registry:
             raise JoinRefused(
                 "region", f"{join.region!r} is not a region of the topology; it has {shown}{more}"
             )
-        listed = self._policy.listed_region(join.name)
-        if listed is not None and listed != join.region:
-            raise JoinRefused("region", f"the topology has the node {join.name!r} in region {listed!r}")
-        if join.relay.host in _NOT_AN_ADDRESS or "%" in join.relay.host:
-            raise JoinRefused("malformed", f"nobody can send to the relay address {join.relay.host!r}")
+        for name in own_names(join):
+            listed = self._policy.listed_region(name)
+            if listed is not None and listed != join.region:
+                raise JoinRefused("region", f"the topology has the node {name!r} in region {listed!r}")
+        for relay in (join.relay,) if join.site is None else (join.relay, join.site.relay):
+            if relay.host in _NOT_AN_ADDRESS or "%" in relay.host:
+                raise JoinRefused("malformed", f"nobody can send to the relay address {relay.host!r}")
+        if join.site is not None:
+            _check_site(join.name, join.site)
         if join.http_url and not join.http_url.startswith(("http://", "https://")):
             raise JoinRefused("malformed", "http_url is not an http or https URL")
 
@@ -206,6 +212,7 @@ class Registry:
             last_seen=now,
             newcomer=join.generation == 0,
             max_sessions=join.max_sessions,
+            site=join.site,
         )
         self._by_name[join.name] = self._by_index[index] = self._by_conn[conn_id] = member
         return Admission(member, "new", None, moved=True, absent_since=None)
@@ -232,3 +239,12 @@ class Registry:
         if self._reserved:
             return self._reserved.pop(next(iter(self._reserved)))
         raise JoinRefused("full", f"the mesh holds {self._max_nodes} nodes and no more")
+
+
+def _check_site(name: str, site: SiteInfo) -> None:
+    """The name tells the site, as tokens and the topology hold for names."""
+    if site.number > site.workers or name != f"{site.name}.{site.number}":
+        raise JoinRefused(
+            "malformed",
+            f"{name!r} is not the name of worker {site.number} of {site.workers} of the site {site.name!r}",
+        )

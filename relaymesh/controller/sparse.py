@@ -4,7 +4,7 @@ In: a member, and all that it may peer with. Out: indexes of neighbours. Up to
 :data:`FULL_MESH` possible ones a node gets all, and also where the operator lists
 pairs of nodes. Beyond, it gets those nearest to it, by region and place where
 known, and a few spread over the whole mesh, at index distances that grow by
-four, so that any node is a few hops from any other.
+four, so that any node is a few hops from any other. Workers of one site are always neighbours.
 A newcomer links to at least two who are in already, which keeps a 2-connected
 mesh 2-connected. Links are chosen when a node comes; later ones do not displace them, so
 that nobody's links move because somebody joined.
@@ -17,6 +17,7 @@ from math import asin, cos, inf, radians, sin, sqrt
 from typing import Protocol
 
 from relaymesh.controller.policy import MeshPolicy, Place, Placed
+from relaymesh.controller.sites import same_site
 
 FULL_MESH = 16  # possible neighbours
 NEAREST = 4
@@ -45,7 +46,8 @@ def choose_neighbours(
     def nearness(index: int) -> tuple[float, int, int]:
         return distances[allowed[index].region], abs(index - member.index), index
 
-    chosen = set(sorted(free, key=nearness)[:NEAREST])
+    chosen = {index for index in allowed if same_site(member, allowed[index])}
+    chosen |= set(sorted(free, key=nearness)[:NEAREST])
     room = set(free)
     for stride in _STRIDES:
         chosen |= room & {member.index - stride, member.index + stride}

@@ -47,6 +47,7 @@ class StandbyCore:
                 name=message.name,
                 region=message.region,
                 unix_time=self._unix_time(),
+                site=None if message.site is None else message.site.name,
             )
         except JoinRefused as refusal:
             self._refuse(conn_id, Refused(refusal.code, refusal.reason[:_REASON_CHARS]))

@@ -5,7 +5,7 @@ or :class:`~relaymesh.controller.refusal.JoinRefused`. A token is a JWT
 (RFC 7519) signed with HS256; its claims are
 
     aud  always "relaymesh/join"
-    sub  the node's name, or "*" for any
+    sub  the node's name, or its site's, or "*" for any
     region  optional: the only region the node may say it is in
     exp  optional: Unix time in seconds after which no new join is accepted
 
@@ -85,8 +85,12 @@ def make_join_token(
     return jwt.encode(claims, check_join_secret(secret), algorithm=ALGORITHM)
 
 
-def verify_join_token(secret: str, token: str, *, name: str, region: str, unix_time: float) -> JoinClaims:
+def verify_join_token(
+    secret: str, token: str, *, name: str, region: str, unix_time: float, site: str | None = None
+) -> JoinClaims:
     """The claims of *token*, if it lets the node *name* of *region* in at *unix_time* (seconds).
+
+    One for the name of its *site* lets a worker in, too, if its name is one of that site's.
 
     Raises:
         JoinRefused: code ``token``, with the reason.
@@ -94,7 +98,8 @@ def verify_join_token(secret: str, token: str, *, name: str, region: str, unix_t
     claims = _read(secret, token)
     if claims.expires_at is not None and unix_time >= claims.expires_at:
         raise JoinRefused("token", "the join token has expired")
-    if claims.name is not None and claims.name != name:
+    is_worker = site is not None and claims.name == site and name.startswith(f"{site}.")
+    if claims.name is not None and claims.name != name and not is_worker:
         raise JoinRefused("token", f"the join token is for the node {claims.name!r}, not {name!r}")
     if claims.region is not None and claims.region != region:
         raise JoinRefused("token", f"the join token is for the region {claims.region!r}, not {region!r}")

@@ -93,20 +93,20 @@ class Stream:
     """One sender's copy of an encoding: what its packets get, and the highest layers it takes."""
 
     __slots__ = (
-        "frame_offset",
+        "_frame_offset",
+        "_moves_pictures",
+        "_picture_offset",
+        "_sequence_offset",
+        "_timestamp_offset",
+        "_tl0_offset",
         "has_number",
-        "moves_pictures",
         "owner",
         "path",
         "payload_type",
-        "picture_offset",
         "profile",
-        "sequence_offset",
         "spatial",
         "ssrc",
         "temporal",
-        "timestamp_offset",
-        "tl0_offset",
         "urgent",
     )
 
@@ -135,16 +135,16 @@ class Stream:
         self.profile = profile  # which header extension block its packets have
         self.has_number = has_number  # its packets get transport-wide numbers
         self.urgent = urgent  # passes a gate that is closed
-        self.sequence_offset = sequence_offset  # any int; added modulo 2^16
-        self.timestamp_offset = timestamp_offset  # any int; added modulo 2^32
+        self._sequence_offset = sequence_offset  # any int; added modulo 2^16
+        self._timestamp_offset = timestamp_offset  # any int; added modulo 2^32
         self.spatial = spatial
         self.temporal = temporal
         # Added to what decoders count pictures by, modulo the width of each: the picture ID and TL0PICIDX
         # of VP8 and VP9, the frame number of a dependency descriptor.
-        self.picture_offset = picture_offset
-        self.tl0_offset = tl0_offset
-        self.frame_offset = frame_offset
-        self.moves_pictures = bool(picture_offset or tl0_offset)
+        self._picture_offset = picture_offset
+        self._tl0_offset = tl0_offset
+        self._frame_offset = frame_offset
+        self._moves_pictures = bool(picture_offset or tl0_offset)
 
 
 _Job = tuple[SrtpSender | None, tuple[str, int], bytes]  # whose keys, where to, the RTP packet
@@ -273,9 +273,9 @@ class Group:
                 number = path.number = (path.number + 1) & 0xFFFF
                 if offset >= 0:
                     block = block[:offset] + number.to_bytes(2) + block[offset + 2 :]
-            if stream.frame_offset and frame_at >= 0:
+            if stream._frame_offset and frame_at >= 0:
                 found = blocks[stream.profile][0][frame_at : frame_at + 2]
-                frame_number = int.from_bytes(found) + stream.frame_offset
+                frame_number = int.from_bytes(found) + stream._frame_offset
                 block = block[:frame_at] + (frame_number & 0xFFFF).to_bytes(2) + block[frame_at + 2 :]
             size = _HEADER.size + len(block) + len(payload) + self._size_overhead
             if not path.book(number, size, now):
@@ -284,12 +284,12 @@ class Group:
             header = _HEADER.pack(
                 0x90 if block else 0x80,
                 stream.payload_type | (0x80 if marker or ends else 0),
-                (sequence + stream.sequence_offset) & 0xFFFF,
-                (timestamp + stream.timestamp_offset) & 0xFFFFFFFF,
+                (sequence + stream._sequence_offset) & 0xFFFF,
+                (timestamp + stream._timestamp_offset) & 0xFFFFFFFF,
                 stream.ssrc,
             )
             assert path.address is not None, "a path without an address books nothing"
-            body = _moved(payload, pictures, stream) if stream.moves_pictures else payload
+            body = _moved(payload, pictures, stream) if stream._moves_pictures else payload
             self._jobs.append((path.sender, path.address, header + block + body))
         return refused
 
@@ -308,9 +308,9 @@ def _moved(payload: bytes, pictures: tuple[int, int, int], stream: Stream) -> by
     at, bits, tl0_at = pictures
     if bits == 15:
         picture = (changed[at] & 0x7F) << 8 | changed[at + 1]
-        changed[at : at + 2] = (0x8000 | picture + stream.picture_offset & 0x7FFF).to_bytes(2)
+        changed[at : at + 2] = (0x8000 | picture + stream._picture_offset & 0x7FFF).to_bytes(2)
     elif bits == 7:
-        changed[at] = changed[at] + stream.picture_offset & 0x7F
+        changed[at] = changed[at] + stream._picture_offset & 0x7F
     if tl0_at >= 0:
-        changed[tl0_at] = payload[tl0_at] + stream.tl0_offset & 0xFF
+        changed[tl0_at] = payload[tl0_at] + stream._tl0_offset & 0xFF
     return bytes(changed)

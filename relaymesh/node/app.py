@@ -28,7 +28,7 @@ from relaymesh.node.settings import NodeSettings
 from relaymesh.node.status import NodeStatus
 from relaymesh.node.tap import Tap
 from relaymesh.node.whip import Fragment, Opened
-from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName
+from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName, SiteInfo
 from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.timer import Timer
 from relaymesh.runtime.udp import DatagramPort
@@ -83,13 +83,15 @@ class Node:
         *,
         relay_address: Address,
         http_url: str,
+        site: SiteInfo | None = None,
         entropy: Entropy | None = None,
         make_transport: TransportFactory = Transport,
         clock: Callable[[], float] = trio.current_time,
         make_timer: Callable[[Callable[[], float | None], Callable[[float], None]], Timer] = Timer,
         tap: Tap | None = None,
     ) -> None:
-        """*clock*: seconds, never going back; what the node and its core take for now, and its timer too."""
+        """*clock*: seconds, never going back; what the node and its core take for now, and its timer too.
+        *site*: where it is one worker of several on its host."""
         entropy = entropy or Entropy.of_system()
         self.settings = settings
         self.http_url = http_url
@@ -97,6 +99,7 @@ class Node:
         self._ports = ports
         self._tap = tap
         self._relay_address = relay_address
+        self._site = site
         self._boot_id = entropy.secret_bytes(8).hex()
         self._waiters: dict[int, Waiter] = {}
         self.core = NodeCore(
@@ -247,6 +250,7 @@ class Node:
             relay=self._relay_address,
             http_url=self.http_url,
             max_sessions=self.settings.max_sessions,
+            site=self._site,
             **self.core.join_state(),  # type: ignore[arg-type]
         )
 

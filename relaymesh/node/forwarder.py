@@ -110,9 +110,14 @@ class Forwarder:
     def _send_media(self, frame: MediaFrame, parts: list[Part], now: float) -> None:
         if frame.sequence >> 32:  # extended here, 32 bits on the wire; the far edge extends it again
             frame = structs.replace(frame, sequence=frame.sequence & 0xFFFFFFFF)
+        encoded = b""
         for hop, part, hops in parts:
-            frame.destinations = part
-            self._send(hop, frames.detour(frames.encode_media(frame), hops), now)
+            if encoded:  # for all hops the same but for the header
+                encoded = frames.readdress(encoded, frames.read_route(encoded, frames.HEAD_BYTES), part)
+            else:
+                frame.destinations = part
+                encoded = frames.encode_media(frame)
+            self._send(hop, frames.detour(encoded, hops), now)
             self.originated += 1
 
     def _send_twice(self, frame: MediaFrame, edges: int, now: float) -> None:

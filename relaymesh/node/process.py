@@ -7,7 +7,9 @@ nothing about media or meshes.
 from __future__ import annotations
 
 import os
+import socket
 import time
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -19,15 +21,25 @@ from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
 from relaymesh.protocol.ids import name_hash
-from relaymesh.protocol.messages import Address
+from relaymesh.protocol.messages import Address, SiteInfo
 from relaymesh.runtime.http import bind_http, serve_http
 from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
-from relaymesh.runtime.settings import format_endpoint, parse_endpoint
+from relaymesh.runtime.settings import format_endpoint, is_wildcard, parse_endpoint
 from relaymesh.runtime.udp import UdpPort
 from relaymesh.webrtc.certificate import Certificate
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOf:
+    """What makes a process one worker of a site, beside its settings."""
+
+    site: str
+    number: int  # from 1
+    workers: int
+    http: socket.socket  # listens for the site's router, in the place of ``settings.http``
 
 
 def open_ports(settings: NodeSettings) -> NodePorts:
@@ -50,10 +62,11 @@ async def resolve(host: str, port: int) -> tuple[str, int]:
 async def run_node(
     settings: NodeSettings,
     ports: NodePorts | None = None,
+    worker: WorkerOf | None = None,
     *,
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run a node until SIGTERM or SIGINT.
+    """Run a node until SIGTERM or SIGINT; as a *worker* of a site, if it is one.
 
     Raises:
         OSError: a port cannot be bound.
@@ -62,12 +75,14 @@ async def run_node(
     ports = ports or open_ports(settings)
     http_host, http_port = parse_endpoint(settings.http)
     try:
-        http_socket = bind_http(http_host, http_port)
+        http_socket = bind_http(http_host, http_port) if worker is None else worker.http
     except OSError:
         ports.media.close()
         ports.relay.close()
         raise
-    node = await _make_node(settings, ports, http_host, http_socket.getsockname()[1])
+    if worker is None:
+        http_port = http_socket.getsockname()[1]
+    node = await _make_node(settings, ports, http_host, http_port, worker)
     structlog.contextvars.bind_contextvars(node=settings.name)
     log.info(
         "node starts",
@@ -126,7 +141,9 @@ async def run_node(
         raise refused[0]
 
 
-async def _make_node(settings: NodeSettings, ports: NodePorts, http_host: str, http_port: int) -> Node:
+async def _make_node(
+    settings: NodeSettings, ports: NodePorts, http_host: str, http_port: int, worker: WorkerOf | None
+) -> Node:
     media_host, media_port = parse_endpoint(settings.media_address or settings.media)
     relay_host, relay_port = parse_endpoint(settings.relay_address or settings.relay)
     media_host, media_port = await resolve(media_host, media_port or ports.media.address[1])
@@ -147,4 +164,12 @@ async def _make_node(settings: NodeSettings, ports: NodePorts, http_host: str, h
         endpoint,
         relay_address=Address(relay_host, relay_port),
         http_url=settings.http_url or f"{scheme}://{format_endpoint((http_host, http_port))}",
+        site=None if worker is None else _site_of(worker, ports),
     )
+
+
+def _site_of(worker: WorkerOf, ports: NodePorts) -> SiteInfo:
+    host, port = ports.relay.address
+    if is_wildcard(host):
+        host = "::1" if ":" in host else "127.0.0.1"
+    return SiteInfo(worker.site, worker.number, worker.workers, Address(host, port))

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from relaymesh.node.hitless import Hitless
 from relaymesh.protocol.ids import NAME_PATTERN
+from relaymesh.protocol.messages import MAX_WORKERS
 from relaymesh.runtime.log import LogFormat, LogLevel
 from relaymesh.runtime.settings import is_host, is_loopback, is_wildcard, parse_endpoint
 
@@ -48,6 +49,10 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if is_host(bare) and (":" not in text or (bare.count(":") > 1 and "]:" not in text)):
         return bare, 0
     return parse_endpoint(text)
+
+
+def _worker_count(value: object) -> object:
+    return 0 if value == "auto" else value
 
 
 MAX_ADVERTISED = 8
@@ -98,6 +103,13 @@ class NodeSettings(BaseModel):
         description="Which tracks travel twice over disjoint paths: none, audio or all; publishers may say.",
     )
     max_sessions: int = Field(default=1000, ge=1, le=100_000, description="WebRTC sessions held at most.")
+    workers: Annotated[int, BeforeValidator(_worker_count)] = Field(
+        default=1,
+        ge=0,
+        le=MAX_WORKERS,
+        description="Processes to run behind one --http, each a node (NAME.1, NAME.2, …) with the next UDP "
+        "ports from --relay and --media on, and --max-sessions of its own; 'auto': one for each core.",
+    )
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
     log_format: LogFormat = Field(default="console", description="console or json.")
 

@@ -157,7 +157,7 @@ async def _patch(node: Signalling, request: Request, session_id: str, tag: str) 
     condition = request.headers.get("if-match")
     if condition is not None and not _matches(condition, tag):
         raise SignallingError(412, "the ICE session was restarted; If-Match names another one")
-    text = _text(await _body(request))
+    text = _text(await read_body(request))
     try:
         fragment = node.take_fragment(session_id, text, may_restart=condition is not None)
     except SignallingError as error:
@@ -221,7 +221,7 @@ async def _read(request: Request) -> tuple[ParticipantName, str]:
             raise SignallingError(400, f"the {part}'s name must match {NAME_PATTERN}")
     if _media_type(request) != SDP:
         raise SignallingError(415, f"the body must be an SDP offer, Content-Type: {SDP}")
-    return ParticipantName(room, participant), _text(await _body(request))
+    return ParticipantName(room, participant), _text(await read_body(request))
 
 
 def _media_type(request: Request) -> str:
@@ -235,7 +235,8 @@ def _text(body: bytes) -> str:
         raise SignallingError(400, "the body is not UTF-8") from None
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """The body, bounded in length and time, or :class:`SignallingError`."""
     too_long = SignallingError(413, f"a body has at most {MAX_OFFER_BYTES} bytes")
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > MAX_OFFER_BYTES:

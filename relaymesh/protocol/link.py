@@ -16,18 +16,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from relaymesh.kernels.aead import open_batch, seal_batch
-from relaymesh.protocol.acks import Ack, decode_ack, encode_ack
-from relaymesh.protocol.arq import Retransmission, decode_retransmission
+from relaymesh.protocol.acks import Ack, encode_ack
+from relaymesh.protocol.arq import Retransmission
 from relaymesh.protocol.conduct import Conduct
+from relaymesh.protocol.contents import read_contents
 from relaymesh.protocol.control import (
     Control,
     ControlAck,
     ControlChannels,
     ControlEvent,
     ControlResetFrame,
-    decode_control,
-    decode_control_ack,
-    decode_control_reset,
 )
 from relaymesh.protocol.datagram import (
     MAX_PLAINTEXT_BYTES,
@@ -37,7 +35,7 @@ from relaymesh.protocol.datagram import (
 )
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
-from relaymesh.protocol.fec import Repair, decode_repair
+from relaymesh.protocol.fec import Repair
 from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, Reassembly, fragmented, wholes
 from relaymesh.protocol.frames import (
     ACK,
@@ -55,9 +53,7 @@ from relaymesh.protocol.frames import (
     Echo,
     Fragment,
     Probe,
-    decode_echo,
     decode_fragment,
-    decode_probe,
     encode_echo,
     encode_probe,
     is_routed_alone,
@@ -240,7 +236,7 @@ class Link:
         half: Fragment | None = None
         if not is_routed_alone(plaintext):
             try:
-                routed, half, local, unknown = _sort(split_frames(plaintext))
+                routed, half, local, unknown = read_contents(plaintext)
             except ProtocolError as error:
                 raise ProtocolError("malformed", str(error)) from None
         if not key.window.mark(number):
@@ -262,7 +258,7 @@ class Link:
             routed = self._fragments.add(key.prefix | number, half, now)
         self._unknown_frames += unknown
         for kind, frame in local:
-            routed += _LOCAL[kind][1](self, frame, now)
+            routed += _LOCAL[kind](self, frame, now)
         if late:
             routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now), now)
         return routed
@@ -550,34 +546,14 @@ class Link:
         }
 
 
-def _sort(frames: list[bytes]) -> tuple[list[bytes], Fragment | None, list[tuple[int, Any]], int]:
-    """Routed frames as they are, a fragment, link-local ones decoded, and how many are of unknown type."""
-    routed: list[bytes] = []
-    local: list[tuple[int, Any]] = []
-    unknown = 0
-    for frame in frames:
-        kind = frame[0]
-        if ROUTED_FIRST <= kind <= ROUTED_LAST:
-            routed.append(frame)
-        elif kind == FRAGMENT:
-            if len(frames) > 1:
-                raise ProtocolError("malformed", "a fragment is alone in its datagram")
-            return routed, decode_fragment(frame[HEAD_BYTES:]), local, 0
-        elif (entry := _LOCAL.get(kind)) is not None:
-            local.append((kind, entry[0](frame[HEAD_BYTES:])))
-        else:
-            unknown += 1
-    return routed, None, local, unknown
-
-
-# Type → how it is decoded, and who acts on it (the routed frames that it recovered).
-_LOCAL: dict[int, tuple[Callable[[bytes], Any], Callable[[Link, Any, float], _Recovered]]] = {
-    PROBE: (decode_probe, Link._handle_probe),
-    ECHO: (decode_echo, Link._handle_echo),
-    ACK: (decode_ack, Link._handle_ack),
-    REPAIR: (decode_repair, Link._handle_repair),
-    RETRANSMISSION: (decode_retransmission, Link._handle_retransmission),
-    CONTROL: (decode_control, Link._handle_control),
-    CONTROL_ACK: (decode_control_ack, Link._handle_control),
-    CONTROL_RESET: (decode_control_reset, Link._handle_control),
+# Type → who acts on it (the routed frames that it recovered).
+_LOCAL: dict[int, Callable[[Link, Any, float], _Recovered]] = {
+    PROBE: Link._handle_probe,
+    ECHO: Link._handle_echo,
+    ACK: Link._handle_ack,
+    REPAIR: Link._handle_repair,
+    RETRANSMISSION: Link._handle_retransmission,
+    CONTROL: Link._handle_control,
+    CONTROL_ACK: Link._handle_control,
+    CONTROL_RESET: Link._handle_control,
 }

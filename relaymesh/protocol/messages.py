@@ -23,6 +23,7 @@ from relaymesh.protocol.ids import NAME_PATTERN
 
 CONTROL_VERSION = 2
 MAX_MESSAGE_BYTES = 1 << 20
+MAX_WORKERS = 64  # of one site
 MAX_DETOUR_HOPS = 14  # with the hop that failed and one more, a frame's hop limit
 
 # "$" would let a newline pass at the end; "\Z" does not.
@@ -47,6 +48,15 @@ class Address(Struct, frozen=True, array_like=True):
 
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     port: Port
+
+
+class SiteInfo(Struct, frozen=True):
+    """The site of a node that is one worker of several on a host; its name is `name`.`number`."""
+
+    name: Name
+    number: Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
+    workers: Annotated[int, Meta(ge=1, le=MAX_WORKERS)]  # of the site, all told
+    relay: Address  # where the others of the site reach its relay port
 
 
 class EncodingInfo(Struct, frozen=True):
@@ -163,6 +173,7 @@ class Join(Struct, frozen=True, tag_field="t", tag="join"):
     subscribed: Annotated[tuple[ParticipantName, ...], Meta(max_length=10_000)] = ()
     leader_epoch: LeaderEpoch = 0  # the highest it heard of
     max_sessions: Counter = 0  # WebRTC sessions it holds at most; 0 = not said
+    site: SiteInfo | None = None  # where it is a worker of one
 
     def __repr__(self) -> str:  # the token never reaches a log
         return f"Join(name={self.name!r}, region={self.region!r}, boot_id={self.boot_id!r})"

@@ -27,12 +27,14 @@ from relaymesh.runtime.hypercorn_parts import (
     check_hypercorn,
 )
 from relaymesh.runtime.log import get_logger
+from relaymesh.runtime.process import innermost
 
 MAX_INCOMPLETE_BYTES = 64 << 10  # of one request's head
 MAX_CONNECTIONS = 512  # half of the files a process may usually have open
 READ_TIMEOUT = 30.0  # s without a byte of the client, while a request or its response is under way
 SEND_TIMEOUT = 10.0  # s without room for more of a response
 HANDSHAKE_TIMEOUT = 10.0  # s; of TLS
+BACKLOG = 128  # connections that wait to be accepted
 GRACE = 1.0  # s for open requests after a stop
 
 log = get_logger(__name__)
@@ -48,7 +50,25 @@ def bind_http(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(128)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_http_path(path: Path) -> socket.socket:
+    """A listening socket at *path* of the file system, for processes of this host that may reach it.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    path.unlink(missing_ok=True)  # of a process that was killed
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:
         sock.close()
@@ -133,7 +153,7 @@ class _Connections:
             pass  # that is how connections end
         except* Exception as group:
             # Which input it was is not known here; the line says what to look for.
-            log.warning("an HTTP connection failed", why=repr(_leaf(group)))
+            log.warning("an HTTP connection failed", why=repr(innermost(group)))
         finally:
             self._open.discard(transport)
             if not self._open:
@@ -177,9 +197,3 @@ class _Transport(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -1,4 +1,4 @@
-"""Signals and garbage collection, as every long-running process handles them."""
+"""Signals, errors of tasks and garbage collection, as every long-running process handles them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ async def wait_for_stop() -> str:
         async for number in signals:
             return signal.Signals(number).name
     raise AssertionError("the signal receiver ended by itself")
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first exception that is no group, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def settle_heap() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from random import Random
 from xml.etree import ElementTree
 
 import pytest
 
-from relaymesh.bench import edge, hop, packet_page, packet_report
+from relaymesh.bench import edge, hop, janus, packet_page, packet_report, saturation
 from relaymesh.bench.arrivals import Tally
 from relaymesh.bench.edge import Run, Setting
 from relaymesh.bench.edge_feed import Sent
@@ -19,7 +20,10 @@ from relaymesh.bench.packet_mesh import Shape, machine, process_cpu_s
 from relaymesh.bench.packet_rows import Row
 from relaymesh.bench.simulation import ScenarioCost, StackRate
 from relaymesh.bench.virtual_network import NetworkRate
+from relaymesh.netsim.descriptions import Section
+from relaymesh.netsim.rtp_client import RtpClient
 from relaymesh.topology import parse_topology
+from relaymesh.webrtc.certificate import Certificate
 
 TEN = Setting(players=10)
 
@@ -31,8 +35,17 @@ def run(
     return Run(cpu_s, seconds=2.0, sent=Sent(sent, 2.0, late_ms), tally=tally)
 
 
+def a_round(idle: float, node: Run, floor: Run, **others: Run) -> edge.Round:
+    runs = {edge.NODE: node, edge.FLOOR: floor, **others}
+    return edge.Round(runs, dict.fromkeys(runs, 0.0) | {edge.NODE: idle})
+
+
 def test_a_cost_is_the_median_less_what_idleness_costs() -> None:
-    rounds = [(0.01, run(0.06), run(0.02)), (0.02, run(0.09), run(0.02)), (0.01, run(0.9), run(0.2))]
+    rounds = [
+        a_round(0.01, run(0.06), run(0.02)),
+        a_round(0.02, run(0.09), run(0.02)),
+        a_round(0.01, run(0.9), run(0.2)),
+    ]
     result = edge.conclude(TEN, Row(400, 8), rounds)
     assert result.cost_us == pytest.approx((0.09 - 0.04) / 4000 * 1e6)
     assert result.floor_us == pytest.approx(5.0)
@@ -43,38 +56,63 @@ def test_a_cost_is_the_median_less_what_idleness_costs() -> None:
 
 
 def test_a_row_says_what_speaks_against_it() -> None:
-    result = edge.conclude(TEN, Row(100), [(0.0, run(0.1, arrived=3990), run(0.1, arrived=3000))])
+    result = edge.conclude(TEN, Row(100), [a_round(0.0, run(0.1, arrived=3990), run(0.1, arrived=3000))])
     assert result.note == "only 99.75 % arrived, only 75.00 % of the floor's"
     torn = run(0.1)
     torn = Run(torn.cpu_s, torn.seconds, torn.sent, Tally(4000, 0, 40, 1, 0, 0.5, 1.0))
-    assert edge.conclude(TEN, Row(100), [(0.0, run(0.1), torn)]).note == "what arrived was not whole"
+    assert edge.conclude(TEN, Row(100), [a_round(0.0, run(0.1), torn)]).note == "what arrived was not whole"
+
+
+def test_janus_stands_beside_where_it_was_measured() -> None:
+    rounds = [a_round(0.01, run(0.06), run(0.02), janus=run(0.08, arrived=3990))]
+    result = edge.conclude(TEN, Row(100), rounds)
+    assert (result.janus_us, result.janus_ratio) == (
+        pytest.approx(20.05, abs=0.01),
+        pytest.approx(0.5, abs=0.01),
+    )
+    assert result.note == "only 99.75 % of Janus's"
+    assert "Janus" in packet_report.edge_table([result]).text()
+    assert len(packet_page.edge_groups([result])[0][1]) == 3
+    without = edge.conclude(TEN, Row(100), [a_round(0.01, run(0.06), run(0.02))])
+    assert without.janus_us is without.janus_ratio is None
+    assert "Janus" not in packet_report.edge_table([without]).text()
+
+
+def test_a_viewer_answers_with_one_codec_and_the_mid_it_is_told() -> None:
+    client = RtpClient(Certificate.generate(1_700_000_000), Random(1).randbytes)
+    own = client.offer("recvonly", [Section("video")], ("192.0.2.9", 4000))
+    answer = janus.answer_to("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=mid:v\r\n", own)
+    assert "\r\nm=video 4000 UDP/TLS/RTP/SAVPF 96\r\n" in answer
+    assert "a=mid:v\r\n" in answer and "a=group:BUNDLE v\r\n" in answer
+    assert "a=setup:active" in answer and "actpass" not in answer
+    assert "rtx" not in answer
 
 
 @pytest.mark.parametrize("carried", [30, 100, 3000, 77_000])
 def test_the_search_ends_near_what_is_carried(carried: int) -> None:
-    low, high, rate, tried = 0, 0, edge.FIRST_RATE, []
+    low, high, rate, tried = 0, 0, saturation.FIRST_RATE, []
     while rate:
         tried.append(rate)
         low, high = (rate, high) if rate <= carried else (low, rate)
-        rate = edge.next_rate(low, high)
-    assert len(tried) <= edge.MOST_STEPS
+        rate = saturation.next_rate(low, high)
+    assert len(tried) <= saturation.MOST_STEPS
     assert low <= carried < high
-    assert high / low <= edge.FINEST_STEP or high - low <= 2
+    assert high / low <= saturation.FINEST_STEP or high - low <= 2
 
 
 def test_the_search_ends_where_nothing_is_carried() -> None:
-    rate, tried = edge.FIRST_RATE, []
+    rate, tried = saturation.FIRST_RATE, []
     while rate:
         tried.append(rate)
-        rate = edge.next_rate(0, rate)
-    assert tried[-1] >= edge.SATURATION_BURST > tried[-1] // 2
+        rate = saturation.next_rate(0, rate)
+    assert tried[-1] >= saturation.SATURATION_BURST > tried[-1] // 2
 
 
 def test_what_is_not_carried_says_why() -> None:
-    assert edge.why_not_carried(run(0.1), 10) == ""
-    assert "99.50 %" in edge.why_not_carried(run(0.1, arrived=3980), 10)
-    assert "p99 5.1 ms" in edge.why_not_carried(run(0.1, p99_ms=5.1), 10)
-    assert "feed was late" in edge.why_not_carried(run(0.1, late_ms=5.1), 10)
+    assert saturation.why_not_carried(run(0.1), 10) == ""
+    assert "99.50 %" in saturation.why_not_carried(run(0.1, arrived=3980), 10)
+    assert "p99 5.1 ms" in saturation.why_not_carried(run(0.1, p99_ms=5.1), 10)
+    assert "feed was late" in saturation.why_not_carried(run(0.1, late_ms=5.1), 10)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50, 1000])
@@ -118,8 +156,8 @@ def test_the_machine_is_told() -> None:
 # --- reports -----------------------------------------------------------------------------------------
 
 ROWS = [
-    edge.conclude(TEN, Row(100), [(0.01, run(0.06), run(0.02))]),
-    edge.conclude(TEN, Row(400, 8), [(0.01, run(0.05, arrived=3000), run(0.02))]),
+    edge.conclude(TEN, Row(100), [a_round(0.01, run(0.06), run(0.02))]),
+    edge.conclude(TEN, Row(400, 8), [a_round(0.01, run(0.05, arrived=3000), run(0.02))]),
 ]
 HOPS = [hop.conclude(Row(400, 8), [(0.0, run(0.06, arrived=400), 400, None)])]
 
@@ -165,11 +203,11 @@ def test_rounding_never_makes_all_of_nearly_all() -> None:
 
 
 def test_every_benchmark_has_its_table() -> None:
-    saturation = edge.Saturation(
+    found = saturation.Saturation(
         10, "gcm", "none", 4000.0, 40_000.0, 60_000.0, 0.66, 3.2, "5000/s: p99 6.0 ms"
     )
     tables = [
-        packet_report.saturation_table(saturation),
+        packet_report.saturation_table(found),
         packet_report.hop_table(HOPS),
         packet_report.idle_table(IdleResult(3, 60, 4.0, 1.0, 0.1, 140.0, 78.0)),
         packet_report.join_table(JoinResult(50, 5.0, 30.0, 140.0, 20.0)),

@@ -45,6 +45,7 @@ def test_each_is_there(name: str) -> None:
         ("edge", "--players", "0"),
         ("edge", "--profile", "des"),
         ("edge", "--saturate", "--row", "400"),
+        ("edge", "--saturate", "--janus"),
         ("hop", "--row", "8b16"),
         ("simulate", "--seconds", "1"),
     ],

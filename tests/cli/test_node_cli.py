@@ -61,6 +61,21 @@ def test_an_invalid_file_of_emulated_links(tmp_path: Path, content: bytes, text:
     says(run(*CONTROLLER, "--emulate-links", str(file)), text)
 
 
+def test_workers_need_settings_that_fit_so_many() -> None:
+    says(run(*CONTROLLER, "--workers", "many"), "--workers")
+    says(run(*CONTROLLER, "--workers", "65"), "--workers")
+    says(
+        run(*CONTROLLER, "--workers", "2", "--media", "127.0.0.1:65535"),
+        "media: worker 2 would have port 65536",
+    )
+
+
+def test_emulated_links_are_for_one_node(tmp_path: Path) -> None:
+    file = tmp_path / "links.json"
+    file.write_text("{}")
+    says(run(*CONTROLLER, "--workers", "2", "--emulate-links", str(file)), "without --workers")
+
+
 def test_invalid_tls_files(tmp_path: Path) -> None:
     file = tmp_path / "nonsense.pem"
     file.write_text("nonsense")

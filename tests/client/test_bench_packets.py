@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from relaymesh.bench.janus import has_janus
+
 pytestmark = pytest.mark.processes
 
 
@@ -37,6 +39,15 @@ def test_an_edge_beside_the_floor(tmp_path: Path, profile: str, feedback: str) -
     assert row["floor_us"] > 0
     assert row["verified"], row["note"]
     assert "<svg" in page.read_text()
+
+
+@pytest.mark.skipif(not has_janus(), reason="janus is not installed")
+def test_an_edge_beside_janus() -> None:
+    options = ("--players", "2", "--row", "100", "--rounds", "1", "--seconds", "1", "--janus")
+    (row,) = bench("edge", *options)["rows"]
+    assert row["janus_arrived"] == pytest.approx(1.0, abs=0.05)
+    assert row["janus_us"] > 0
+    assert row["verified"], row["note"]
 
 
 def test_a_hop() -> None:

@@ -92,11 +92,18 @@ def test_a_server_that_is_not_there() -> None:
         "http://a/whep/r",
         "http://a/whep/r/",
         "http:///whep/r/p",
+        "http://a/x//whep/r/p",
     ],
 )
 def test_a_url_that_is_no_endpoint_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         endpoint(url, "whep")
+
+
+@pytest.mark.parametrize("prefix", ["", "/mesh", "/mesh/worker/2"])
+def test_an_endpoint_may_stand_behind_a_prefix(prefix: str) -> None:
+    url = f"https://a{prefix}/whep/r/p"
+    assert endpoint(url, "whep") == url
 
 
 def test_runs_report_and_end_by_themselves(tmp_path: Path) -> None:

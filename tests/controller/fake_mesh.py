@@ -37,6 +37,7 @@ from relaymesh.protocol.messages import (
     PublishReply,
     Refused,
     Report,
+    SiteInfo,
     Snapshot,
     SnapshotWanted,
     SubscribeReply,
@@ -60,6 +61,7 @@ class FakeNode:
 
     name: str
     region: str
+    site: SiteInfo | None = None
     boot: int = 1
     index: int | None = None
     conn_id: int | None = None
@@ -88,6 +90,7 @@ class FakeNode:
             self.active,
             tuple(self.published.values()),
             tuple(sorted(self.subscribed, key=lambda name: (name.room, name.participant))),
+            site=self.site,
         )
 
     def reboot(self) -> None:
@@ -160,8 +163,10 @@ class FakeMesh:
 
     # --- what happens to the mesh --------------------------------------------------------------
 
-    def add(self, name: str, region: str = "here", *, connect: bool = True) -> FakeNode:
-        node = self.nodes[name] = FakeNode(name, region)
+    def add(
+        self, name: str, region: str = "here", *, connect: bool = True, site: SiteInfo | None = None
+    ) -> FakeNode:
+        node = self.nodes[name] = FakeNode(name, region, site)
         if connect:
             self.connect(name)
         return node

@@ -7,7 +7,7 @@ import pytest
 from relaymesh.controller.policy import OpenMesh, Place, TopologyPolicy
 from relaymesh.controller.refusal import JoinRefused
 from relaymesh.controller.registry import Registry
-from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join
+from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, SiteInfo
 from relaymesh.topology import parse_topology
 
 FILE = """
@@ -32,6 +32,7 @@ links:
 class At:
     name: str
     region: str
+    site: SiteInfo | None = None
 
 
 def test_the_file_decides_by_name_first_and_by_region_then() -> None:

@@ -32,3 +32,11 @@ def test_when_most_are_back_the_rest_is_given_up() -> None:
 def test_deaths_far_apart_are_no_mass() -> None:
     dead = {index: 100.0 + index * 60 for index in range(4)}
     assert given_up(dead, 10, 300.0) == [0, 1, 2, 3]
+
+
+def test_a_host_that_dies_with_all_its_workers_is_one_death() -> None:
+    dead_since = {index: 100.0 if index < 4 else None for index in range(8)}
+    assert PATIENCE.given_up(dead_since, 111.0) == []
+    assert PATIENCE.given_up(dead_since, 111.0, lambda index: index // 4) == [0, 1, 2, 3]
+    three_of_six = {index: 100.0 if index < 12 else None for index in range(24)}
+    assert PATIENCE.given_up(three_of_six, 111.0, lambda index: index // 4) == []

@@ -39,6 +39,7 @@ VECTORS = ROOT / "tests" / "vectors" / "relay"
 MESSAGES = typing.get_args(messages.NodeMessage) + typing.get_args(messages.ControllerMessage)
 STRUCTURES = (
     messages.Address,
+    messages.SiteInfo,
     messages.TrackInfo,
     messages.PublicationInfo,
     messages.ParticipantName,

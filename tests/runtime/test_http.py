@@ -6,6 +6,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager, suppress
 
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -15,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from relaymesh.runtime import http
-from relaymesh.runtime.http import bind_http, serve_http
+from relaymesh.runtime.http import bind_http, bind_http_path, serve_http
 
 H2C = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
@@ -177,3 +178,19 @@ async def test_tls_and_files_that_are_missing(tmp_path) -> None:
         await serve_http(
             make_app(), bind_http("127.0.0.1", 0), trio.sleep_forever, tls_cert=key / "no", tls_key=key
         )
+
+
+async def test_a_path_of_the_file_system_is_an_address_too_also_where_a_dead_process_left_one(tmp_path):
+    path = tmp_path / "1"
+    bind_http_path(path).close()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_http, make_app(), bind_http_path(path), trio.sleep_forever)
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+            assert (await client.get("http://x/")).text == "hello"
+        nursery.cancel_scope.cancel()
+
+
+def test_a_path_that_is_no_address_is_an_os_error(tmp_path):
+    for path in (tmp_path / "missing" / "1", tmp_path / ("x" * 200)):
+        with pytest.raises(OSError):
+            bind_http_path(path)
