@@ -119,3 +119,21 @@ pub fn combine<'py>(
     }
     Ok(PyBytes::new(py, &total[..size]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_table_as_by_the_processors_own_means() {
+        let packet: Vec<u8> = (0..300).map(|i| (i * 7 + 3) as u8).collect();
+        for coefficient in 2..=255 {
+            for size in [0, 1, 31, 32, 33, 64, 300] {
+                let (mut one, mut other) = (vec![0x5A; size], vec![0x5A; size]);
+                add_product(&mut one, &packet[..size], coefficient);
+                add_product_by_table(&mut other, &packet[..size], &HALVES[usize::from(coefficient)]);
+                assert_eq!(one, other);
+            }
+        }
+    }
+}

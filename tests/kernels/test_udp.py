@@ -73,6 +73,19 @@ def test_what_is_sent_arrives_whole_and_in_order(
     assert read_all(udp, pair.receiver) == [(data, pair.source) for data in sent]
 
 
+def test_trains_that_the_system_refuses_go_singly(udp: Any, pair: Pair) -> None:
+    # Linux cuts up no train of a socket that sends no checksums (udp_send_skb): EINVAL, as on a route with
+    # a small MTU. SO_NO_CHECK for IPv4, UDP_NO_CHECK6_TX for IPv6, whose receiver must want them.
+    if pair.sender.family == socket.AF_INET:
+        pair.sender.setsockopt(socket.SOL_SOCKET, 11, 1)
+    else:
+        pair.sender.setsockopt(socket.IPPROTO_UDP, 101, 1)
+        pair.receiver.setsockopt(socket.IPPROTO_UDP, 102, 1)
+    sent = [bytes([k]) * size for k, size in enumerate([1200] * 9 + [7])]
+    assert udp.send(pair.sender.fileno(), [(data, pair.address) for data in sent]) == 0
+    assert read_all(udp, pair.receiver) == [(data, pair.source) for data in sent]
+
+
 def test_a_batch_is_bounded_and_the_rest_stays(udp: Any, pair: Pair) -> None:
     for k in range(10):
         udp.send(pair.sender.fileno(), [(bytes([k]), pair.address)])
