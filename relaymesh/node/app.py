@@ -147,9 +147,7 @@ class Node:
 
     def handle_media(self, batch: Batch) -> None:
         """Datagrams of clients, and everything they cause."""
-        handle, now = self.core.handle_media_datagram, self.clock()
-        for data, address in batch:
-            self._guarded(handle, data, address, now)
+        self._guarded(self.core.handle_media_batch, batch, self.clock(), self._on_bug)
         self.drain()
 
     def handle_relay(self, batch: Batch) -> None:

@@ -75,9 +75,21 @@ class NodeCore:
 
     # --- datagrams -----------------------------------------------------------------------------
 
-    def handle_media_datagram(self, data: bytes, address: tuple[str, int], now: float) -> None:
-        self.edge.handle_datagram(data, address, now)
+    def handle_media_batch(
+        self, datagrams: Sequence[tuple[bytes, tuple[str, int]]], now: float, on_bug: OnBug = raise_bug
+    ) -> None:
+        """Datagrams of clients, as they came. A bug that one wakes goes to *on_bug*; the others go on."""
+        handle = self.edge.handle_datagram
+        for data, address in datagrams:
+            try:
+                handle(data, address, now)
+            except Exception as bug:
+                on_bug(bug)
         self.directory.drain(now)
+
+    def handle_media_datagram(self, data: bytes, address: tuple[str, int], now: float) -> None:
+        """A batch of one."""
+        self.handle_media_batch(((data, address),), now)
 
     def handle_relay_batch(self, datagrams: Sequence[bytes], now: float, on_bug: OnBug = raise_bug) -> None:
         """Datagrams of other nodes, as they came. A bug that one wakes goes to *on_bug*; the others go on."""
