@@ -313,9 +313,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("inputs", type=int)
     parser.add_argument("seed", type=int)
-    parser.add_argument("kernels", nargs="*", choices=[*FUZZERS, []], default=list(FUZZERS))
+    parser.add_argument(
+        "kernels", nargs="*", choices=[*FUZZERS, []], default=[], help="all, if none is named"
+    )
     arguments = parser.parse_args()
-    for name in arguments.kernels:
+    for name in arguments.kernels or FUZZERS:
         start = time.monotonic()
         FUZZERS[name](arguments.inputs, Random(f"{name} {arguments.seed}"))
         print(f"{name}: {arguments.inputs} inputs alike, {time.monotonic() - start:.0f} s", flush=True)
