@@ -32,6 +32,10 @@ class Dues:
         """*key* is not to be called any more."""
         self._due.pop(key, None)
 
+    def at(self, key: int) -> float:
+        """When *key* is to be called; ``inf``: it waits for nothing."""
+        return self._due.get(key, inf)
+
     def clear(self) -> None:
         """Forget every key."""
         self._due.clear()

@@ -11,13 +11,13 @@ starts again on its old port has been silent as its old self, and takes over.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from math import inf
 
 from relaymesh.kernels.fan_out import FanOut
+from relaymesh.node.dues import Dues
 from relaymesh.node.send_side import OVERHEAD_BYTES
 from relaymesh.node.session import Session
 from relaymesh.webrtc import stun
@@ -42,11 +42,12 @@ class Edge:
         self._by_address: dict[Address, Session] = {}
         self.fan_out = FanOut(OVERHEAD_BYTES)
         self._next_tick = -inf
-        # When each session is to be called, in a heap; what was noted for it before is passed over. Those
-        # touched since the last look may have something to poll, and may be due earlier.
-        self._due: dict[Session, float] = {}
-        self._heap: list[tuple[float, int, Session]] = []
-        self._pushed = 0
+        # When each session is to be called, by the number of its coming. Those touched since the last look
+        # may have something to poll, and may be due at another time.
+        self._due = Dues()
+        self._numbers: dict[Session, int] = {}
+        self._numbered: dict[int, Session] = {}
+        self._came = 0
         self._touched: dict[Session, None] = {}
         self._speaking: dict[Session, None] = {}
         self._farewells: list[tuple[bytes, Address]] = []
@@ -62,11 +63,13 @@ class Edge:
         assert not self.full, "the caller refuses a session when the edge is full"
         self._sessions[session.id] = session
         self._by_ufrag[session.transport.credentials.ufrag] = session
-        self._due[session] = inf
+        self._came += 1
+        self._numbers[session] = self._came
+        self._numbered[self._came] = session
         session.use_edge(self.fan_out, partial(self._touch, session))
 
     def _touch(self, session: Session) -> None:
-        if session in self._due:  # it may be gone
+        if session in self._numbers:  # it may be gone
             self._touched[session] = self._speaking[session] = None
 
     def restart_ice(self, session: Session, credentials: IceCredentials, now: float) -> None:
@@ -99,7 +102,9 @@ class Edge:
         session.close(reason, now)
         self._farewells += session.transport.poll_datagrams()
         self._sessions.pop(session.id, None)
-        self._due.pop(session, None)
+        if (number := self._numbers.pop(session, None)) is not None:
+            del self._numbered[number]
+            self._due.forget(number)
         self._touched.pop(session, None)
         self._speaking.pop(session, None)
         self._forget_ufrags(session)
@@ -211,10 +216,8 @@ class Edge:
     def next_timeout(self) -> float | None:
         """When something of a session is due, at most once in a tick."""
         self._note_touched()
-        heap, due = self._heap, self._due
-        while heap and due.get(heap[0][2]) != heap[0][0]:
-            heapq.heappop(heap)  # it is due at another time, or gone
-        return max(heap[0][0], self._next_tick) if heap else None
+        first = self._due.first()
+        return None if first == inf else max(first, self._next_tick)
 
     def _note_touched(self) -> None:
         """Look when the sessions are due that were touched."""
@@ -223,16 +226,7 @@ class Edge:
         touched, self._touched = self._touched, {}
         for session in touched:
             at = session.next_timeout()
-            at = inf if at is None else at
-            if at != self._due[session]:
-                self._due[session] = at
-                if at < inf:
-                    self._pushed += 1  # sessions themselves have no order
-                    heapq.heappush(self._heap, (at, self._pushed, session))
-        if len(self._heap) > 64 + 4 * len(self._due):
-            self._heap = [(at, k, session) for k, (session, at) in enumerate(self._due.items()) if at < inf]
-            self._pushed = len(self._heap)
-            heapq.heapify(self._heap)
+            self._due.set(self._numbers[session], inf if at is None else at)
 
     def handle_timeout(self, now: float) -> list[Session]:
         """Run what is due; the sessions that are over, still to be removed by the caller."""
@@ -242,7 +236,7 @@ class Edge:
         self._next_tick = now + TICK
         over = []
         bug: Exception | None = None
-        for session in self._take_due(now):
+        for session in [self._numbered[number] for number in self._due.take(now)]:
             try:
                 if session.closed is None:
                     session.handle_timeout(now)
@@ -257,21 +251,15 @@ class Edge:
             raise bug  # once: by the next tick its session is over
         return over
 
-    def _take_due(self, now: float) -> list[Session]:
-        heap, due = self._heap, self._due
-        taken: dict[Session, None] = {}
-        while heap and heap[0][0] <= now:
-            at, _, session = heapq.heappop(heap)
-            if due.get(session) == at:
-                due[session] = inf
-                taken[session] = None
-        return list(taken)
-
     def audit(self) -> list[str]:
         """Sessions that are due earlier than was noted, or have something to say untouched: none, ever."""
         self._note_touched()
-        late = [s.id for s, at in self._due.items() if (due := s.next_timeout()) is not None and due < at]
-        return late + [s.id for s in self._due if s not in self._speaking and s.transport.has_output]
+        late = [
+            session.id
+            for session, number in self._numbers.items()
+            if (at := session.next_timeout()) is not None and at < self._due.at(number)
+        ]
+        return late + [s.id for s in self._numbers if s not in self._speaking and s.transport.has_output]
 
     def debug_state(self) -> dict[str, object]:
         return {

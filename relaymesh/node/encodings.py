@@ -233,11 +233,14 @@ class Encoding:
         self._one_by_one[taker] = None
         self.track.publication.demand_changed()
 
-    def follow(self, taker: Taker, stream: Stream) -> None:
-        """Send every new packet on as *stream*; *taker* is handed only what comes late, or is refused."""
+    def follow(self, taker: Taker, stream: Stream, *, renumbered: bool) -> None:
+        """Send every new packet on as *stream*; *taker* is handed only what comes late, or is refused.
+
+        *renumbered*: its pictures are counted anew.
+        """
         assert self.followers is not None, "the caller made a stream for them"
         self._one_by_one.pop(taker, None)
-        self.followers.add(stream)
+        self.followers.add(stream, renumbered=renumbered)
 
     def unfollow(self, taker: Taker, stream: Stream) -> None:
         """Hand *taker* every packet again."""

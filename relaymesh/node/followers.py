@@ -14,7 +14,7 @@ from relaymesh.kernels.fan_out import FanOut, Path, Stream
 from relaymesh.node.egress_rows import TRANSPORT_NUMBER_ONLY, EgressNumbers
 from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
 from relaymesh.webrtc.dependency_descriptor import FRAME_NUMBER_AT, HEAD_BYTES
-from relaymesh.webrtc.picture_ids import make_renumberer
+from relaymesh.webrtc.picture_ids import NO_PLACES, make_renumberer
 from relaymesh.webrtc.rtp import ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, build_extensions
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Place:
             frame_offset=era.pictures.frame_number,
         )
         self._counted = followers.packets, followers.octets
-        encoding.follow(sender, self._stream)
+        encoding.follow(sender, self._stream, renumbered=bool(era.pictures))
 
     def leave(self, sender: Sender) -> None:
         """Follow it no more; what there is of :meth:`news` was taken."""
@@ -111,6 +111,7 @@ class Followers:
         self.last: tuple[MediaFrame, float] | None = None  # the newest of them, and when
         self._group = fan_out.group()
         self._numbering = make_renumberer(codec_name)
+        self._renumbered: set[Stream] = set()  # those of them whose pictures are counted anew
         self._profiles: dict[_Profile, int] = {}
         self._builders: list[tuple[dict[int, int], int | None]] = []
 
@@ -126,13 +127,16 @@ class Followers:
             self._builders.append((dict(numbers.extension_ids), numbers.transport_id))
         return found
 
-    def add(self, stream: Stream) -> None:
-        """*stream* gets every frame from now on."""
+    def add(self, stream: Stream, *, renumbered: bool) -> None:
+        """*stream* gets every frame from now on; *renumbered*: its pictures are counted anew."""
         self._group.add(stream)
+        if renumbered:
+            self._renumbered.add(stream)
 
     def remove(self, stream: Stream) -> None:
         """It gets no more."""
         self._group.remove(stream)
+        self._renumbered.discard(stream)
         if not len(self._group):  # no profile is in use
             self._profiles.clear()
             self._builders.clear()
@@ -148,7 +152,7 @@ class Followers:
             frame.spatial,
             frame.temporal,
             frame.payload,
-            self._numbering.places(frame.payload),
+            self._numbering.places(frame.payload) if self._renumbered else NO_PLACES,
             blocks,
             now,
         )

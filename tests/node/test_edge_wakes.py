@@ -77,5 +77,5 @@ def test_the_heap_stays_small_though_sessions_are_due_at_other_times_again_and_a
         stage.core.poll_media_datagrams()
         stage.core.next_timeout()
         stage.core.handle_timeout(stage.now)
-    assert len(stage.core.edge._heap) <= 64 + 4 * (PLAYERS + 1)
+    assert len(stage.core.edge._due._heap) <= 64 + 2 * (PLAYERS + 1)
     assert stage.core.edge.audit() == []
