@@ -24,6 +24,7 @@ from relaymesh.node.publications import Track
 from relaymesh.node.resending import Resending
 from relaymesh.node.rewrite import Extensions, Rewriter
 from relaymesh.node.selector import LayerChoice, LayerFilter
+from relaymesh.node.starvation import Starvation
 from relaymesh.protocol.frames import EXTENSION_DEPENDENCY_DESCRIPTOR, MediaFrame
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.errors import RtpError
@@ -37,12 +38,6 @@ START_PATIENCE = 0.4  # s
 SWITCH_PATIENCE = 1.0  # s
 COLLECTED_PATIENCE = 0.15  # s
 REMOTE_PATIENCE = 0.3  # s; the ingress sends what it keeps by itself when demand is new
-# An encoding of which nothing comes for so long, but word that it is left out, is let be for a while;
-# one whose keyframe does not come for so long, too.
-STARVED_AFTER = 0.7  # s
-UNANSWERED_AFTER = 3.0  # s
-AVOIDED_S, MAX_AVOIDED_S = 3.0, 24.0  # s; twice as long each time
-FED_AFTER = 5.0  # s in which it came: the next time counts as the first
 LEAST_PACE_BPS = 20_000.0  # whatever the estimate says: about two packets a second
 REPLAY_TICK_MS = 1  # between the pictures of a burst, in media time: a decoder shows them as they come
 
@@ -70,7 +65,7 @@ class Sender:
             first_sequence=numbers.first_sequence,
         )
         self.track: Track | None = None
-        self.touch: Callable[[], None] = _nothing  # told when its timeout may have moved
+        self.touch: Callable[[], None] | None = None  # told when its timeout may have moved
         self._place: Place | None = None  # where it may follow an encoding
         self._packets = self._octets = 0
         self._sent_as: str | None = None  # the format of what comes, in lower case
@@ -80,8 +75,7 @@ class Sender:
         self._filter = LayerFilter()
         self._target: LayerChoice | None = None
         self.is_stalled = False  # stepped down: nothing is sent until the keyframe of something cheaper
-        # Encodings that do not get through → (until, pause).
-        self._avoided: dict[int, tuple[float, float]] = {}
+        self._starvation = Starvation()
         self._begun_at = -inf  # when the current encoding began
         self._wanted_at = -inf  # when the pending one was chosen
         self._answers_from = 0  # extended sequence number; what was taken back before it is not sent again
@@ -152,7 +146,8 @@ class Sender:
             self._leave_current()
             self._stall(down)
             return
-        self.touch()
+        if self.touch is not None:
+            self.touch()
         if self.wanted_layers != (choice.spatial, choice.temporal):
             encoding.track.publication.demand_changed()
         self._target = choice
@@ -209,34 +204,14 @@ class Sender:
         return self._target
 
     def starved(self, now: float) -> set[int]:
-        """The encodings that do not get through to here though their publisher sends them.
-
-        A mesh link that is short leaves dear ones out, whole; they are tried again after a while, each
-        time a longer one.
-        """
-        current, pending = self.current, self.pending
-        if current is not None and current.track.is_remote and len(current.track.encodings) > 1:
-            if now - current.last_arrival >= STARVED_AFTER and now - current.last_skip < STARVED_AFTER:
-                self._avoid(current.number, now)
-            elif self._begun_at + FED_AFTER <= now:
-                self._avoided.pop(current.number, None)
-        waited = now - self._wanted_at
-        left_out = pending is not None and now - pending.last_skip < STARVED_AFTER
-        if pending is not None and current is not None and left_out and waited >= UNANSWERED_AFTER:
-            self._avoid(pending.number, now)
-        return {number for number, (until, _) in self._avoided.items() if now < until}
+        """The encodings that do not get through to here though their publisher sends them."""
+        return self._starvation.avoided(self.current, self._begun_at, self.pending, self._wanted_at, now)
 
     @property
     def is_settled(self) -> bool:
         """Whether time alone changes nothing of what is to be chosen."""
         starves = self.track is not None and self.track.is_remote and len(self.track.encodings) > 1
         return self._backlog is None and not starves and not self.is_stalled
-
-    def _avoid(self, number: int, now: float) -> None:
-        until, pause = self._avoided.get(number, (-inf, AVOIDED_S / 2))
-        if now >= until:
-            pause = min(2 * pause, MAX_AVOIDED_S)
-            self._avoided[number] = now + pause, pause
 
     def _stall(self, stalled: bool) -> None:
         self._catch_up_with_followers()
@@ -617,7 +592,3 @@ class Sender:
             "keyframe_requests": self.keyframe_requests,
             "fraction_lost": round(self.fraction_lost, 4),
         }
-
-
-def _nothing() -> None:
-    pass
