@@ -69,6 +69,11 @@ class SendSide:
             self._padding_from.append(sender)
 
     @property
+    def sees_each(self) -> bool:
+        """Whether every packet must be handed over here: REMB is read by what each source sent."""
+        return self._remb is not None
+
+    @property
     def is_adaptive(self) -> bool:
         """Whether there is anything to estimate by."""
         return self._estimator is not None

@@ -121,7 +121,7 @@ class Session:
 
     def _connect(self, sender: Sender) -> None:
         sender.touch = self._touch
-        if self._fan_out is not None:
+        if self._fan_out is not None and not self.send_side.sees_each:
             sender.use_path(self._fan_out, self.transport.path)
 
     def add_receiver(self, track: IngressTrack, ssrcs: list[tuple[int, int | None]], now: float) -> None:

@@ -160,6 +160,22 @@ def test_without_any_remb_receiver_reports_lead() -> None:
     assert stage.level_at(60.0) == 2, stage.steps
 
 
+def test_what_others_send_than_those_it_names_comes_on_top() -> None:
+    """aiortc speaks of its video alone. Were audio not counted, a video that just fits would be paused."""
+    stage = Stage(20e6)
+    player = stage.player
+    assert player is not None
+    player.sends_rembs = False
+    for number in range(150):
+        stage.camera.speak(stage.core, stage.now, number, 400)
+        stage.advance(0.02)
+    heard = [packet for packet in player.rtp if packet.ssrc != stage.video_ssrc and not packet.padding_only]
+    assert len(heard) >= 140, "audio is played"
+    stage.answer(rtcp.build_remb(1, 300_000, [stage.video_ssrc]))
+    stage.advance(0.1)
+    assert 300e3 + 150e3 <= stage.estimate_bps <= 1.2 * 300e3 + 200e3
+
+
 # --- a peer that stops, and one that lies
 
 
