@@ -17,6 +17,7 @@ import trio
 from relaymesh.kernels import chosen
 from relaymesh.node.agent import JoinRefused
 from relaymesh.node.app import Node, NodePorts
+from relaymesh.node.driver import MakeDriver, TaskDriver, ThreadDriver
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
@@ -127,8 +128,7 @@ async def run_node(
             settle_heap()
             task_status.started(node)
             await stopping.wait()
-            node.core.close(node.clock())
-            node.drain()
+            node.close()
             # One turn for the farewell to reach the controller before the channel goes.
             with trio.move_on_after(0.2):
                 await trio.sleep(0.1)
@@ -158,6 +158,7 @@ async def _make_node(
             [await resolve(host, port or media_port) for host, port in settings.advertised]
         ),
     )
+    threaded = _thread_for(ports)
     return Node(
         settings,
         ports,
@@ -165,7 +166,17 @@ async def _make_node(
         relay_address=Address(relay_host, relay_port),
         http_url=settings.http_url or f"{scheme}://{format_endpoint((http_host, http_port))}",
         site=None if worker is None else _site_of(worker, ports),
+        make_driver=threaded or TaskDriver,
+        clock=trio.current_time if threaded is None else time.monotonic,
     )
+
+
+def _thread_for(ports: NodePorts) -> MakeDriver | None:
+    """``None`` where the system cannot, or a port is no socket but a task that emulates links."""
+    media, relay = ports.media, ports.relay
+    if not (isinstance(media, UdpPort) and isinstance(relay, UdpPort) and ThreadDriver.is_possible()):
+        return None
+    return lambda node, *_: ThreadDriver(node, media, relay)
 
 
 def _site_of(worker: WorkerOf, ports: NodePorts) -> SiteInfo:
