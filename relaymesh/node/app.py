@@ -28,6 +28,7 @@ from relaymesh.node.refusals import SignallingError
 from relaymesh.node.session import Session
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.status import NodeStatus
+from relaymesh.node.streams import StreamPort
 from relaymesh.node.tap import Tap
 from relaymesh.node.whip import Fragment, Opened
 from relaymesh.protocol.messages import (
@@ -41,6 +42,8 @@ from relaymesh.protocol.messages import (
 )
 from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.udp import DatagramPort
+from relaymesh.webrtc.addresses import Address as ClientAddress
+from relaymesh.webrtc.addresses import is_stream
 from relaymesh.webrtc.transport import Transport
 
 REPLY_TIMEOUT = 2.0  # s; of the controller, before a client is told to try again
@@ -57,8 +60,16 @@ class NodePorts:
 
     media: DatagramPort
     relay: DatagramPort
+    streams: StreamPort | None = None  # for clients that UDP does not reach
     tasks: list[Callable[[], Any]] = field(default_factory=list)  # what the ports need to have run
     routes: list[Route] = field(default_factory=list)  # HTTP routes they bring along
+
+    def close(self) -> None:
+        """Close all of them."""
+        self.media.close()
+        self.relay.close()
+        if self.streams is not None:
+            self.streams.close()
 
 
 @dataclass(slots=True)
@@ -144,6 +155,8 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.driver.run)
             nursery.start_soon(self._run_rates)
+            if self._ports.streams is not None:
+                nursery.start_soon(self._ports.streams.run, self)
             for extra in self._ports.tasks:
                 nursery.start_soon(extra)
             await self.agent.run()
@@ -163,6 +176,17 @@ class Node:
     def take_media(self, batch: Batch, now: float) -> None:
         """Datagrams of clients; :meth:`flush` sends what they cause."""
         self._guarded(self.core.handle_media_batch, batch, now, self._on_bug)
+
+    def take_packets(self, packets: list[bytes], address: ClientAddress) -> None:
+        """Packets of a client on a stream, and everything they cause."""
+        with self.driver.lock:
+            self.take_media([(packet, address) for packet in packets], self.clock())
+            self.drain()
+
+    def vouches_for(self, address: ClientAddress) -> bool:
+        """Whether the client on a stream has a session."""
+        with self.driver.lock:
+            return self.core.edge.knows(address)
 
     def take_relay(self, batch: Batch, now: float) -> None:
         """Datagrams of other nodes; :meth:`flush` sends what they cause."""
@@ -217,7 +241,7 @@ class Node:
         """Hand out everything the core wants said."""
         core = self.core
         if datagrams := core.edge.poll_few():
-            self._ports.media.send_batch(datagrams)
+            self._send_to_clients(datagrams)
         if core.edge.fan_out:
             self._ports.media.send_fan_out(core.edge.fan_out)
         if datagrams := core.poll_relay_datagrams():
@@ -227,6 +251,13 @@ class Node:
             self._messages += messages
             self._events += events
             self.driver.tell(self._hand_out)
+
+    def _send_to_clients(self, datagrams: Batch) -> None:
+        streams = self._ports.streams
+        if streams is not None and len(streams):
+            streams.send_batch([datagram for datagram in datagrams if is_stream(datagram[1])])
+            datagrams = [datagram for datagram in datagrams if not is_stream(datagram[1])]
+        self._ports.media.send_batch(datagrams)
 
     def _hand_out(self) -> None:
         """In trio's thread: what was said since the last time, in its order."""

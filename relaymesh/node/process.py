@@ -21,6 +21,7 @@ from relaymesh.node.driver import MakeDriver, TaskDriver, ThreadDriver
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
+from relaymesh.node.streams import StreamPort
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, SiteInfo
 from relaymesh.runtime.http import bind_http, serve_http
@@ -28,6 +29,7 @@ from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
 from relaymesh.runtime.settings import format_endpoint, is_wildcard, parse_endpoint
 from relaymesh.runtime.udp import UdpPort
+from relaymesh.webrtc.addresses import stream_address
 from relaymesh.webrtc.certificate import Certificate
 
 log = get_logger(__name__)
@@ -51,7 +53,16 @@ def open_ports(settings: NodeSettings) -> NodePorts:
     except OSError:
         media.close()
         raise
-    return NodePorts(media, relay)
+    return NodePorts(media, relay, _open_streams(media) if settings.media_tcp else None)
+
+
+def _open_streams(media: UdpPort) -> StreamPort | None:
+    """The same port for TCP; without it the node serves who can be reached by UDP."""
+    try:
+        return StreamPort.open(*media.address)
+    except OSError as error:
+        log.warning("no TCP for clients that UDP does not reach", media=media.address, why=str(error))
+        return None
 
 
 async def resolve(host: str, port: int) -> tuple[str, int]:
@@ -78,8 +89,7 @@ async def run_node(
     try:
         http_socket = bind_http(http_host, http_port) if worker is None else worker.http
     except OSError:
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
         raise
     if worker is None:
         http_port = http_socket.getsockname()[1]
@@ -134,8 +144,7 @@ async def run_node(
                 await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
     finally:
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
     log.info("stopped")
     if refused:
         raise refused[0]
@@ -149,14 +158,16 @@ async def _make_node(
     media_host, media_port = await resolve(media_host, media_port or ports.media.address[1])
     relay_host, relay_port = await resolve(relay_host, relay_port or ports.relay.address[1])
     scheme = "https" if settings.tls_cert is not None else "http"
+    further = [await resolve(host, port or media_port) for host, port in settings.advertised]
+    streams = [stream_address(*address) for address in ((media_host, media_port), *further)]
+    if ports.streams is None:
+        streams = []
     endpoint = MediaEndpoint(
         host=media_host,
         port=media_port,
         certificate=Certificate.generate(time.time()),
         ufrag_prefix=f"{name_hash(settings.name):016x}"[:6],
-        further_addresses=tuple(
-            [await resolve(host, port or media_port) for host, port in settings.advertised]
-        ),
+        further_addresses=(*further, *streams),
     )
     threaded = _thread_for(ports)
     return Node(
