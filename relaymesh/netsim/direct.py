@@ -141,6 +141,9 @@ class NetworkDriver:
     def tell(self, hand_out: Callable[[], None]) -> None:
         hand_out()
 
+    def busy_s(self) -> float:
+        return 0.0
+
     def _on_media(self, batch: Batch) -> None:
         node = self._node
         node.take_media(batch, node.clock())

@@ -67,6 +67,9 @@ class Driver(Protocol):
     def tell(self, hand_out: Callable[[], None]) -> None:
         """Have *hand_out* called in trio's thread, at once or soon."""
 
+    def busy_s(self) -> float:
+        """Seconds that a turn outside of trio's thread has taken so far. Needs no lock."""
+
 
 MakeDriver = Callable[[Driven, DatagramPort, DatagramPort], Driver]  # the node, its media and relay ports
 MakeTimer = Callable[[Callable[[], float | None], Callable[[float], None]], Timer]
@@ -91,6 +94,9 @@ class TaskDriver:
 
     def tell(self, hand_out: Callable[[], None]) -> None:
         hand_out()
+
+    def busy_s(self) -> float:
+        return 0.0
 
     async def _run_media(self) -> None:
         while True:
@@ -128,6 +134,7 @@ class ThreadDriver:
         self._node, self._media, self._relay = node, media, relay
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._due = -inf  # when the thread will look by itself; −∞: it has not begun
+        self._busy_since = inf  # when the turn began that is under way
         self._stopping = False
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -161,6 +168,9 @@ class ThreadDriver:
         if self._token is not None:  # before, nobody has been called yet
             self._token.run_sync_soon(hand_out, idempotent=True)
 
+    def busy_s(self) -> float:
+        return max(0.0, self._node.clock() - self._busy_since)
+
     def _loop(self) -> None:
         node, lock, clock = self._node, self.lock, self._node.clock
         media, relay, wake = self._media, self._relay, self._wake
@@ -175,7 +185,7 @@ class ThreadDriver:
                 with lock:
                     if self._stopping:
                         return
-                    now = clock()
+                    now = self._busy_since = clock()
                     for fd, _ in ready:
                         if fd == media_fd:
                             if batch := media.take(BATCH):
@@ -189,6 +199,7 @@ class ThreadDriver:
                         node.take_time(now)
                     node.flush()
                     wait = self._look_ahead()
+                    self._busy_since = inf
 
     def _look_ahead(self) -> float:
         """Seconds to sleep; every poke from here on is against when that ends."""

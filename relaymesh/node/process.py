@@ -29,6 +29,7 @@ from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
 from relaymesh.runtime.settings import format_endpoint, is_wildcard, parse_endpoint
 from relaymesh.runtime.udp import UdpPort
+from relaymesh.runtime.watchdog import keep_watch
 from relaymesh.webrtc.addresses import stream_address
 from relaymesh.webrtc.certificate import Certificate
 
@@ -135,6 +136,7 @@ async def run_node(
             )
             nursery.start_soon(run_inside)
             nursery.start_soon(watch_signals)
+            nursery.start_soon(keep_watch, node.driver.busy_s)
             settle_heap()
             task_status.started(node)
             await stopping.wait()

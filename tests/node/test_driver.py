@@ -151,3 +151,27 @@ async def test_it_ends_when_it_is_cancelled_though_it_waits_for_ever() -> None:
         driver.poke()  # nobody is there to be woken
     assert len(toy.wakes) <= 1
     toy.close()
+
+
+async def test_how_long_a_turn_takes_is_seen_from_outside() -> None:
+    toy = Toy()
+    client = UdpPort.open("127.0.0.1", 0)
+    driver = ThreadDriver(toy, toy.media, toy.relay)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        goes_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        assert driver.busy_s() == 0.0
+        toy.on_flush = hang
+        client.send_batch([(b"x", toy.relay.address)])
+        await until(hangs.is_set)
+        await until(lambda: driver.busy_s() > 0.02)
+        goes_on.set()
+        await until(lambda: driver.busy_s() == 0.0)
+        nursery.cancel_scope.cancel()
+    toy.close()
+    client.close()
