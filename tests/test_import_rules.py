@@ -1,6 +1,7 @@
 """The import rules of the house, read from the source itself.
 
-cli → demo | site → node | controller | client | netsim → runtime → protocol | webrtc | topology → kernels.
+cli → demo | site → node | controller | client | netsim → runtime → access | topology → protocol | webrtc
+→ kernels.
 An import under ``if TYPE_CHECKING:`` does not count: it never happens.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "relaymesh"
-PURE = {"protocol", "webrtc", "topology", "kernels"}
+PURE = {"access", "protocol", "webrtc", "topology", "kernels"}
 # The one module of a pure package that speaks to the world; no other pure package imports it.
 SOCKET_KERNEL = PACKAGE / "kernels" / "udp_reference.py"
 SPEAKS_TO_THE_WORLD = ("relaymesh.kernels.udp", "relaymesh.kernels.udp_reference")
@@ -46,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "protocol": {"kernels"},
     "webrtc": {"kernels"},
     "topology": {"protocol"},  # names
+    "access": {"protocol"},  # names
     "web": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -147,6 +149,8 @@ def test_pure_packages_fetch_neither_time_nor_randomness(path: Path) -> None:
         ("webrtc", "import asyncio.events", ["asyncio.events"]),
         ("protocol", "from relaymesh.webrtc import stun", ["relaymesh.webrtc.stun"]),
         ("protocol", "from ..runtime import udp", ["relaymesh.runtime.udp"]),
+        ("access", "import secrets", ["secrets"]),
+        ("access", "from relaymesh.node import whip", ["relaymesh.node.whip"]),
         ("node", "import relaymesh.controller.app", ["relaymesh.controller.app"]),
         ("controller", "from relaymesh import node", ["relaymesh.node"]),
         ("node", "from relaymesh.netsim.world import World", ["relaymesh.netsim.world.World"]),
