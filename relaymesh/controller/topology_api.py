@@ -12,7 +12,6 @@ bounded. The core itself is touched by the event loop only.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -26,6 +25,7 @@ from relaymesh.controller.core import ControllerCore
 from relaymesh.controller.editing import Edit, EditRefused, prepare
 from relaymesh.controller.parts import in_turns
 from relaymesh.controller.preview import MAX_SHOWN, Preview, preview
+from relaymesh.runtime.settings import is_loopback
 from relaymesh.topology import Topology, TopologyError, parse_topology
 from relaymesh.topology.describe import describe_problem
 from relaymesh.topology.loader import MAX_FILE_BYTES
@@ -126,7 +126,7 @@ class TopologyApi:
             self._limit.release_on_behalf_of(request)
 
     def _check_host(self, request: Request) -> None:
-        if self._open_to_local and not _is_loopback(request.url.hostname or ""):
+        if self._open_to_local and not is_loopback(request.url.hostname or ""):
             raise HTTPException(403, "without an admin token only requests to a loopback host may do this")
 
 
@@ -147,15 +147,6 @@ def _expected(request: Request) -> str | None:
     if not given:
         raise HTTPException(428, "say by If-Match which version this replaces (GET /v1/topology tells), or *")
     return None if given == "*" else given.removeprefix("W/").strip('"')
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _invalid(error: TopologyError) -> JSONResponse:

@@ -7,6 +7,7 @@ of the model is all three by itself, so none can be forgotten.
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -137,7 +138,12 @@ def format_endpoint(address: tuple[str, int]) -> str:
 
 def is_loopback(host: str) -> bool:
     """Check that *host* is this machine only, so that a plain connection leaves nothing in the open."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may lead anywhere, 127.0.0.1.example too
+        return False
 
 
 def is_wildcard(host: str) -> bool:

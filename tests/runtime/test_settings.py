@@ -101,7 +101,10 @@ def test_what_is_no_endpoint_is_refused(text):
 
 def test_loopback_and_wildcards_are_known():
     assert all(is_loopback(h) for h in ("localhost", "127.0.0.1", "127.9.9.9", "::1"))
-    assert not any(is_loopback(h) for h in ("0.0.0.0", "192.0.2.1", "relay.example"))
+    assert not any(
+        is_loopback(h)
+        for h in ("0.0.0.0", "192.0.2.1", "relay.example", "127.example", "127.0.0.1.example", "")
+    )
     assert is_wildcard("0.0.0.0")
     assert is_wildcard("::")
     assert not is_wildcard("127.0.0.1")
