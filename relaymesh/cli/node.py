@@ -11,9 +11,11 @@ from typing import Any
 import click
 import trio
 
+from relaymesh.access.keys import KeysError
 from relaymesh.node.agent import JoinRefused, client_tls
 from relaymesh.node.app import NodePorts
 from relaymesh.node.process import open_ports, run_node
+from relaymesh.node.room_keys import read_room_keys
 from relaymesh.node.settings import NodeSettings
 from relaymesh.runtime.log import configure_logging
 from relaymesh.runtime.settings import SettingsError, load_settings, settings_options
@@ -37,6 +39,9 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
           --controller wss://controller.example:7400 --token "$TOKEN" \\
           --media-address 198.51.100.7:7600 --relay-address 198.51.100.7:7500
 
+    Beyond loopback its HTTP wants --room-keys FILE, and clients tokens made with
+    them (relaymesh token create); or --open-rooms, and anybody may come.
+
     Clients publish by WHIP at  http://HOST:7700/whip/ROOM/NAME  and play by WHEP
     at  http://HOST:7700/whep/ROOM/NAME,  at this node or any other. The node
     stops cleanly on SIGTERM.
@@ -47,7 +52,7 @@ def command(config: Path | None, emulate_links: Path | None, **flags: Any) -> No
     """
     settings = load_settings(NodeSettings, "node", config, flags)
     configure_logging(settings.log_level, settings.log_format)
-    _check_tls(settings)
+    _check_files(settings)
     workers = worker_count(settings.workers, _cores())
     if workers > 1:
         if emulate_links is not None:
@@ -83,8 +88,13 @@ def _run_site(settings: NodeSettings, workers: int) -> None:
         raise click.ClickException(f"{error}") from None
 
 
-def _check_tls(settings: NodeSettings) -> None:
-    """Read the TLS files once before anything begins: inside, their errors do not say which file it was."""
+def _check_files(settings: NodeSettings) -> None:
+    """Read keys and certificates once before anything begins: inside, errors do not say which file it was."""
+    if settings.room_keys is not None:
+        try:
+            read_room_keys(settings.room_keys)
+        except KeysError as error:
+            raise click.ClickException(f"cannot use --room-keys {settings.room_keys}: {error}") from None
     options = "--ca"
     try:
         client_tls(settings.controllers, settings.ca)

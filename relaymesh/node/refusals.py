@@ -17,12 +17,16 @@ MAX_REASON_CHARACTERS = 300  # of one section, in a header; codec names and para
 
 
 class SignallingError(Exception):
-    """A request that cannot be met; ``status`` is the HTTP status, the text says why."""
+    """A request that cannot be met; ``status`` is the HTTP status, the text says why.
 
-    def __init__(self, status: int, reason: str) -> None:
+    ``challenge``: what ``WWW-Authenticate`` tells with it (RFC 6750 §3), where a better token would help.
+    """
+
+    def __init__(self, status: int, reason: str, *, challenge: str | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.challenge = challenge
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,14 @@ class NodeSettings(BaseModel):
     plain_http: bool = Field(
         default=False, description="Serve --http without TLS beyond loopback, behind a proxy that adds it."
     )
+    room_keys: Path | None = Field(
+        default=None,
+        description="A file of keys that clients' room tokens are checked with ('relaymesh token key' makes "
+        "one); read again when it changes.",
+    )
+    open_rooms: bool = Field(
+        default=False, description="Have no keys: whoever reaches --http may publish and play as anybody."
+    )
     hitless: Hitless = Field(
         default="audio",
         description="Which tracks travel twice over disjoint paths: none, audio or all; publishers may say.",
@@ -140,6 +148,25 @@ class NodeSettings(BaseModel):
         if self.tls_cert is None and not self.plain_http and not is_loopback(parse_endpoint(self.http)[0]):
             raise ValueError("http beyond loopback needs tls_cert and tls_key, or plain_http behind a proxy")
         return self
+
+    @model_validator(mode="after")
+    def _says_who_may_come(self) -> Self:
+        if self.room_keys is not None and self.open_rooms:
+            raise ValueError("room_keys lets in who has a token, open_rooms lets in anybody: say one of them")
+        if self.room_keys is None and not self.open_rooms and self._serves_others:
+            raise ValueError(
+                "beyond loopback anybody could publish and play as anybody: give room_keys "
+                "('relaymesh token key' makes them), or say open_rooms if that is wanted"
+            )
+        return self
+
+    @property
+    def _serves_others(self) -> bool:
+        """Whether clients of other machines are meant to come, directly or by a proxy."""
+        hosts = [parse_endpoint(self.http)[0]]
+        if self.http_url:
+            hosts.append(urlsplit(self.http_url).hostname or "")
+        return not all(is_loopback(host) for host in hosts)
 
     @property
     def controllers(self) -> tuple[str, ...]:

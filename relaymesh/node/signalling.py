@@ -1,7 +1,8 @@
 """The HTTP application of a node: WHIP and WHEP, its status, and plain pages to try them with.
 
 In: requests and a node to ask. Out: an ASGI application, in which every refusal is a status
-and a sentence, and which pages of other origins may speak to.
+and a sentence, and which pages of other origins may speak to. Room tokens decide who may publish and play;
+status and pages are open.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relaymesh.node.gate import Gate
 from relaymesh.node.refusals import SignallingError
 from relaymesh.node.whip import EXPOSED, Signalling, accepts, whip_routes
 
@@ -28,11 +30,18 @@ PAGES = {
 }
 
 
-def make_app(node: Signalling, extra_routes: list[Route] | None = None) -> Starlette:
-    """The ASGI application of one node."""
+def make_app(
+    node: Signalling, extra_routes: list[Route] | None = None, *, gate: Gate | None = None
+) -> Starlette:
+    """The ASGI application of one node; its *gate* is the one that its settings ask for."""
+    gate = gate or Gate.of_settings(node.settings)
 
     async def status(request: Request) -> Response:
-        return JSONResponse(node.status())
+        said = node.status()
+        counters = said.get("counters")
+        if isinstance(counters, dict):
+            counters["access_refused"] = dict(gate.refused)
+        return JSONResponse(said)
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -42,7 +51,7 @@ def make_app(node: Signalling, extra_routes: list[Route] | None = None) -> Starl
         return Response((files("relaymesh.web") / name).read_bytes(), media_type=PAGES[name])
 
     routes = [
-        *whip_routes(node),
+        *whip_routes(node, gate),
         Route("/status", status),
         Route("/healthz", health),
         *(Route(f"/{name}", page) for name in PAGES),
@@ -88,10 +97,12 @@ class Preflight:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, SignallingError)
-    retry = RETRY_AFTER.get(error.status)
-    return PlainTextResponse(
-        error.reason + "\n", error.status, headers={"Retry-After": retry} if retry else {}
-    )
+    headers = {}
+    if retry := RETRY_AFTER.get(error.status):
+        headers["Retry-After"] = retry
+    if error.challenge is not None:
+        headers["WWW-Authenticate"] = error.challenge
+    return PlainTextResponse(error.reason + "\n", error.status, headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -1,13 +1,12 @@
 """WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep) over HTTP: two endpoints, and the sessions they open.
 
 In: requests, from anybody. Out: what they ask of the node, as calls of :class:`Signalling`,
-and its answers as statuses and headers. Every refusal is a status and a sentence. It reads
-no SDP: that is the node's part.
+and its answers as statuses and headers. Every refusal is a status and a sentence. Who may ask is the gate's
+part (:mod:`relaymesh.node.gate`), before a body is read; what an SDP means is the node's.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import NamedTuple, Protocol
@@ -18,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from relaymesh.node.gate import Gate
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.refusals import RefusedSection, SignallingError
+from relaymesh.node.settings import NodeSettings
 from relaymesh.protocol.ids import NAME_PATTERN, is_name
 from relaymesh.protocol.messages import ParticipantName
 
@@ -27,12 +28,14 @@ MAX_OFFER_BYTES = 64 << 10
 BODY_TIMEOUT = 10.0  # s
 CODECS = ("VP8", "H264", "VP9", "AV1", "H265")  # the order without ?codec=: what most players decode first
 HITLESS: dict[str, Hitless] = {"none": "none", "audio": "audio", "all": "all"}
-CREDENTIAL_BYTES = 16
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 ENDPOINT_METHODS = ("GET", "POST", "OPTIONS")
 SESSION_METHODS = ("GET", "PATCH", "DELETE", "OPTIONS")
-EXPOSED = ("Location", "ETag", "Link", "Accept-Post", "Accept-Patch", "Retry-After", "RelayMesh-Refused")
+EXPOSED = (
+    *("Location", "ETag", "Link", "Accept-Post", "Accept-Patch", "Retry-After"),
+    *("WWW-Authenticate", "RelayMesh-Refused"),
+)
 
 
 class Opened(NamedTuple):
@@ -54,6 +57,7 @@ class Fragment(NamedTuple):
 class Signalling(Protocol):
     """The calls that endpoints and sessions make of a node."""
 
+    settings: NodeSettings
     http_url: str  # under which clients reach it; its path goes before those told to them
 
     async def publish(
@@ -84,20 +88,22 @@ class Signalling(Protocol):
         """The node's own account of itself."""
 
 
-def whip_routes(node: Signalling) -> list[Route]:
-    """The endpoints of WHIP and WHEP and the sessions of both."""
+def whip_routes(node: Signalling, gate: Gate) -> list[Route]:
+    """The endpoints of WHIP and WHEP, for those whom the *gate* lets in, and the sessions of both."""
 
     async def whip(request: Request) -> Response:
         if request.method != "POST":
             return _nothing(request, ENDPOINT_METHODS)
-        name, offer = await _read(request)
-        query = request.query_params
+        name, query = _name(request), request.query_params
+        admitted = gate.admit_publisher(*_says_of_itself(request), name)
+        offer = await _read(request)
+        gate.check_offer(admitted, offer)
         opened = await node.publish(
             name,
             offer,
             _preference(query),
             _hitless(query),
-            credential_of(request.headers.get("authorization", "")),
+            admitted.credential,
             partial=_partial(query),
         )
         return _created(node, opened)
@@ -105,7 +111,9 @@ def whip_routes(node: Signalling) -> list[Route]:
     async def whep(request: Request) -> Response:
         if request.method != "POST":
             return _nothing(request, ENDPOINT_METHODS)
-        name, offer = await _read(request)
+        name = _name(request)
+        gate.admit_player(*_says_of_itself(request), name)
+        offer = await _read(request)
         return _created(node, await node.play(name, offer, partial=_partial(request.query_params)))
 
     async def session(request: Request) -> Response:
@@ -132,18 +140,6 @@ def whip_routes(node: Signalling) -> list[Route]:
 def accepts(path: str) -> dict[str, str]:
     """The header that says what may be sent to a resource of these, by its path."""
     return {"Accept-Patch": FRAGMENT} if path.startswith("/session/") else {"Accept-Post": SDP}
-
-
-def credential_of(authorization: str) -> bytes:
-    """A digest of the bearer token in an Authorization header (RFC 6750); empty without one.
-
-    Whoever comes with the same one is the same publisher. The token itself is neither kept nor logged.
-    """
-    scheme, _, token = authorization.strip().partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        return b""
-    return hashlib.blake2b(token.encode(), digest_size=CREDENTIAL_BYTES, person=b"relaymesh-bearer").digest()
 
 
 async def _patch(node: Signalling, request: Request, session_id: str, tag: str) -> Response:
@@ -213,15 +209,24 @@ def _partial(query: Mapping[str, str]) -> bool:
     return allowed is not None
 
 
-async def _read(request: Request) -> tuple[ParticipantName, str]:
-    """The stream's name from the path and the offer from the body."""
+def _says_of_itself(request: Request) -> tuple[str, str]:
+    return request.headers.get("authorization", ""), request.headers.get("host", "")
+
+
+def _name(request: Request) -> ParticipantName:
+    """The stream's name from the path."""
     room, participant = request.path_params["room"], request.path_params["participant"]
     for part, text in (("room", room), ("participant", participant)):
         if not is_name(text):
             raise SignallingError(400, f"the {part}'s name must match {NAME_PATTERN}")
+    return ParticipantName(room, participant)
+
+
+async def _read(request: Request) -> str:
+    """The offer from the body."""
     if _media_type(request) != SDP:
         raise SignallingError(415, f"the body must be an SDP offer, Content-Type: {SDP}")
-    return ParticipantName(room, participant), _text(await read_body(request))
+    return _text(await read_body(request))
 
 
 def _media_type(request: Request) -> str:

@@ -84,6 +84,19 @@ def test_invalid_tls_files(tmp_path: Path) -> None:
         says(run("--controller", "wss://127.0.0.1:1", "--ca", path), "cannot use --ca")
 
 
+def test_room_keys_that_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text('{"keys": []}')
+    says(run(*CONTROLLER, "--room-keys", str(file)), f"cannot use --room-keys {file}: there is no key")
+    says(run(*CONTROLLER, "--room-keys", str(tmp_path / "missing")), "No such file")
+
+
+def test_beyond_loopback_a_node_says_both_ways_out() -> None:
+    result = run(*CONTROLLER, "--http", "0.0.0.0:0", "--plain-http")
+    says(result, "relaymesh token key")
+    says(result, "open_rooms")
+
+
 @pytest.mark.parametrize(
     ("option", "kind"),
     [("--relay", socket.SOCK_DGRAM), ("--media", socket.SOCK_DGRAM), ("--http", socket.SOCK_STREAM)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -51,6 +52,7 @@ class Edge:
     now: float = 100.0
     http_url: str = "http://n"
     names: int = 0
+    room_keys: Path | None = None
     browsers: list[Browser] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Edge:
                 token=SecretStr("t"),
                 relay="127.0.0.1:7500",
                 media="127.0.0.1:7600",
+                room_keys=self.room_keys,
+                open_rooms=self.room_keys is None,
             ),
             NodePorts(self.media, Silent()),  # type: ignore[arg-type]  # they are never received from
             MediaEndpoint("192.0.2.1", 7600, CERTIFICATE, "n1"),

@@ -3,10 +3,13 @@
 import httpx
 import pytest
 import trio
+from pydantic import SecretStr
 
+from relaymesh.node.gate import credential_of
 from relaymesh.node.refusals import RefusedSection, SignallingError
+from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
-from relaymesh.node.whip import CODECS, MAX_OFFER_BYTES, Fragment, Opened, credential_of
+from relaymesh.node.whip import CODECS, MAX_OFFER_BYTES, Fragment, Opened
 from relaymesh.protocol.messages import ParticipantName
 
 SDP = {"content-type": "application/sdp"}
@@ -14,6 +17,15 @@ SDP = {"content-type": "application/sdp"}
 
 class FakeNode:
     def __init__(self) -> None:
+        self.settings = NodeSettings(
+            name="n",
+            region="r",
+            controller="ws://127.0.0.1:1",
+            token=SecretStr("t"),
+            relay="127.0.0.1:0",
+            media="127.0.0.1:0",
+            open_rooms=True,
+        )
         self.http_url = "http://n"
         self.calls: list[tuple[object, ...]] = []
         self.error: SignallingError | None = None

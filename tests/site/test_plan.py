@@ -70,6 +70,17 @@ def test_workers_differ_in_name_ports_and_url_only() -> None:
     assert second.max_sessions == 500 and second.workers == 1 and second.token == site.token
 
 
+def test_all_workers_look_at_the_same_room_keys() -> None:
+    keys = Path("/etc/relaymesh/room-keys.json")
+    plans = plan_workers(settings(http="0.0.0.0:7700", plain_http=True, room_keys=keys), 2, 7700)
+    for number, plan in enumerate(plans, start=1):
+        order = make_order(plan, site="fra-1", number=number, workers=2, http_path="/run/x")
+        assert decode_order(encode(order).rstrip()).node_settings().room_keys == keys
+    assert plan_workers(settings(http="0.0.0.0:7700", plain_http=True, open_rooms=True), 2, 7700)[
+        1
+    ].open_rooms
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -78,7 +89,7 @@ def test_workers_differ_in_name_ports_and_url_only() -> None:
     ],
 )
 def test_a_proxys_prefix_goes_before_the_workers(url: str, told: str) -> None:
-    assert plan_workers(settings(http_url=url), 2, 7700)[1].http_url == told
+    assert plan_workers(settings(http_url=url, open_rooms=True), 2, 7700)[1].http_url == told
 
 
 def test_the_router_speaks_tls_for_the_workers(tmp_path: Path) -> None:

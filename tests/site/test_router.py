@@ -106,6 +106,15 @@ async def test_refusals_of_workers_are_passed_on_and_count_for_nothing() -> None
     assert [number for number, _, _ in site.reached()] == [1, 1, 1]
 
 
+async def test_what_a_token_lacks_is_told_by_workers_as_it_is() -> None:
+    site = Site()
+    challenge = {"WWW-Authenticate": 'Bearer realm="relaymesh"', "Access-Control-Allow-Origin": "*"}
+    site.answer = lambda number, request: httpx.Response(401, text="a token is needed", headers=challenge)
+    answer = await site.http.post("/whip/room/me", content=b"offer", headers=SDP)
+    assert (answer.status_code, answer.text) == (401, "a token is needed")
+    assert all(answer.headers[name] == value for name, value in challenge.items())
+
+
 def dies(error: type[httpx.TransportError]) -> Callable[[int, httpx.Request], httpx.Response]:
     """Worker 1 fails like this; the other one answers."""
 

@@ -198,7 +198,7 @@ class EmulationPlan:
             *("--media", f"{address}:{MEDIA_PORT}"),
             *("--http", f"0.0.0.0:{HTTP_PORT}"),
             *("--http-url", self.http_url(name)),
-            "--plain-http",
+            *("--plain-http", "--open-rooms"),
             *("--log-format", "json"),
             *(part for option in given for part in option),
         )
