@@ -1,47 +1,38 @@
-"""``relaymesh token``: the secret that signs join tokens, and the tokens."""
+"""``relaymesh token``: join tokens of nodes with the secret that signs them; room tokens and their keys."""
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from relaymesh.cli import room_token
+from relaymesh.cli.duration import Duration
 from relaymesh.controller.tokens import ANY_NAME, SecretTooShort, make_join_token, new_join_secret
 from relaymesh.protocol.ids import is_name
-
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[float]
-else:  # older releases of click have no type argument
-    _ParamType = click.ParamType
-
-
-class Duration(_ParamType):
-    """``90s``, ``30m``, ``24h``, ``7d`` → seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
-        if match is None or int(match[1]) == 0:
-            self.fail(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d", param, ctx)
-        return float(int(match[1]) * _UNIT_SECONDS[match[2]])
 
 
 @click.group(name="token")
 def command() -> None:
-    """Make join secrets and join tokens.
+    """Make tokens: for nodes that join the mesh, and for clients that come to rooms.
 
-    The controller holds the secret; each node brings a token signed with it.
+    The controller holds the join secret; each node brings a token signed with it.
 
     \b
       relaymesh token secret > join.secret
       relaymesh token join --name fra-1 --region fra --ttl 24h --secret-file join.secret
+
+    Nodes hold room keys; each client brings a token signed with one of them.
+
+    \b
+      relaymesh token key > room-keys.json
+      relaymesh token create --keys room-keys.json --room demo --name alice --publish all
     """
+
+
+for _command in (room_token.key, room_token.public, room_token.create):
+    command.add_command(_command)
 
 
 @command.command()

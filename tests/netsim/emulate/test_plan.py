@@ -62,3 +62,4 @@ def test_commands_carry_secrets_in_the_environment_only(plan: EmulationPlan, tmp
     assert "a-secret-of-the-mesh" not in " ".join(controller.arguments) + repr(controller)
     assert "a-token" not in " ".join(node.arguments) + repr(node)
     assert f"{plan.node_address['t1']}:7500" in node.arguments
+    assert "--open-rooms" in node.arguments  # its clients come from other hosts, and bring no tokens
