@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from relaymesh.cli.client_token import token_option
 from relaymesh.client.run import Order, Report, play
 from relaymesh.client.stopping import run_until_stopped
 from relaymesh.client.whip import SignallingError
@@ -30,6 +31,7 @@ from relaymesh.client.whip import SignallingError
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the last decoded picture to this PNG file.",
 )
+@token_option
 @click.option("--retry", is_flag=True, help="Try again when refused or disconnected.")
 def command(
     url: str,
@@ -39,6 +41,7 @@ def command(
     report_every: float | None,
     save_frame: Path | None,
     retry: bool,
+    token: str | None,
 ) -> None:
     """Play URL by WHEP, headless, and say what arrived.
 
@@ -50,7 +53,7 @@ def command(
     \b
       relaymesh play http://127.0.0.1:8083/whep/demo/clock --for 10
     """
-    order = Order(url, seconds, codec, report_every, retry)
+    order = Order(url, seconds, codec, report_every, retry, token)
 
     def tell(report: Report) -> None:
         if as_json:

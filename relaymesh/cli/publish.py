@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relaymesh.cli.client_token import token_option
 from relaymesh.client.run import Order, Report, publish
 from relaymesh.client.stopping import run_until_stopped
 from relaymesh.client.whip import SignallingError
@@ -51,6 +52,7 @@ class Size(_ParamType):
 @click.option(
     "--report-every", type=click.FloatRange(min=0.05), help="With --json: a report each so many seconds."
 )
+@token_option
 @click.option("--retry", is_flag=True, help="Try again when refused or disconnected.")
 def command(
     url: str,
@@ -61,6 +63,7 @@ def command(
     as_json: bool,
     report_every: float | None,
     retry: bool,
+    token: str | None,
 ) -> None:
     """Publish a moving picture with a clock in it, and a tone, to URL by WHIP.
 
@@ -71,7 +74,7 @@ def command(
     \b
       relaymesh publish http://127.0.0.1:8081/whip/demo/clock
     """
-    order = Order(url, seconds, codec, report_every, retry)
+    order = Order(url, seconds, codec, report_every, retry, token)
 
     def tell(report: Report) -> None:
         if as_json:

@@ -1,8 +1,8 @@
 """A headless participant: a publisher and a player, each one ``RTCPeerConnection`` of aiortc.
 
-In: the URL of a WHIP or WHEP endpoint. Out: media sent, or decoded and counted. Both are async context
-managers: entering negotiates, leaving ends the session at the server and closes the connection. No ICE
-servers are asked.
+In: the URL of a WHIP or WHEP endpoint, and a room token where it wants one. Out: media sent, or decoded and
+counted. Both are async context managers: entering negotiates, leaving ends the session at the server and
+closes the connection. No ICE servers are asked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from av import VideoFrame
 
 from relaymesh.client.measure import Seen, Watch
 from relaymesh.client.picture import Picture, read
-from relaymesh.client.whip import Answer, SignallingError, endpoint, leave, send_offer
+from relaymesh.client.whip import Answer, SignallingError, bearer, endpoint, leave, send_offer
 
 CONNECT_WITHIN = 10.0  # seconds
 
@@ -38,8 +38,9 @@ class _Participant:
 
     kind = ""
 
-    def __init__(self, url: str, codec: str | None) -> None:
+    def __init__(self, url: str, codec: str | None, token: str | None) -> None:
         self.url = endpoint(url, self.kind)
+        self._token = bearer(token)
         self.codec = codec
         self.failed = asyncio.Event()  # the connection was lost, or the server ended it
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -69,7 +70,7 @@ class _Participant:
     async def close(self) -> None:
         """End the session at the server, and the connection. May be called again."""
         if self._answer and self._answer.session_url:
-            await leave(self._http, self._answer.session_url)
+            await leave(self._http, self._answer.session_url, self._answer.token)
         self._answer = None
         await self._pc.close()
         await self._http.aclose()
@@ -81,7 +82,8 @@ class _Participant:
     async def _negotiate(self) -> None:
         self._prepare()
         await self._pc.setLocalDescription(await self._pc.createOffer())
-        self._answer = await send_offer(self._http, self.url, self._pc.localDescription.sdp, self.codec)
+        offer = self._pc.localDescription.sdp
+        self._answer = await send_offer(self._http, self.url, offer, self.codec, self._token)
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(self._answer.sdp, "answer"))
         except Exception as error:  # aiortc names no base for what it finds wrong in an SDP
@@ -116,8 +118,9 @@ class Publisher(_Participant):
         video: MediaStreamTrack | None = None,
         audio: MediaStreamTrack | None = None,
         codec: str = "VP8",
+        token: str | None = None,
     ) -> None:
-        super().__init__(url, codec)
+        super().__init__(url, codec, token)
         self._tracks = [track for track in (video, audio) if track is not None]
 
     def _prepare(self) -> None:
@@ -145,8 +148,9 @@ class Player(_Participant):
         codec: str | None = None,
         on_picture: Callable[[VideoFrame], None] | None = None,
         watch: Watch | None = None,
+        token: str | None = None,
     ) -> None:
-        super().__init__(url, codec)
+        super().__init__(url, codec, token)
         self.ended = asyncio.Event()  # a track came and ended
         self._on_picture = on_picture
         self._watch = watch or Watch(time.monotonic())

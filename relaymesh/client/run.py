@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Order:
     codec: str | None = None
     report_every: float | None = None  # seconds between progress reports; None = none
     retry: bool = False
+    token: str | None = field(default=None, repr=False)  # what lets one into the room
 
 
 async def publish(
@@ -50,7 +51,7 @@ async def publish(
 
     Raises:
         SignallingError: refused or lost, and not told to try again.
-        ValueError: the URL or the codec is none.
+        ValueError: the URL, the codec or the token is none.
     """
     video, audio = ClockVideo(*size, fps), BeepAudio()
     started = time.monotonic()
@@ -70,7 +71,10 @@ async def publish(
 
     async def once() -> None:
         nonlocal state
-        async with Publisher(order.url, video=video, audio=audio, codec=order.codec or "VP8") as publisher:
+        codec = order.codec or "VP8"
+        async with Publisher(
+            order.url, video=video, audio=audio, codec=codec, token=order.token
+        ) as publisher:
             state = "connected"
             tell(report("connected"))
             await publisher.failed.wait()
@@ -91,7 +95,7 @@ async def play(
 
     Raises:
         SignallingError: refused or lost, and not told to try again.
-        ValueError: the URL or the codec is none.
+        ValueError: the URL, the codec or the token is none.
     """
     watch = Watch(time.monotonic())
     started = time.monotonic()
@@ -114,7 +118,9 @@ async def play(
 
     async def once() -> None:
         nonlocal state
-        async with Player(order.url, codec=order.codec, watch=watch, on_picture=keep) as player:
+        async with Player(
+            order.url, codec=order.codec, watch=watch, on_picture=keep, token=order.token
+        ) as player:
             state = "connected"
             tell(report("connected"))
             await _either(player.failed, player.ended)

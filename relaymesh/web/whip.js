@@ -1,10 +1,12 @@
 // WHIP (RFC 9725) and WHEP for a page: one POST with an offer, one answer, one DELETE.
 // Both functions return a Session; a refusal is an Error whose message is the server's reason, and
-// session.refused says what of the offer was left out, if anything.
+// session.refused says what of the offer was left out, if anything. options.token is a room token; it goes to the
+// endpoint and to its sessions, and nowhere else.
 
 export class Session {
-  constructor(pc, location) {
+  constructor(pc, location, headers = {}) {
     this.pc = pc;
+    this.headers = headers; // of requests to location
     this.location = location; // URL to DELETE, or null when the server named none
     this.stream = new MediaStream();
     this.refused = '';
@@ -14,7 +16,7 @@ export class Session {
   async close() {
     const location = this.location;
     this.location = null;
-    if (location) await fetch(location, { method: 'DELETE', keepalive: true }).catch(() => {});
+    if (location) await fetch(location, { method: 'DELETE', headers: this.headers, keepalive: true }).catch(() => {});
     this.pc.close();
   }
 }
@@ -28,7 +30,7 @@ export async function publish(url, media, options = {}) {
   }
   const target = new URL(url, window.location);
   if (options.codec) target.searchParams.set('codec', options.codec);
-  const session = await negotiate(pc, target);
+  const session = await negotiate(pc, target, options.token);
   session.stream = media;
   return session;
 }
@@ -44,13 +46,13 @@ function describeLayers(transceiver) {
 }
 
 // Plays `url`; session.stream holds the tracks as they come.
-export async function play(url) {
+export async function play(url, options = {}) {
   const pc = new RTCPeerConnection();
   const stream = new MediaStream();
   pc.ontrack = (event) => stream.addTrack(event.track);
   describeLayers(pc.addTransceiver('video', { direction: 'recvonly' }));
   pc.addTransceiver('audio', { direction: 'recvonly' });
-  const session = await negotiate(pc, new URL(url, window.location), askForStereo);
+  const session = await negotiate(pc, new URL(url, window.location), options.token, askForStereo);
   session.stream = stream;
   return session;
 }
@@ -91,13 +93,20 @@ async function describe(pc, change) {
   return pc.setLocalDescription(wanted).catch(() => pc.setLocalDescription(offer));
 }
 
-async function negotiate(pc, url, change = null) {
+// The room token in a page's own address, as #token=…: a fragment is sent to no server, in no Referer, and so stands
+// in no log. It stays where the user put it: kept elsewhere, a link with another ?node= would take it there.
+export function tokenOfPage() {
+  return new URLSearchParams(window.location.hash.slice(1)).get('token') || undefined;
+}
+
+async function negotiate(pc, url, token, change = null) {
   try {
     // Gathering is not waited for: a node answers checks from any address, so it needs no candidates.
     await describe(pc, change);
+    const bearer = token ? { Authorization: `Bearer ${token}` } : {};
     const response = await fetch(url, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/sdp' },
+      headers: { 'Content-Type': 'application/sdp', ...bearer },
       body: pc.localDescription.sdp,
     }).catch(() => { throw new Error(`no answer from ${url.origin}`); });
     const text = await response.text();
@@ -107,7 +116,8 @@ async function negotiate(pc, url, change = null) {
       throw error;
     }
     const location = response.headers.get('Location');
-    const session = new Session(pc, location && new URL(location, url).href);
+    const target = location && new URL(location, url);
+    const session = new Session(pc, target && target.href, target && target.origin === url.origin ? bearer : {});
     session.refused = response.headers.get('RelayMesh-Refused') || '';
     if (session.refused) console.warn(`left out by the node: ${session.refused}`);
     await pc.setRemoteDescription({ type: 'answer', sdp: text });

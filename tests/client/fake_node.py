@@ -16,6 +16,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.port = 0
         self.requests: list[str] = []  # "METHOD path"
+        self.brought: list[str] = []  # what stood behind Authorization in each of them
         self.streams: dict[str, list[MediaStreamTrack]] = {}
         self.sessions: dict[str, RTCPeerConnection] = {}
         self.refuse: tuple[int, str] | None = None
@@ -34,6 +35,8 @@ class FakeNode:
         length = next((int(x.split(":")[1]) for x in head.lower().split("\r\n") if "content-length" in x), 0)
         body = (await reader.readexactly(length)).decode()
         self.requests.append(f"{method} {target}")
+        brought = [x for x in head.split("\r\n") if x.lower().startswith("authorization:")]
+        self.brought += [x.split(":", 1)[1].strip() for x in brought]
         status, headers, answer = await self.respond(method, target.split("?")[0], body)
         head = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
         head += "access-control-allow-origin: *\r\naccess-control-expose-headers: Location\r\n"
