@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -80,9 +80,17 @@ class KeyRing:
 
     keys: tuple[RoomKey, ...]
 
-    def get(self, key_id: str) -> RoomKey | None:
-        """The key of this id."""
-        return next((key for key in self.keys if key.id == key_id), None)
+    def only(self, key_ids: Collection[str]) -> KeyRing:
+        """The keys of these ids, one at least, in the ring's order.
+
+        Raises:
+            KeysError: one of them is not here.
+        """
+        known = [key.id for key in self.keys]
+        missing = [key_id for key_id in key_ids if key_id not in known]
+        if missing:
+            raise KeysError(f"there is no key {missing[0]!r}; there are {', '.join(known)}")
+        return KeyRing(tuple(key for key in self.keys if key.id in key_ids))
 
     def of(self, algorithm: str) -> tuple[RoomKey, ...]:
         """All keys of one algorithm; none for a name that is no algorithm here."""
@@ -95,13 +103,11 @@ class KeyRing:
             KeysError: there is none.
         """
         if key_id is None:
-            found = next((key for key in self.keys if key.private is not None), None)
-            if found is None:
+            able = next((key for key in self.keys if key.private is not None), None)
+            if able is None:
                 raise KeysError("these are public halves: what signs is not among them")
-            return found
-        found = self.get(key_id)
-        if found is None:
-            raise KeysError(f"there is no key {key_id!r}; there are {', '.join(k.id for k in self.keys)}")
+            return able
+        [found] = self.only([key_id]).keys
         if found.private is None:
             raise KeysError(f"of the key {key_id} only the public half is here, which cannot sign")
         return found

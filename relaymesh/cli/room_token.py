@@ -73,10 +73,11 @@ def key(eddsa: bool, key_id: str | None, beside: KeyRing | None) -> None:
 
 @click.command()
 @click.argument("file", type=KeysFile())
-def public(file: KeyRing) -> None:
+@click.option("--id", "key_ids", multiple=True, help="Only this key; may be given again. Default: all.")
+def public(file: KeyRing, key_ids: tuple[str, ...]) -> None:
     """Print the keys of FILE with their public halves only, for nodes."""
     try:
-        click.echo(write_ring(file.public_halves()))
+        click.echo(write_ring(file.only(key_ids or [key.id for key in file.keys]).public_halves()))
     except KeysError as error:
         raise click.ClickException(str(error)) from None
 

@@ -78,6 +78,9 @@ def test_a_rotation_step_by_step(keys: Path, tmp_path: Path) -> None:
     both.write_text(output("key", "--id", "k2", "--beside", str(keys)))
     ring = read_ring(both.read_bytes())
     assert [key.id for key in ring.keys] == ["k2", "k1"]
+    public = read_ring(output("public", "--id", "k1", str(both)).encode())
+    assert [(key.id, key.private) for key in public.keys] == [("k1", None)]
+    says(run("public", "--id", "k3", str(both)), "there is no key 'k3'; there are k2, k1")
     for token in (old, create(both).output.strip(), create(both, "--id", "k1").output.strip()):
         assert verify_room_token(ring, token, unix_time=time.time()).name == "alice"
     says(run("public", str(both)), "the key k2 is for HS256")
