@@ -18,7 +18,7 @@ from relaymesh.netsim.local_clock import LocalClock
 from relaymesh.netsim.net import Network
 from relaymesh.node.app import Batch
 
-MEDIA_LEAST = 150  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
+MEDIA_LEAST = 120  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
 
 
 class DirectPort:

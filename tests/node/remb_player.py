@@ -77,7 +77,6 @@ class Camera(Browser):
         self.picture += 1
         return asked
 
-
     def speak(self, core: NodeCore, now: float, number: int, size: int) -> None:
         """Audio packet *number*, with *size* bytes of payload."""
         payload_type = int(re.search(r"m=audio \d+ \S+ (\d+)", self.answer)[1])  # type: ignore[index]
