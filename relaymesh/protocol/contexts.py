@@ -98,8 +98,8 @@ class SentContexts:
         self._streams: dict[bytes, _Stream] = {}
         self._next = 0  # number
         self._table = ContextTable()  # what the numbers stand for, for what is sent another way
-        self._pending: dict[int, _Stream] = {}  # packet id of an announcement → its stream
-        self._announcing: tuple[_Stream, int, Context] | None = None
+        self._pending: dict[int, list[_Stream]] = {}  # packet id → the streams that it announced
+        self._announcing: list[tuple[_Stream, int, Context]] = []  # in the datagram that is being made
         self._swept_at = -math.inf
 
     def compact(self, frame: bytes, key: Key, longest: int, now: float) -> bytes:
@@ -139,24 +139,21 @@ class SentContexts:
         context = context._replace(stride=stream.stride)
         stream.sequence, stream.timestamp = context.sequence, context.timestamp
         stream.announced_at, stream.due = now, now + ANSWERED_WITHIN
-        if stream.announced is not None:
-            self._pending.pop(stream.announced[0], None)
-            stream.announced = None
+        self._withdraw(stream)
         number, self._next = self._next, self._next + 1 & 0xFFFF
         if stream.context is not None and number - stream.number & 0xFFFF >= HELD:
             stream.context = None  # the peer has given its place away
         self._table.put(number, context)
-        self._announcing = stream, number, context
+        self._announcing.append((stream, number, context))
         self.announcements += 1
         return encode_announce(number, stream.stride, frame)
 
     def note_announced(self, packet_id: int) -> None:
-        """The ANNOUNCE that :meth:`compact` gave last travels as *packet_id*."""
-        assert self._announcing is not None, "nothing was announced"
-        stream, number, context = self._announcing
-        self._announcing = None
-        stream.announced = packet_id, number, context
-        self._pending[packet_id] = stream
+        """The ANNOUNCEs that :meth:`compact` gave since the last call travel as *packet_id*."""
+        for stream, number, context in self._announcing:
+            stream.announced = packet_id, number, context
+            self._pending.setdefault(packet_id, []).append(stream)
+        self._announcing.clear()
 
     def _sweep(self, now: float) -> bool:
         """Drop the streams that nothing was sent of lately; true if there is room now."""
@@ -167,27 +164,40 @@ class SentContexts:
             # While it is in use it is announced again and again.
             if stream.announced_at < now - IDLE:
                 del self._streams[prefix]
-                if stream.announced is not None:
-                    self._pending.pop(stream.announced[0], None)
+                self._withdraw(stream)
         return len(self._streams) < MAX_STREAMS
+
+    def _withdraw(self, stream: _Stream) -> None:
+        """Wait no more for the acknowledgement of its announcement."""
+        if stream.announced is None:
+            return
+        packet_id = stream.announced[0]
+        stream.announced = None
+        waiting = self._pending.get(packet_id, [])
+        if stream in waiting:
+            waiting.remove(stream)
+        if not waiting:
+            self._pending.pop(packet_id, None)
 
     def handle_ack(self, ack: Ack, prefix: int) -> None:
         """*ack* tells of packets of the key whose part of packet ids is *prefix*."""
         if not self._pending:
             return
         ends = list(accumulate(ack.runs, initial=ack.base))[1:]
-        for packet_id, stream in list(self._pending.items()):
+        for packet_id, streams in list(self._pending.items()):
             number = packet_id - prefix
             if not ack.base <= number < ends[-1]:
                 continue
             del self._pending[packet_id]
-            announced, stream.announced = stream.announced, None
-            assert announced is not None, "it was pending"
-            if bisect_right(ends, number) & 1 and number - ack.base not in ack.repaired:
-                stream.due = -math.inf  # lost: the next packet announces instead
-                continue
-            _, stream.number, stream.context = announced
-            stream.due = stream.announced_at + REFRESH
+            lost = bisect_right(ends, number) & 1 and number - ack.base not in ack.repaired
+            for stream in streams:
+                announced, stream.announced = stream.announced, None
+                assert announced is not None, "it was pending"
+                if lost:
+                    stream.due = -math.inf  # the next packet announces instead
+                    continue
+                _, stream.number, stream.context = announced
+                stream.due = stream.announced_at + REFRESH
 
     def handle_unknown(self, unknown: ContextUnknown) -> None:
         """The peer does not know some numbers."""
@@ -206,6 +216,7 @@ class SentContexts:
         """The peer may know nothing any more: a new key, or the link went down."""
         self._streams.clear()
         self._pending.clear()
+        self._announcing.clear()
 
     def wholes(self, source: bytes) -> list[bytes]:
         """The routed frames, whole, that were sent as *source*: of a fragment, the frame it is of."""
@@ -231,7 +242,7 @@ class SentContexts:
     def debug_state(self) -> dict[str, object]:
         return {
             "streams": len(self._streams),
-            "pending": len(self._pending),
+            "pending": sum(map(len, self._pending.values())),
             "announcements": self.announcements,
             "refused": self.refused,
         }

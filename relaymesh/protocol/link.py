@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from relaymesh.kernels.aead import open_batch
 from relaymesh.protocol.acks import Ack, encode_ack
 from relaymesh.protocol.arq import Retransmission
+from relaymesh.protocol.bundles import Bundles, join
 from relaymesh.protocol.conduct import Conduct
 from relaymesh.protocol.contents import Contents, read_contents
 from relaymesh.protocol.contexts import SentContexts, UnknownContexts
@@ -127,6 +128,7 @@ class Link:
         self._contexts = SentContexts()
         self._unknown_contexts = UnknownContexts()
         self._outflow = Outflow(self._sender, self._contexts.wholes)
+        self._bundles = Bundles()
         self._receiver = Receiver()
         self._fragments = Reassembly()
         self._control = ControlChannels(rng)
@@ -169,20 +171,33 @@ class Link:
     # --- the packet path -------------------------------------------------------------------------
 
     def send_jobs(self, frame: bytes, now: float) -> list[SealJob]:
-        """The datagrams of a routed *frame*, to be sealed and sent at once, in the order of their numbers.
+        """The datagrams to be sealed and sent at once for a routed *frame*, in the order of their numbers.
 
-        One or two; none: it waits, or is left out.
+        A small frame shares its datagram with others of the same wake: :meth:`poll_jobs` at the end of it has
+        what is not full before. Other frames may wait, or be left out.
 
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
         priority = priority_of(frame)
+        self._keys.sending(now)  # else there is none
         admitted = self._outflow.admit(frame, priority, now)
-        return [] if admitted is None else self._assign_whole(admitted, priority, now)
+        if admitted is None:
+            return []
+        full = self._bundles.add(admitted, priority)
+        if full is None:
+            return []
+        return [job for frames in full for job in self._assign_together(frames, priority, now)]
 
     def send(self, frame: bytes, now: float) -> list[bytes]:
-        """The same, sealed."""
-        return seal_jobs(self.send_jobs(frame, now))
+        """The datagrams of a routed *frame*, sealed; what waits to share a datagram goes with it."""
+        return seal_jobs(self.send_jobs(frame, now) + self._take_bundles(now))
+
+    def _take_bundles(self, now: float) -> list[SealJob]:
+        jobs: list[SealJob] = []
+        for frames, priority in self._bundles.take():
+            jobs += self._assign_together(frames, priority, now)
+        return jobs
 
     def seal(self, frame: bytes, now: float) -> bytes:
         """The datagram around one encoded *frame* (or several, joined), whatever the path carries.
@@ -192,6 +207,17 @@ class Link:
         """
         job, _ = self._assign(frame, priority_of(frame), now)
         return seal_jobs([job])[0]
+
+    def _assign_together(self, frames: list[bytes], priority: int, now: float) -> list[SealJob]:
+        """The datagram of routed frames that fit one, or the two of a long one."""
+        if len(frames) == 1:
+            return self._assign_whole(frames[0], priority, now)
+        key = self._keys.sending(now)
+        compact = self._contexts.compact
+        parts = [compact(f, key, MAX_WHOLE_BYTES, now) if f[0] == MEDIA else f for f in frames]
+        job, packet_id = self._assign(join(parts), priority, now)
+        self._contexts.note_announced(packet_id)
+        return [job]
 
     def _assign_whole(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
         plaintext = frame
@@ -390,9 +416,11 @@ class Link:
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
+        jobs = self._take_bundles(now) if self._bundles else []
         if not measures and self._outflow.due > now and self._control.due > now:
-            return []
-        jobs = self._measurements(now) if measures else []
+            return jobs
+        if measures:
+            jobs += self._measurements(now)
         if self._control.due <= now:
             jobs += self._control_jobs(now)
         if self._outflow.due <= now:
@@ -541,7 +569,8 @@ class Link:
         """
         self._sender.drop_outbox()
         sources = self._sender.packets.take_unacknowledged()
-        return self._contexts.all_wholes(sources) + self._outflow.take_waiting()
+        ready = [frame for frames, _ in self._bundles.take() for frame in frames]
+        return self._contexts.all_wholes(sources) + ready + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
         """Return the measurements up to *now*."""

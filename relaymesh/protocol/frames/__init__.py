@@ -17,6 +17,7 @@ publisher can cause that). Nothing here knows tables, links or time.
 from __future__ import annotations
 
 from relaymesh.protocol.frames.compact import (
+    ANNOUNCE_EXTRA_BYTES,
     Context,
     ContextUnknown,
     Held,
@@ -90,6 +91,7 @@ from relaymesh.protocol.frames.media import (
     as_copy,
     decode_media,
     encode_media,
+    is_audio,
     is_copy,
     is_enhancement,
     payload_size,
@@ -131,6 +133,7 @@ from relaymesh.protocol.frames.track import (
 __all__ = [
     "ACK",
     "ANNOUNCE",
+    "ANNOUNCE_EXTRA_BYTES",
     "CLOCK",
     "COMPACT",
     "COMPACT_TO_END",
@@ -208,6 +211,7 @@ __all__ = [
     "encode_unknown",
     "follow_detour",
     "halves",
+    "is_audio",
     "is_compact",
     "is_copy",
     "is_enhancement",

@@ -264,6 +264,11 @@ def is_copy(frame: bytes) -> bool:
     return frame[_FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]] & _FLAG_COPY != 0
 
 
+def is_audio(frame: bytes) -> bool:
+    """Tell whether a whole MEDIA *frame*, one that :func:`encode_media` made, is of audio."""
+    return frame[_FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]] & _FLAG_AUDIO != 0
+
+
 def payload_size(frame: bytes) -> int:
     """Bytes of payload in a whole MEDIA *frame*, one that :func:`encode_media` made."""
     head = MEDIA_HEAD_BYTES + frame[BITS_LENGTH_OFFSET]
