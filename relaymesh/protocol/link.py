@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from relaymesh.kernels.aead import open_batch
 from relaymesh.protocol.acks import Ack, encode_ack
 from relaymesh.protocol.arq import Retransmission
-from relaymesh.protocol.bundles import Bundles, join
 from relaymesh.protocol.conduct import Conduct
 from relaymesh.protocol.contents import Contents, read_contents
 from relaymesh.protocol.contexts import SentContexts, UnknownContexts
@@ -36,21 +35,19 @@ from relaymesh.protocol.datagram import (
     open_job,
     read_header,
     seal_jobs,
-    size_of,
 )
+from relaymesh.protocol.departures import Departures
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair
-from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, Reassembly, fragmented
+from relaymesh.protocol.fragments import Reassembly
 from relaymesh.protocol.frames import (
     ACK,
-    ANNOUNCE,
     CONTEXT_UNKNOWN,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
     ECHO,
-    MEDIA,
     PROBE,
     REPAIR,
     RETRANSMISSION,
@@ -63,6 +60,7 @@ from relaymesh.protocol.frames import (
     is_routed_alone,
     priority_of,
     read_stream,
+    restore_alone,
 )
 from relaymesh.protocol.keyring import Key, KeyRing
 from relaymesh.protocol.link_events import (
@@ -110,7 +108,7 @@ class Link:
         self.peer_index = peer_index
         self._probe_interval = probe_interval
         self._liveness = Liveness(probe_interval, dead_after)
-        self._media_packets = 0  # sent and received
+        self._media_packets = 0  # received
         self._rng = rng
         self._keys = KeyRing(own_index)
         self._prober = Prober(rng.getrandbits(32))
@@ -118,7 +116,6 @@ class Link:
         self._rtt_steps = 0  # that were told
         self._echoes: list[bytes] = []  # encoded, to be sent at once
         self._events: list[LinkEvent] = []
-        self._sent_packets = 0
         self._received_packets = 0
         self._unknown_frames = 0
         self._echoes_dropped = 0
@@ -128,11 +125,10 @@ class Link:
         self._contexts = SentContexts()
         self._unknown_contexts = UnknownContexts()
         self._outflow = Outflow(self._sender, self._contexts.wholes)
-        self._bundles = Bundles()
+        self._departures = Departures(self._keys, self._contexts, self._outflow, self._liveness)
         self._receiver = Receiver()
         self._fragments = Reassembly()
         self._control = ControlChannels(rng)
-        self._media_bytes = 0  # datagrams with routed frames, sent
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
         self._recovered_malformed = 0
 
@@ -184,20 +180,11 @@ class Link:
         admitted = self._outflow.admit(frame, priority, now)
         if admitted is None:
             return []
-        full = self._bundles.add(admitted, priority)
-        if full is None:
-            return []
-        return [job for frames in full for job in self._assign_together(frames, priority, now)]
+        return self._departures.add(admitted, priority, now)
 
     def send(self, frame: bytes, now: float) -> list[bytes]:
         """The datagrams of a routed *frame*, sealed; what waits to share a datagram goes with it."""
-        return seal_jobs(self.send_jobs(frame, now) + self._take_bundles(now))
-
-    def _take_bundles(self, now: float) -> list[SealJob]:
-        jobs: list[SealJob] = []
-        for frames, priority in self._bundles.take():
-            jobs += self._assign_together(frames, priority, now)
-        return jobs
+        return seal_jobs(self.send_jobs(frame, now) + self._departures.take_ready(now))
 
     def seal(self, frame: bytes, now: float) -> bytes:
         """The datagram around one encoded *frame* (or several, joined), whatever the path carries.
@@ -205,42 +192,8 @@ class Link:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        job, _ = self._assign(frame, priority_of(frame), now)
+        job, _ = self._departures.assign(frame, priority_of(frame), now)
         return seal_jobs([job])[0]
-
-    def _assign_together(self, frames: list[bytes], priority: int, now: float) -> list[SealJob]:
-        """The datagram of routed frames that fit one, or the two of a long one."""
-        if len(frames) == 1:
-            return self._assign_whole(frames[0], priority, now)
-        key = self._keys.sending(now)
-        compact = self._contexts.compact
-        parts = [compact(f, key, MAX_WHOLE_BYTES, now) if f[0] == MEDIA else f for f in frames]
-        job, packet_id = self._assign(join(parts), priority, now)
-        self._contexts.note_announced(packet_id)
-        return [job]
-
-    def _assign_whole(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
-        plaintext = frame
-        if frame[0] == MEDIA:
-            plaintext = self._contexts.compact(frame, self._keys.sending(now), MAX_WHOLE_BYTES, now)
-        if len(plaintext) <= MAX_WHOLE_BYTES:
-            job, packet_id = self._assign(plaintext, priority, now)
-            if plaintext[0] == ANNOUNCE:
-                self._contexts.note_announced(packet_id)
-            return [job]
-        return [self._assign(half, priority, now)[0] for half in fragmented(frame)]
-
-    def _assign(self, plaintext: bytes, priority: int, now: float) -> tuple[SealJob, int]:
-        """The numbered datagram of a plaintext, and its packet id."""
-        job, packet_id = self._keys.assign(plaintext, now)
-        size = size_of(job)
-        self._sent_packets += 1
-        self._liveness.sent_at = now
-        if plaintext[0] >= ROUTED_FIRST:
-            self._media_packets += 1
-            self._media_bytes += size
-        self._outflow.note_sent(packet_id, plaintext, priority, size, now)
-        return job, packet_id
 
     def expect(self, epoch: int, number: int, short: bool, now: float) -> tuple[Key, int]:
         """(the key to open a datagram with, its packet number), by what its header says; nothing is changed.
@@ -269,13 +222,16 @@ class Link:
             ProtocolError: replayed or malformed. The link is as it was before.
         """
         contents: Contents | None = None
-        routed = [plaintext]
-        if not is_routed_alone(plaintext):
-            try:
+        try:
+            if (media := restore_alone(plaintext, key.contexts)) is not None:
+                routed = [media]
+            elif is_routed_alone(plaintext):
+                routed = [plaintext]
+            else:
                 contents = read_contents(plaintext, key.contexts)
-            except ProtocolError as error:
-                raise ProtocolError("malformed", str(error)) from None
-            routed = contents.routed
+                routed = contents.routed
+        except ProtocolError as error:
+            raise ProtocolError("malformed", str(error)) from None
         if not key.window.mark(number):
             raise ProtocolError("replayed", f"{number}")
         # From here on the datagram is accepted whole.
@@ -366,7 +322,7 @@ class Link:
             seen = ack.base + ack.covered - 1
             if key.acked < seen <= key.sent:
                 key.acked = seen
-            self._sender.handle_ack(ack, key.prefix, key.sent, self._media_bytes, now)
+            self._sender.handle_ack(ack, key.prefix, key.sent, self._departures.media_bytes, now)
             self._contexts.handle_ack(ack, key.prefix)
             self._outflow.handle_ack(ack, now)
             if self._fates.handle_ack(self._sender.packets.estimate, now):
@@ -416,7 +372,7 @@ class Link:
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
-        jobs = self._take_bundles(now) if self._bundles else []
+        jobs = self._departures.take_ready(now) if self._departures.ready else []
         if not measures and self._outflow.due > now and self._control.due > now:
             return jobs
         if measures:
@@ -437,8 +393,8 @@ class Link:
     def _assign_due(self, frame: bytes, original: int | None, now: float) -> list[SealJob]:
         """Repair, or a routed frame that waited."""
         if frame[0] >= ROUTED_FIRST:
-            return self._assign_whole(frame, priority_of(frame), now)
-        job, packet_id = self._assign(frame, 0, now)
+            return self._departures.whole(frame, priority_of(frame), now)
+        job, packet_id = self._departures.assign(frame, 0, now)
         if original is not None:
             self._sender.note_retransmission(packet_id, original)
         return [job]
@@ -449,7 +405,7 @@ class Link:
             if len(plaintexts[-1]) + len(frame) > MAX_PLAINTEXT_BYTES:
                 plaintexts.append(b"")
             plaintexts[-1] += frame
-        return [self._assign(plaintext, 0, now)[0] for plaintext in plaintexts if plaintext]
+        return [self._departures.assign(plaintext, 0, now)[0] for plaintext in plaintexts if plaintext]
 
     def _measurements(self, now: float) -> list[SealJob]:
         frames, self._echoes = self._echoes, []
@@ -464,11 +420,11 @@ class Link:
             encoded = encode_ack(ack)
             self._ack_bytes += len(encoded) if plaintext else len(encoded) + OVERHEAD_BYTES
             if len(plaintext) + len(encoded) > MAX_PLAINTEXT_BYTES:
-                jobs.append(self._assign(plaintext, 0, now)[0])
+                jobs.append(self._departures.assign(plaintext, 0, now)[0])
                 plaintext = b""
             plaintext += encoded
         if plaintext:
-            jobs.append(self._assign(plaintext, 0, now)[0])
+            jobs.append(self._departures.assign(plaintext, 0, now)[0])
         return jobs
 
     def poll_events(self) -> list[LinkEvent]:
@@ -503,7 +459,7 @@ class Link:
             live.handle_interval(
                 loss_in=prober.loss_in(now),
                 jitter=prober.jitter,
-                media_packets=self._media_packets,
+                media_packets=self._departures.media_packets + self._media_packets,
                 now=now,
             )
             self._sender.forget_old(now)
@@ -535,7 +491,7 @@ class Link:
     def _begin_anew(self) -> None:
         """The peer misbehaved: forget all it told us; keys, packet numbers and replay windows stay."""
         self._sender = Sender(self._policy)
-        self._outflow = Outflow(self._sender, self._contexts.wholes)
+        self._outflow = self._departures.outflow = Outflow(self._sender, self._contexts.wholes)
         self._receiver = Receiver()
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
         self._fragments = Reassembly()
@@ -569,7 +525,7 @@ class Link:
         """
         self._sender.drop_outbox()
         sources = self._sender.packets.take_unacknowledged()
-        ready = [frame for frames, _ in self._bundles.take() for frame in frames]
+        ready = self._departures.drop_ready()
         return self._contexts.all_wholes(sources) + ready + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
@@ -580,7 +536,7 @@ class Link:
             jitter_ms=min(_MAX_RTT_MS, self._prober.jitter * 1e3),
             loss_out=self._fates.out.loss,
             loss_in=self._fates.back.loss,
-            sent_packets=self._sent_packets,
+            sent_packets=self._departures.sent_packets,
             received_packets=self._received_packets,
             available_kbps=self._outflow.available_kbps,
             used_kbps=self._outflow.used / 125,
@@ -598,14 +554,14 @@ class Link:
             **self._keys.debug_state(),
             "echoes_queued": len(self._echoes),
             "events_queued": len(self._events),
-            "sent_packets": self._sent_packets,
+            "sent_packets": self._departures.sent_packets,
             "received_packets": self._received_packets,
             "unknown_frames": self._unknown_frames,
             "echoes_dropped": self._echoes_dropped,
             "conduct": self._conduct.debug_state(),
             "prober": self._prober.debug_state(),
             "fates": self._fates.debug_state(),
-            "media_bytes": self._media_bytes,
+            "media_bytes": self._departures.media_bytes,
             "ack_bytes": self._ack_bytes,
             "repair": self._sender.debug_state(),
             "outflow": self._outflow.debug_state(),

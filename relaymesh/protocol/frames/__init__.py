@@ -28,6 +28,7 @@ from relaymesh.protocol.frames.compact import (
     encode_unknown,
     is_compact,
     restore,
+    restore_alone,
     with_length,
 )
 from relaymesh.protocol.frames.demand import (
@@ -224,6 +225,7 @@ __all__ = [
     "readdress",
     "reroute",
     "restore",
+    "restore_alone",
     "skip_like",
     "split_frames",
     "with_length",

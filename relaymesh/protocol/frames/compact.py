@@ -34,6 +34,7 @@ from relaymesh.protocol.frames.kinds import (
     FRAME,
     HEAD_BYTES,
     MEDIA,
+    TO_END_FIRST,
     TO_END_LAST,
 )
 from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES
@@ -57,7 +58,6 @@ _U32 = 0xFFFFFFFF
 _KEY_OFFSET = HEAD_BYTES  # where the prefix of a whole MEDIA frame begins …
 _PREFIX_END = ROUTED_HEAD_BYTES + STREAM_BYTES  # … and ends, less its bit string
 _LEVEL = b"\x01\x01"  # kind and length of an audio level
-_LEVEL_BLOCK = b"\x03\x01\x01"  # the count of its block, too
 
 
 class Context(NamedTuple):
@@ -168,42 +168,56 @@ def restore(frame: bytes, contexts: Held) -> tuple[int, bytes | None]:
     """(the number that a whole COMPACT *frame* names, its MEDIA frame; None where the number is not known).
 
     Raises:
-        ProtocolError: truncated, or malformed (a form that is not assigned).
+        ProtocolError: truncated, or malformed (a form or extensions that are not assigned, or are not there).
     """
     kind = frame[0]
-    form, extensions = kind >> 4 & 3, kind >> 2 & 3
-    if form == 3 or extensions == 3:
-        raise ProtocolError("malformed", f"compact frame of type {kind:#04x}")
-    start = 0 if kind >= COMPACT_TO_END else HEAD_BYTES - 1  # so that the forms, which have the type, fit
-    layout = _FORMS[form]
-    end = start + layout.size
-    if len(frame) < end + (extensions > 0):
-        raise ProtocolError("truncated", "compact frame")
-    number: int
+    start = 0 if kind >= COMPACT_TO_END else HEAD_BYTES - 1  # so that the layouts, which have the type, fit
+    form = kind >> 4 & 3
+    try:
+        if form == 2:
+            _, number, ahead, high, low, flags, layers = _FULL.unpack_from(frame, start)
+        elif form == 3:
+            raise ProtocolError("malformed", f"compact frame of type {kind:#04x}")
+        else:
+            _, number, ahead = _FORMS[form].unpack_from(frame, start)
+    except struct.error:
+        raise ProtocolError("truncated", "compact frame") from None
+    at = start + _FORMS[form].size
+    extensions = kind >> 2 & 3
+    if extensions and (extensions == 3 or len(frame) <= at):
+        raise ProtocolError("malformed", "extensions of a compact frame")
+    context = contexts.get(number)
+    if context is None:
+        return number, None
     if form == 2:
-        _, number, ahead, high, low, flags, layers = layout.unpack_from(frame, start)
-        context = contexts.get(number)
-        if context is None:
-            return number, None
         prefix, sequence, timestamp, _, _, _ = context
         timestamp += (high << 16) + low
     else:
-        _, number, ahead = layout.unpack_from(frame, start)
-        context = contexts.get(number)
-        if context is None:
-            return number, None
         prefix, sequence, timestamp, flags, layers, stride = context
         timestamp += ahead * stride
+    sequence, timestamp = sequence + ahead & _U32, timestamp & _U32
     if extensions == 0:
-        extra, block = 0, b""
+        tail = _TAIL.pack(flags, layers, sequence, timestamp, 0)
     elif extensions == 1:
-        extra, block = 3, _LEVEL
+        tail = _TAIL.pack(flags, layers, sequence, timestamp, 3) + _LEVEL
     else:
-        extra, block = frame[end], b""
-        end += 1
-    tail = _TAIL.pack(flags, layers, sequence + ahead & _U32, timestamp & _U32, extra)
-    size = len(prefix) + len(tail) + len(block) + len(frame) - end
-    return number, b"".join((FRAME.pack(MEDIA, size), prefix, tail, block, frame[end:]))
+        tail = _TAIL.pack(flags, layers, sequence, timestamp, frame[at])
+        at += 1
+    size = len(prefix) + len(tail) + len(frame) - at
+    return number, FRAME.pack(MEDIA, size) + prefix + tail + frame[at:]
+
+
+def restore_alone(plaintext: bytes, contexts: Held) -> bytes | None:
+    """The MEDIA frame of a datagram that is one COMPACT frame, as nearly every one is, of a known number.
+
+    None of any other.
+
+    Raises:
+        ProtocolError: as :func:`restore`.
+    """
+    if plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST:
+        return restore(plaintext, contexts)[1]
+    return None
 
 
 # --- a number that is not known --------------------------------------------------------------------
