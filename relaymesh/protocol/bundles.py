@@ -22,38 +22,35 @@ class Bundles:
     def __init__(self) -> None:
         self._frames: list[list[bytes]] = [[] for _ in range(4)]
         self._sizes = [0] * 4  # bytes, at most
-        self._ready = 0
-
-    def __bool__(self) -> bool:
-        """True while any frame is ready."""
-        return self._ready > 0
+        self.ready = 0  # frames
 
     def add(self, frame: bytes, priority: int) -> list[list[bytes]] | None:
         """*frame* of a class is ready: the frames that go now, each list in a datagram; None: none yet."""
-        size = len(frame) + ANNOUNCE_EXTRA_BYTES
+        size = len(frame)
         waiting = self._frames[priority]
         if size > MAX_BUNDLED_BYTES:
             if not waiting:
                 return [[frame]]
             return [self._take(priority), [frame]]
+        size += ANNOUNCE_EXTRA_BYTES
         full = None
         if waiting and self._sizes[priority] + size > MAX_WHOLE_BYTES:
             full = [self._take(priority)]
         self._frames[priority].append(frame)
         self._sizes[priority] += size
-        self._ready += 1
+        self.ready += 1
         return full
 
     def take(self) -> list[tuple[list[bytes], int]]:
         """All that is ready, as (the frames of a datagram, their class); the wake ends."""
-        if not self._ready:
+        if not self.ready:
             return []
         return [(self._take(priority), priority) for priority in range(4) if self._frames[priority]]
 
     def _take(self, priority: int) -> list[bytes]:
         frames, self._frames[priority] = self._frames[priority], []
         self._sizes[priority] = 0
-        self._ready -= len(frames)
+        self.ready -= len(frames)
         return frames
 
 

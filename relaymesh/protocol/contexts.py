@@ -29,14 +29,17 @@ from relaymesh.protocol.frames.compact import (
     ANNOUNCE_EXTRA_BYTES,
     MAX_STRIDE,
     MAX_UNKNOWN,
+    MEDIA_PREFIX_END,
+    MEDIA_TAIL_BYTES,
     Context,
     ContextUnknown,
     context_of,
     encode_announce,
     encode_compact,
     encode_unknown,
-    prefix_of,
 )
+from relaymesh.protocol.frames.kinds import HEAD_BYTES
+from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET
 
 if TYPE_CHECKING:
     from relaymesh.protocol.keyring import Key
@@ -53,24 +56,26 @@ _U32 = 0xFFFFFFFF
 class ContextTable:
     """The newest context for each remainder of numbers by :data:`HELD`."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_numbers", "get")
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[int, Context]] = {}
+        self._held: dict[int, Context] = {}  # by number
+        self._numbers: dict[int, int] = {}  # remainder → the number held
+        # The context of a number, if it is held; on the packet path, so no method of ours.
+        self.get = self._held.get
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def get(self, number: int) -> Context | None:
-        """The context of *number*, if it is held."""
-        held = self._held.get(number % HELD)
-        return held[1] if held is not None and held[0] == number else None
-
     def put(self, number: int, context: Context) -> None:
         """*number* was announced. An announcement that comes late does not replace a newer one."""
-        held = self._held.get(number % HELD)
-        if held is None or number - held[0] & 0xFFFF < 0x8000:
-            self._held[number % HELD] = number, context
+        held = self._numbers.get(number % HELD)
+        if held is not None:
+            if number - held & 0xFFFF >= 0x8000:
+                return
+            del self._held[held]
+        self._held[number] = context
+        self._numbers[number % HELD] = number
 
 
 class _Stream:
@@ -107,12 +112,13 @@ class SentContexts:
 
         An ANNOUNCE has at most *longest* bytes, and its packet id is to be told by :meth:`note_announced`.
         """
-        prefix = prefix_of(frame)
-        if prefix is None:
+        at = MEDIA_PREFIX_END + frame[BITS_LENGTH_OFFSET]
+        if len(frame) < at + MEDIA_TAIL_BYTES:
             return frame  # the far end will count it
         if key is not self._key:
             self.void()
             self._key = key
+        prefix = frame[HEAD_BYTES:at]
         stream = self._streams.get(prefix)
         if stream is None:
             if len(self._streams) < MAX_STREAMS or self._sweep(now):

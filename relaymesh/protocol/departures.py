@@ -9,9 +9,9 @@ nothing of the peer.
 
 from __future__ import annotations
 
-from relaymesh.protocol.bundles import Bundles, join
+from relaymesh.protocol.bundles import MAX_BUNDLED_BYTES, Bundles, join
 from relaymesh.protocol.contexts import SentContexts
-from relaymesh.protocol.datagram import SealJob, size_of
+from relaymesh.protocol.datagram import SealJob
 from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, fragmented
 from relaymesh.protocol.frames import ANNOUNCE, MEDIA, ROUTED_FIRST
 from relaymesh.protocol.keyring import KeyRing
@@ -32,17 +32,15 @@ class Departures:
         self._contexts = contexts
         self._bundles = Bundles()
 
-    @property
-    def ready(self) -> bool:
-        """True while small frames are ready that :meth:`take_ready` has."""
-        return bool(self._bundles)
-
     def add(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
         """The datagrams that can go for a routed *frame* of a class; a small one shares one with others.
 
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
+        if len(frame) > MAX_BUNDLED_BYTES and not self._bundles.ready:
+            return self.whole(frame, priority, now)
+        self._keys.sending(now)  # else there is none
         full = self._bundles.add(frame, priority)
         if full is None:
             return []
@@ -50,6 +48,8 @@ class Departures:
 
     def take_ready(self, now: float) -> list[SealJob]:
         """The datagrams of the small frames that are ready: the wake ends. Raises as :meth:`add`."""
+        if not self._bundles.ready:
+            return []
         return [
             job for frames, priority in self._bundles.take() for job in self._together(frames, priority, now)
         ]
@@ -87,8 +87,7 @@ class Departures:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        job, packet_id = self._keys.assign(plaintext, now)
-        size = size_of(job)
+        job, packet_id, size = self._keys.assign(plaintext, now)
         self.sent_packets += 1
         self._liveness.sent_at = now
         if plaintext[0] >= ROUTED_FIRST:

@@ -54,7 +54,7 @@ class Key:
         """
         expected = self.window.highest + 1
         number = expected + (low - expected + 0x8000 & 0xFFFF) - 0x8000
-        return max(0, number)
+        return number if number > 0 else 0
 
     def debug_state(self) -> dict[str, object]:
         return {
@@ -128,21 +128,24 @@ class KeyRing:
             raise ProtocolError("unknown_key", "no key to send with")
         return self._sending
 
-    def assign(self, plaintext: bytes, now: float) -> tuple[sealed.SealJob, int]:
-        """(the datagram that is to carry *plaintext*, its packet id): numbered, not yet sealed.
+    def assign(self, plaintext: bytes, now: float) -> tuple[sealed.SealJob, int, int]:
+        """(the datagram that is to carry *plaintext*, its packet id, its size): numbered, not yet sealed.
 
         Raises:
             ProtocolError: unknown_key before the first key, or when its numbers are used up; oversized when
                 it fits no datagram.
         """
-        key = self.sending(now)
+        key = self._sending
+        if key is None or now >= self._switch_at:
+            key = self.sending(now)
         number = key.sent + 1
         if number > sealed.MAX_NUMBER:
             raise ProtocolError("unknown_key", "the key is used up")
         short = number - key.acked <= SHORT_WITHIN
         job = sealed.seal_job(key.sealer, key.epoch, self._own_index, number, plaintext, short=short)
         key.sent = number
-        return job, key.prefix | number
+        size = len(plaintext) + (sealed.SHORT_OVERHEAD_BYTES if short else sealed.OVERHEAD_BYTES)
+        return job, key.prefix | number, size
 
     def handle_heard(self, key: Key) -> None:
         """The peer sends with *key*: if it is the newest, so do we."""

@@ -52,6 +52,8 @@ from relaymesh.protocol.frames import (
     REPAIR,
     RETRANSMISSION,
     ROUTED_FIRST,
+    TO_END_FIRST,
+    TO_END_LAST,
     ContextUnknown,
     Echo,
     Probe,
@@ -60,7 +62,7 @@ from relaymesh.protocol.frames import (
     is_routed_alone,
     priority_of,
     read_stream,
-    restore_alone,
+    restore,
 )
 from relaymesh.protocol.keyring import Key, KeyRing
 from relaymesh.protocol.link_events import (
@@ -176,7 +178,6 @@ class Link:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
         priority = priority_of(frame)
-        self._keys.sending(now)  # else there is none
         admitted = self._outflow.admit(frame, priority, now)
         if admitted is None:
             return []
@@ -223,7 +224,12 @@ class Link:
         """
         contents: Contents | None = None
         try:
-            if (media := restore_alone(plaintext, key.contexts)) is not None:
+            media = None
+            if (
+                plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST
+            ):  # nearly every one is compact, and alone
+                _, media = restore(plaintext, key.contexts)
+            if media is not None:
                 routed = [media]
             elif is_routed_alone(plaintext):
                 routed = [plaintext]
@@ -372,7 +378,7 @@ class Link:
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
-        jobs = self._departures.take_ready(now) if self._departures.ready else []
+        jobs = self._departures.take_ready(now)
         if not measures and self._outflow.due > now and self._control.due > now:
             return jobs
         if measures:

@@ -33,7 +33,7 @@ def test_each_frame_goes_once_in_the_order_of_its_class_and_none_waits_longer_th
         given_in[priority].append(frame)
         sent += [(together, priority) for together in bundles.add(frame, priority) or []]
     sent += bundles.take()
-    assert not bundles
+    assert not bundles.ready
     assert bundles.take() == []
     for priority in range(4):
         assert [f for together, p in sent for f in together if p == priority] == given_in[priority]

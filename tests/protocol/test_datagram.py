@@ -47,7 +47,8 @@ def test_a_header_is_short_only_while_the_peer_has_seen_enough(sent: int, acked:
     ring.install(1, KEY, bytes(16), 0.0)
     key = ring.held()[0]
     key.sent, key.acked = sent, min(acked, sent)
-    (_, header, _), _ = ring.assign(b"x", 0.0)
+    (_, header, _), _, size = ring.assign(b"x", 0.0)
+    assert size == (23 if header[0] & 15 == sealed.TYPE_SHORT else 25)
     assert (header[0] & 15 == sealed.TYPE_SHORT) == (sent + 1 - key.acked <= SHORT_WITHIN)
 
 

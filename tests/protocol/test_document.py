@@ -226,7 +226,7 @@ def test_every_reason_is_told() -> None:
         f"at most {contexts.MAX_STREAMS} of a link at once, and one that is idle for {contexts.IDLE:.0f} s",
         f"then 1 to {compact.MAX_UNKNOWN} numbers of 2 bytes;",
         f"at most once in {contexts.UNKNOWN_INTERVAL * 1e3:.0f} ms",
-        f"of at most {bundles.MAX_BUNDLED_BYTES - frames.ANNOUNCE_EXTRA_BYTES} bytes that are ready in one",
+        f"of at most {bundles.MAX_BUNDLED_BYTES} bytes that are ready in one",
         f"up to {fragments.MAX_WHOLE_BYTES} bytes. Nothing waits",
         f"# The relay protocol, version {datagram.VERSION}",
         f"the version is not {datagram.VERSION} |",

@@ -28,7 +28,6 @@ from relaymesh.protocol.frames.compact import (
     encode_unknown,
     is_compact,
     restore,
-    restore_alone,
     with_length,
 )
 from relaymesh.protocol.frames.demand import (
@@ -76,6 +75,8 @@ from relaymesh.protocol.frames.kinds import (
     ROUTED_FIRST,
     ROUTED_LAST,
     SKIP,
+    TO_END_FIRST,
+    TO_END_LAST,
     is_routed_alone,
     split_frames,
 )
@@ -169,6 +170,8 @@ __all__ = [
     "ROUTED_FIRST",
     "ROUTED_LAST",
     "SKIP",
+    "TO_END_FIRST",
+    "TO_END_LAST",
     "ClockFrame",
     "Context",
     "ContextUnknown",
@@ -225,7 +228,6 @@ __all__ = [
     "readdress",
     "reroute",
     "restore",
-    "restore_alone",
     "skip_like",
     "split_frames",
     "with_length",

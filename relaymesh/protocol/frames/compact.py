@@ -34,7 +34,6 @@ from relaymesh.protocol.frames.kinds import (
     FRAME,
     HEAD_BYTES,
     MEDIA,
-    TO_END_FIRST,
     TO_END_LAST,
 )
 from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES
@@ -51,12 +50,14 @@ _NEAR = struct.Struct("!BHB")  # each with the type
 _FAR = struct.Struct("!BHH")
 _FULL = struct.Struct("!BHhbHBB")
 _FORMS = (_NEAR, _FAR, _FULL)
+_SIZES = tuple(form.size for form in _FORMS)
 FULL_BYTES = _FULL.size  # of a COMPACT frame to the end before its payload, where nothing can be left out
 _LENGTH = struct.Struct("!H")
 _UNKNOWN = struct.Struct("!BHB")  # type, length, epoch
 _U32 = 0xFFFFFFFF
-_KEY_OFFSET = HEAD_BYTES  # where the prefix of a whole MEDIA frame begins …
-_PREFIX_END = ROUTED_HEAD_BYTES + STREAM_BYTES  # … and ends, less its bit string
+# The prefix of a whole MEDIA frame, its routed header and stream header, begins after HEAD_BYTES …
+MEDIA_PREFIX_END = ROUTED_HEAD_BYTES + STREAM_BYTES  # … and ends here, less its bit string; then come …
+MEDIA_TAIL_BYTES = _TAIL.size  # … at least so many
 _LEVEL = b"\x01\x01"  # kind and length of an audio level
 
 
@@ -86,15 +87,15 @@ def is_compact(kind: int) -> bool:
 
 def prefix_of(frame: bytes) -> bytes | None:
     """What packets of a stream on one way share of a whole MEDIA *frame*; None of one that ends too early."""
-    end = _PREFIX_END + frame[BITS_LENGTH_OFFSET]
-    return frame[_KEY_OFFSET:end] if len(frame) >= end + _TAIL.size else None
+    end = MEDIA_PREFIX_END + frame[BITS_LENGTH_OFFSET]
+    return frame[HEAD_BYTES:end] if len(frame) >= end + _TAIL.size else None
 
 
 def context_of(frame: bytes, stride: int) -> Context:
     """The context that a whole MEDIA *frame*, one that :func:`prefix_of` has a prefix of, announces."""
-    end = _PREFIX_END + frame[BITS_LENGTH_OFFSET]
+    end = MEDIA_PREFIX_END + frame[BITS_LENGTH_OFFSET]
     flags, layers, sequence, timestamp, _ = _TAIL.unpack_from(frame, end)
-    return Context(frame[_KEY_OFFSET:end], sequence, timestamp, flags, layers, stride)
+    return Context(frame[HEAD_BYTES:end], sequence, timestamp, flags, layers, stride)
 
 
 def encode_announce(number: int, stride: int, frame: bytes) -> bytes:
@@ -128,7 +129,7 @@ def encode_compact(frame: bytes, number: int, context: Context) -> bytes | None:
     None where it is too far from the announced packet.
     """
     prefix, base, base_time, base_flags, base_layers, stride = context
-    at = _KEY_OFFSET + len(prefix)
+    at = HEAD_BYTES + len(prefix)
     flags, layers, sequence, timestamp, extra = _TAIL.unpack_from(frame, at)
     kind = COMPACT_TO_END | flags >> 4 & 3
     if not extra:
@@ -182,7 +183,7 @@ def restore(frame: bytes, contexts: Held) -> tuple[int, bytes | None]:
             _, number, ahead = _FORMS[form].unpack_from(frame, start)
     except struct.error:
         raise ProtocolError("truncated", "compact frame") from None
-    at = start + _FORMS[form].size
+    at = start + _SIZES[form]
     extensions = kind >> 2 & 3
     if extensions and (extensions == 3 or len(frame) <= at):
         raise ProtocolError("malformed", "extensions of a compact frame")
@@ -205,19 +206,6 @@ def restore(frame: bytes, contexts: Held) -> tuple[int, bytes | None]:
         at += 1
     size = len(prefix) + len(tail) + len(frame) - at
     return number, FRAME.pack(MEDIA, size) + prefix + tail + frame[at:]
-
-
-def restore_alone(plaintext: bytes, contexts: Held) -> bytes | None:
-    """The MEDIA frame of a datagram that is one COMPACT frame, as nearly every one is, of a known number.
-
-    None of any other.
-
-    Raises:
-        ProtocolError: as :func:`restore`.
-    """
-    if plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST:
-        return restore(plaintext, contexts)[1]
-    return None
 
 
 # --- a number that is not known --------------------------------------------------------------------

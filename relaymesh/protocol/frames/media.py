@@ -248,12 +248,13 @@ def read_tag(frame: bytes) -> MediaTag:
 def priority_of(frame: bytes) -> int:
     """The priority class of the first frame of *frame*: that of MEDIA, however it travels; 0 for others."""
     kind = frame[0]
-    if COMPACT <= kind <= TO_END_LAST:
+    if kind == MEDIA:
+        at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else len(frame)
+    elif COMPACT <= kind <= TO_END_LAST:
         return kind & 3
-    if kind in (MEDIA, ANNOUNCE):
-        more = 0 if kind == MEDIA else ANNOUNCE_EXTRA_BYTES
-        at = BITS_LENGTH_OFFSET + more
-        at = _FLAGS_OFFSET + more + frame[at] if len(frame) > at else len(frame)
+    elif kind == ANNOUNCE:
+        at = BITS_LENGTH_OFFSET + ANNOUNCE_EXTRA_BYTES
+        at = _FLAGS_OFFSET + ANNOUNCE_EXTRA_BYTES + frame[at] if len(frame) > at else len(frame)
     else:
         at = FRAME.size if kind == FRAGMENT else len(frame)
     return frame[at] >> 4 & 3 if at < len(frame) else 0
