@@ -103,6 +103,5 @@ def _emulate(ports: NodePorts, file: Path) -> None:
     try:
         emulate(ports, json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:  # also what JSON, UTF-8 and pydantic raise
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
         raise click.ClickException(f"--emulate-links {file}: {error}") from None

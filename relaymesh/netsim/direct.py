@@ -1,14 +1,14 @@
 """What a node is given in the emulated network instead of sockets and timers of its own.
 
 A task for each port and timer would cost more than what the node does with a
-packet. Here datagrams and time come to it by calls from the network's timeline:
-:meth:`Node.handle_media`, :meth:`Node.handle_relay` and the timer's callback are
-the same that real sockets lead to. Also here: a link that counts.
+packet. Here datagrams and time come to it by calls from the network's timeline,
+which lead to the same methods as those of real sockets. Also here: a link that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
 
 import trio
@@ -17,6 +17,7 @@ from relaymesh.netsim.link_model import LinkModel
 from relaymesh.netsim.local_clock import LocalClock
 from relaymesh.netsim.net import Network
 from relaymesh.node.app import Batch
+from relaymesh.node.driver import Driven
 
 MEDIA_LEAST = 120  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
 
@@ -116,6 +117,48 @@ class NetworkTimer:
             self._on_timeout(now if self._clock is None else self._clock.read(now))
             self._due = inf
             self.poke()
+
+
+class NetworkDriver:
+    """A :class:`~relaymesh.node.driver.Driver` of direct ports, in the network's timeline."""
+
+    def __init__(
+        self,
+        network: Network,
+        node: Driven,
+        media: DirectPort,
+        relay: DirectPort,
+        *,
+        clock: LocalClock | None = None,
+    ) -> None:
+        self.lock: AbstractContextManager[object] = nullcontext()
+        self.timer = NetworkTimer(network, node.next_timeout, self._on_timeout, clock=clock)
+        self.poke, self.run = self.timer.poke, self.timer.run
+        self._node = node
+        media.give_to(self._on_media)
+        relay.give_to(self._on_relay)
+
+    def tell(self, hand_out: Callable[[], None]) -> None:
+        hand_out()
+
+    def busy_s(self) -> float:
+        return 0.0
+
+    def _on_media(self, batch: Batch) -> None:
+        node = self._node
+        node.take_media(batch, node.clock())
+        node.flush()
+        self.poke()
+
+    def _on_relay(self, batch: Batch) -> None:
+        node = self._node
+        node.take_relay(batch, node.clock())
+        node.flush()
+        self.poke()
+
+    def _on_timeout(self, now: float) -> None:
+        self._node.take_time(now)
+        self._node.flush()
 
 
 class RelayLink:

@@ -20,7 +20,7 @@ from relaymesh.controller.lease import LEASE_KEY, decode_record
 from relaymesh.controller.settings import NO_API, ControllerSettings
 from relaymesh.controller.store.memory import MemoryEngine, MemoryStore
 from relaymesh.controller.tokens import make_join_token
-from relaymesh.netsim.direct import DirectPort, NetworkTimer
+from relaymesh.netsim.direct import DirectPort, NetworkDriver
 from relaymesh.netsim.local_clock import LocalClock
 from relaymesh.netsim.net import Network
 from relaymesh.netsim.plain_transport import PlainTransport
@@ -223,7 +223,7 @@ class SimProcesses:
         if action.at_s > 0:
             place.clock.slew(network.now, action.offset_s, action.drift_ppm)
             if place.node is not None:
-                place.node.timer.clock_changed()  # type: ignore[attr-defined]  # a NetworkTimer
+                place.node.driver.timer.clock_changed()  # type: ignore[attr-defined]  # a NetworkDriver
 
     def _running(self) -> tuple[Network, trio.Nursery]:
         assert self.network is not None, "start() comes first"
@@ -235,7 +235,7 @@ class SimProcesses:
         media = DirectPort(network, place.host, MEDIA_PORT)
         relay = DirectPort(network, place.host, RELAY_PORT)
         clock = place.clock
-        node = Node(
+        return Node(
             self._node_settings(place),
             NodePorts(media, relay),
             MediaEndpoint(
@@ -246,12 +246,9 @@ class SimProcesses:
             entropy=Entropy(rng, rng.randbytes),
             make_transport=PlainTransport,  # type: ignore[arg-type]  # it has the same face
             clock=trio.current_time if clock is None else lambda: clock.read(network.now),
-            make_timer=partial(NetworkTimer, network, clock=clock),  # type: ignore[arg-type]  # likewise
+            make_driver=partial(NetworkDriver, network, clock=clock),
             tap=place.tap,
         )
-        media.give_to(node.handle_media)
-        relay.give_to(node.handle_relay)
-        return node
 
     # --- settings ------------------------------------------------------------------------------
 

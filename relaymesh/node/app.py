@@ -1,14 +1,15 @@
 """A node as a process: the ring of sockets and tasks around :class:`~relaymesh.node.core.NodeCore`.
 
-Tasks, each a few lines: media port → core, relay port → core, timer → core,
-controller ↔ core (agent), HTTP → core (signalling). After each touch the core
-is drained fully: datagrams, messages, events. All of it is trio; nothing here
-awaits between reading a batch of packets and sending what they caused.
+Datagrams and time come by a driver (:mod:`relaymesh.node.driver`), messages of the
+controller by the agent, requests of clients by HTTP. After each touch the core is drained
+fully: datagrams at once, by whoever touched it; messages and events in trio's thread. Whatever
+calls the core holds the driver's lock, and awaits nothing meanwhile.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -19,19 +20,30 @@ from starlette.routing import Route
 
 from relaymesh.node.agent import Agent, client_tls
 from relaymesh.node.core import NodeCore
-from relaymesh.node.events import LinkChanged, PublishAnswered, SessionEnded, SubscribeAnswered
+from relaymesh.node.driver import MakeDriver, TaskDriver
+from relaymesh.node.events import CoreEvent, LinkChanged, PublishAnswered, SessionEnded, SubscribeAnswered
 from relaymesh.node.hitless import Hitless
 from relaymesh.node.offers import MediaEndpoint, Negotiator, TransportFactory
 from relaymesh.node.refusals import SignallingError
 from relaymesh.node.session import Session
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.status import NodeStatus
+from relaymesh.node.streams import StreamPort
 from relaymesh.node.tap import Tap
 from relaymesh.node.whip import Fragment, Opened
-from relaymesh.protocol.messages import CONTROL_VERSION, Address, Join, ParticipantName, SiteInfo
+from relaymesh.protocol.messages import (
+    CONTROL_VERSION,
+    Address,
+    ControllerMessage,
+    Join,
+    NodeMessage,
+    ParticipantName,
+    SiteInfo,
+)
 from relaymesh.runtime.log import get_logger
-from relaymesh.runtime.timer import Timer
 from relaymesh.runtime.udp import DatagramPort
+from relaymesh.webrtc.addresses import Address as ClientAddress
+from relaymesh.webrtc.addresses import is_stream
 from relaymesh.webrtc.transport import Transport
 
 REPLY_TIMEOUT = 2.0  # s; of the controller, before a client is told to try again
@@ -48,8 +60,16 @@ class NodePorts:
 
     media: DatagramPort
     relay: DatagramPort
+    streams: StreamPort | None = None  # for clients that UDP does not reach
     tasks: list[Callable[[], Any]] = field(default_factory=list)  # what the ports need to have run
     routes: list[Route] = field(default_factory=list)  # HTTP routes they bring along
+
+    def close(self) -> None:
+        """Close all of them."""
+        self.media.close()
+        self.relay.close()
+        if self.streams is not None:
+            self.streams.close()
 
 
 @dataclass(slots=True)
@@ -87,10 +107,10 @@ class Node:
         entropy: Entropy | None = None,
         make_transport: TransportFactory = Transport,
         clock: Callable[[], float] = trio.current_time,
-        make_timer: Callable[[Callable[[], float | None], Callable[[float], None]], Timer] = Timer,
+        make_driver: MakeDriver = TaskDriver,
         tap: Tap | None = None,
     ) -> None:
-        """*clock*: seconds, never going back; what the node and its core take for now, and its timer too.
+        """*clock*: seconds, never going back; what the node, its core and its driver take for now.
         *site*: where it is one worker of several on its host."""
         entropy = entropy or Entropy.of_system()
         self.settings = settings
@@ -113,13 +133,15 @@ class Node:
         self.agent = Agent(
             settings.controllers,
             client_tls(settings.controllers, settings.ca),
-            admits=self.core.fence.admits,
+            admits=self._admits,
             make_join=self._make_join,
             on_message=self._on_message,
             on_disconnected=self._on_disconnected,
             rng=entropy.rng,
         )
-        self.timer = make_timer(self.core.next_timeout, self._on_timeout)
+        self.driver = make_driver(self, ports.media, ports.relay)
+        self._messages: deque[NodeMessage] = deque()  # for the controller, and …
+        self._events: deque[CoreEvent] = deque()  # … for those who wait here, until trio's thread has them
         self._status = NodeStatus(settings.name, settings.region, self.core)
 
     # --- inputs --------------------------------------------------------------------------------
@@ -131,48 +153,68 @@ class Node:
             JoinRefused: the controller does not let this node in.
         """
         async with trio.open_nursery() as nursery:
-            for task in (self._run_media_port, self._run_relay_port, self.timer.run, self._run_rates):
-                nursery.start_soon(task)
+            nursery.start_soon(self.driver.run)
+            nursery.start_soon(self._run_rates)
+            if self._ports.streams is not None:
+                nursery.start_soon(self._ports.streams.run, self)
             for extra in self._ports.tasks:
                 nursery.start_soon(extra)
             await self.agent.run()
 
-    async def _run_media_port(self) -> None:
-        while True:
-            self.handle_media(await self._ports.media.receive())
-
-    async def _run_relay_port(self) -> None:
-        while True:
-            self.handle_relay(await self._ports.relay.receive())
-
-    def handle_media(self, batch: Batch) -> None:
-        """Datagrams of clients, and everything they cause."""
-        self._guarded(self.core.handle_media_batch, batch, self.clock(), self._on_bug)
-        self.drain()
-
-    def handle_relay(self, batch: Batch) -> None:
-        """Datagrams of other nodes, and everything they cause."""
-        datagrams = [data for data, _ in batch]
-        self._guarded(self.core.handle_relay_batch, datagrams, self.clock(), self._on_bug)
-        self.drain()
+    def close(self) -> None:
+        """Tell every client that the node stops."""
+        with self.driver.lock:
+            self.core.close(self.clock())
+            self.drain()
 
     async def _run_rates(self) -> None:
         while True:
-            self._status.sample(self.clock())
+            with self.driver.lock:
+                self._status.sample(self.clock())
             await trio.sleep(RATE_INTERVAL)
 
-    def _on_timeout(self, now: float) -> None:
+    def take_media(self, batch: Batch, now: float) -> None:
+        """Datagrams of clients; :meth:`flush` sends what they cause."""
+        self._guarded(self.core.handle_media_batch, batch, now, self._on_bug)
+
+    def take_packets(self, packets: list[bytes], address: ClientAddress) -> None:
+        """Packets of a client on a stream, and everything they cause."""
+        with self.driver.lock:
+            self.take_media([(packet, address) for packet in packets], self.clock())
+            self.drain()
+
+    def vouches_for(self, address: ClientAddress) -> bool:
+        """Whether the client on a stream has a session."""
+        with self.driver.lock:
+            return self.core.edge.knows(address)
+
+    def take_relay(self, batch: Batch, now: float) -> None:
+        """Datagrams of other nodes; :meth:`flush` sends what they cause."""
+        self._guarded(self.core.handle_relay_batch, [data for data, _ in batch], now, self._on_bug)
+
+    def take_time(self, now: float) -> None:
+        """What was due; :meth:`flush` sends what it causes."""
         self._guarded(self.core.handle_timeout, now)
-        self.drain()
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`take_time` is to be called."""
+        return self.core.next_timeout()
+
+    def _admits(self, message: ControllerMessage) -> bool:
+        with self.driver.lock:
+            return self.core.fence.admits(message)
 
     def _on_message(self, message: Any) -> None:
         log.debug("controller says", message=type(message).__name__)
-        if self._tap is None or self._tap.lets_in(message):
-            self._guarded(self.core.handle_message, message, self.clock())
-        self.drain()
+        with self.driver.lock:
+            if self._tap is None or self._tap.lets_in(message):
+                self._guarded(self.core.handle_message, message, self.clock())
+            self.drain()
 
     def _on_disconnected(self) -> None:
-        self.core.handle_disconnected()
+        with self.driver.lock:
+            self.core.handle_disconnected()
+            self._messages.clear()  # said of a channel that is gone; the next join says it all
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():
             waiter.done.set()
@@ -191,22 +233,42 @@ class Node:
     # --- outputs -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Hand out everything the core wants said, and heed when it wants to be called: after each touch."""
+        """After a touch that the driver did not make: send all, and heed when the core is due."""
+        self.flush()
+        self.driver.poke()
+
+    def flush(self) -> None:
+        """Hand out everything the core wants said."""
         core = self.core
         if datagrams := core.edge.poll_few():
-            self._ports.media.send_batch(datagrams)
+            self._send_to_clients(datagrams)
         if core.edge.fan_out:
             self._ports.media.send_fan_out(core.edge.fan_out)
         if datagrams := core.poll_relay_datagrams():
             self._ports.relay.send_batch(datagrams)
-        if messages := core.poll_messages():
+        messages, events = core.poll_messages(), core.poll_events()
+        if messages or events:
+            self._messages += messages
+            self._events += events
+            self.driver.tell(self._hand_out)
+
+    def _send_to_clients(self, datagrams: Batch) -> None:
+        streams = self._ports.streams
+        if streams is not None and len(streams):
+            streams.send_batch([datagram for datagram in datagrams if is_stream(datagram[1])])
+            datagrams = [datagram for datagram in datagrams if not is_stream(datagram[1])]
+        self._ports.media.send_batch(datagrams)
+
+    def _hand_out(self) -> None:
+        """In trio's thread: what was said since the last time, in its order."""
+        if self._messages:
+            messages = [self._messages.popleft() for _ in range(len(self._messages))]
             tap = self._tap
             self.agent.offer(messages if tap is None else [one for one in messages if tap.lets_out(one)])
-        for event in core.poll_events():
-            self._on_event(event)
-        self.timer.poke()
+        while self._events:
+            self._on_event(self._events.popleft())
 
-    def _on_event(self, event: object) -> None:
+    def _on_event(self, event: CoreEvent) -> None:
         if isinstance(event, PublishAnswered):
             self._answer(event.request, event.reason)
         elif isinstance(event, SubscribeAnswered):
@@ -232,13 +294,16 @@ class Node:
     async def _reply(self, request: int) -> str | None:
         """The controller's answer; ``None`` when there was none in time."""
         waiter = self._waiters[request] = Waiter()
-        self.drain()
+        with self.driver.lock:
+            self.drain()
         with trio.move_on_after(REPLY_TIMEOUT):
             await waiter.done.wait()
         self._waiters.pop(request, None)
         return waiter.reason
 
     def _make_join(self) -> Join:
+        with self.driver.lock:
+            state = self.core.join_state()
         return Join(
             version=CONTROL_VERSION,
             name=self.settings.name,
@@ -249,7 +314,7 @@ class Node:
             http_url=self.http_url,
             max_sessions=self.settings.max_sessions,
             site=self._site,
-            **self.core.join_state(),  # type: ignore[arg-type]
+            **state,  # type: ignore[arg-type]
         )
 
     # --- signalling ----------------------------------------------------------------------------
@@ -264,14 +329,16 @@ class Node:
         *,
         partial: bool = False,
     ) -> Opened:
-        session, answer = self.core.publish(
-            name, offer, prefer, self.clock(), hitless, credential, partial=partial
-        )
-        self.drain()
-        publication = session.publication
-        assert publication is not None, "it was made to publish"
-        if self.core.outbox.connected:
-            reason = await self._reply(self.core.directory.announce(publication))
+        with self.driver.lock:
+            session, answer = self.core.publish(
+                name, offer, prefer, self.clock(), hitless, credential, partial=partial
+            )
+            self.drain()
+            publication = session.publication
+            assert publication is not None, "it was made to publish"
+            request = self.core.directory.announce(publication) if self.core.outbox.connected else None
+        if request is not None:
+            reason = await self._reply(request)
             if reason:  # the core has ended the session
                 raise SignallingError(409, reason)
         # Without a controller it is served here, and announced when it is back.
@@ -279,20 +346,24 @@ class Node:
 
     async def play(self, name: ParticipantName, offer: str, *, partial: bool = False) -> Opened:
         directory = self.core.directory
-        publication = directory.find(name)
-        if publication is None:
-            if not self.core.outbox.connected:
-                raise SignallingError(
-                    503, "this node does not know the publication and cannot ask the controller now"
-                )
-            reason = await self._reply(directory.subscribe(name))
+        with self.driver.lock:
+            publication = directory.find(name)
+            connected = self.core.outbox.connected
+            request = directory.subscribe(name) if publication is None and connected else None
+        if request is not None:
+            reason = await self._reply(request)
             if reason is None:
                 raise SignallingError(503, "the controller did not answer in time")
+        elif publication is None:
+            raise SignallingError(
+                503, "this node does not know the publication and cannot ask the controller now"
+            )
+        with self.driver.lock:
             publication = directory.find(name)
-        if publication is None:
-            raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
-        session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
-        self.drain()
+            if publication is None:
+                raise SignallingError(404, f"nobody publishes as {name.participant} in {name.room}")
+            session, answer = self.core.play(publication, offer, self.clock(), partial=partial)
+            self.drain()
         return self._opened(session, answer)
 
     def _opened(self, session: Session, answer: str) -> Opened:
@@ -308,23 +379,28 @@ class Node:
         return session.transport.credentials.ufrag if session is not None else None
 
     def take_fragment(self, session_id: str, text: str, *, may_restart: bool) -> Fragment | None:
-        session = self.core.edge.get(session_id)
-        if session is None:
-            raise SignallingError(404, "no such session; it may have ended")
-        fragment = self.core.admission.handle_fragment(session, text, self.clock(), may_restart=may_restart)
-        self.drain()
+        with self.driver.lock:
+            session = self.core.edge.get(session_id)
+            if session is None:
+                raise SignallingError(404, "no such session; it may have ended")
+            fragment = self.core.admission.handle_fragment(
+                session, text, self.clock(), may_restart=may_restart
+            )
+            self.drain()
         if fragment is None:
             return None
         log.info("ICE restarts", session=session.id[:8])
         return Fragment(fragment, session.transport.credentials.ufrag)
 
     def end(self, session_id: str) -> bool:
-        session = self.core.edge.get(session_id)
-        if session is None:
-            return False
-        self.core.end_session(session, "the client left", self.clock())
-        self.drain()
+        with self.driver.lock:
+            session = self.core.edge.get(session_id)
+            if session is None:
+                return False
+            self.core.end_session(session, "the client left", self.clock())
+            self.drain()
         return True
 
     def status(self) -> dict[str, object]:
-        return self._status.snapshot(self.clock())
+        with self.driver.lock:
+            return self._status.snapshot(self.clock())

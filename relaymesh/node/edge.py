@@ -21,6 +21,7 @@ from relaymesh.node.dues import Dues
 from relaymesh.node.send_side import OVERHEAD_BYTES
 from relaymesh.node.session import Session
 from relaymesh.webrtc import stun
+from relaymesh.webrtc.addresses import Address
 from relaymesh.webrtc.errors import StunError
 from relaymesh.webrtc.rtp import classify
 from relaymesh.webrtc.transport import IceCredentials
@@ -28,8 +29,6 @@ from relaymesh.webrtc.transport import IceCredentials
 MAX_DATAGRAM_BYTES = 1500
 OWNER_SILENT = 5.0  # s; a client says something each 2.5 s at least: checks, reports or media
 TICK = 0.01  # s; what is due of sessions is done this often, all at once: each wake of a process costs
-
-Address = tuple[str, int]
 
 
 class Edge:
@@ -113,6 +112,10 @@ class Edge:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def knows(self, address: Address) -> bool:
+        """Whether a session's client has proved that it is there."""
+        return address in self._by_address
 
     # --- datagrams -----------------------------------------------------------------------------
 

@@ -238,9 +238,14 @@ class Sender:
 
     # --- following -------------------------------------------------------------------------------
 
+    def leave_path(self) -> None:
+        """Every packet is to be handed to this sender."""
+        self.unfollow()
+        self._place = None
+
     def use_path(self, fan_out: FanOut, path: Path) -> None:
         """Packets that go on as they are may be sent on *path* without being handed to this sender."""
-        if self.numbers.send_time_id is None:
+        if self.numbers.send_time_id is None and self._place is None:
             self._place = Place(fan_out, path)
 
     def _follow(self) -> None:

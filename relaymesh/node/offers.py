@@ -33,6 +33,7 @@ from relaymesh.node.session import Session
 from relaymesh.protocol.frames import MediaFrame
 from relaymesh.protocol.messages import EncodingInfo, ParticipantName, TrackInfo
 from relaymesh.webrtc import opus, rtp
+from relaymesh.webrtc.addresses import Address
 from relaymesh.webrtc.answer import AnswerSection
 from relaymesh.webrtc.certificate import Certificate
 from relaymesh.webrtc.codecs import Codec, audio_within, choose_codec, match_codec, prefers_redundancy
@@ -83,7 +84,7 @@ class MediaEndpoint:
     port: int
     certificate: Certificate
     ufrag_prefix: str  # names the node, so that a load balancer can steer by it
-    further_addresses: tuple[tuple[str, int], ...] = ()  # others under which the same port is reached
+    further_addresses: tuple[Address, ...] = ()  # others under which the same port is reached, by streams too
 
 
 class TransportFactory(Protocol):

@@ -17,9 +17,11 @@ import trio
 from relaymesh.kernels import chosen
 from relaymesh.node.agent import JoinRefused
 from relaymesh.node.app import Node, NodePorts
+from relaymesh.node.driver import MakeDriver, TaskDriver, ThreadDriver
 from relaymesh.node.offers import MediaEndpoint
 from relaymesh.node.settings import NodeSettings
 from relaymesh.node.signalling import make_app
+from relaymesh.node.streams import StreamPort
 from relaymesh.protocol.ids import name_hash
 from relaymesh.protocol.messages import Address, SiteInfo
 from relaymesh.runtime.http import bind_http, serve_http
@@ -27,6 +29,8 @@ from relaymesh.runtime.log import get_logger
 from relaymesh.runtime.process import settle_heap, wait_for_stop
 from relaymesh.runtime.settings import format_endpoint, is_wildcard, parse_endpoint
 from relaymesh.runtime.udp import UdpPort
+from relaymesh.runtime.watchdog import keep_watch
+from relaymesh.webrtc.addresses import stream_address
 from relaymesh.webrtc.certificate import Certificate
 
 log = get_logger(__name__)
@@ -50,7 +54,16 @@ def open_ports(settings: NodeSettings) -> NodePorts:
     except OSError:
         media.close()
         raise
-    return NodePorts(media, relay)
+    return NodePorts(media, relay, _open_streams(media) if settings.media_tcp else None)
+
+
+def _open_streams(media: UdpPort) -> StreamPort | None:
+    """The same port for TCP; without it the node serves who can be reached by UDP."""
+    try:
+        return StreamPort.open(*media.address)
+    except OSError as error:
+        log.warning("no TCP for clients that UDP does not reach", media=media.address, why=str(error))
+        return None
 
 
 async def resolve(host: str, port: int) -> tuple[str, int]:
@@ -77,8 +90,7 @@ async def run_node(
     try:
         http_socket = bind_http(http_host, http_port) if worker is None else worker.http
     except OSError:
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
         raise
     if worker is None:
         http_port = http_socket.getsockname()[1]
@@ -124,18 +136,17 @@ async def run_node(
             )
             nursery.start_soon(run_inside)
             nursery.start_soon(watch_signals)
+            nursery.start_soon(keep_watch, node.driver.busy_s)
             settle_heap()
             task_status.started(node)
             await stopping.wait()
-            node.core.close(node.clock())
-            node.drain()
+            node.close()
             # One turn for the farewell to reach the controller before the channel goes.
             with trio.move_on_after(0.2):
                 await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
     finally:
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
     log.info("stopped")
     if refused:
         raise refused[0]
@@ -149,15 +160,18 @@ async def _make_node(
     media_host, media_port = await resolve(media_host, media_port or ports.media.address[1])
     relay_host, relay_port = await resolve(relay_host, relay_port or ports.relay.address[1])
     scheme = "https" if settings.tls_cert is not None else "http"
+    further = [await resolve(host, port or media_port) for host, port in settings.advertised]
+    streams = [stream_address(*address) for address in ((media_host, media_port), *further)]
+    if ports.streams is None:
+        streams = []
     endpoint = MediaEndpoint(
         host=media_host,
         port=media_port,
         certificate=Certificate.generate(time.time()),
         ufrag_prefix=f"{name_hash(settings.name):016x}"[:6],
-        further_addresses=tuple(
-            [await resolve(host, port or media_port) for host, port in settings.advertised]
-        ),
+        further_addresses=(*further, *streams),
     )
+    threaded = _thread_for(ports)
     return Node(
         settings,
         ports,
@@ -165,7 +179,17 @@ async def _make_node(
         relay_address=Address(relay_host, relay_port),
         http_url=settings.http_url or f"{scheme}://{format_endpoint((http_host, http_port))}",
         site=None if worker is None else _site_of(worker, ports),
+        make_driver=threaded or TaskDriver,
+        clock=trio.current_time if threaded is None else time.monotonic,
     )
+
+
+def _thread_for(ports: NodePorts) -> MakeDriver | None:
+    """``None`` where the system cannot, or a port is no socket but a task that emulates links."""
+    media, relay = ports.media, ports.relay
+    if not (isinstance(media, UdpPort) and isinstance(relay, UdpPort) and ThreadDriver.is_possible()):
+        return None
+    return lambda node, *_: ThreadDriver(node, media, relay)
 
 
 def _site_of(worker: WorkerOf, ports: NodePorts) -> SiteInfo:

@@ -28,7 +28,7 @@ from relaymesh.webrtc import rtcp
 from relaymesh.webrtc.errors import RtpError, SrtpError
 from relaymesh.webrtc.negotiation import Negotiation
 from relaymesh.webrtc.rtp import RtpPacket, parse_rtp, rtx_unwrap
-from relaymesh.webrtc.transport import Closed, Connected, Transport
+from relaymesh.webrtc.transport import AddressChanged, Closed, Connected, Transport
 from relaymesh.webrtc.twcc import TwccReceiver
 
 REPAIR_TICK = 0.01  # s; how often missing packets are looked at while there are some
@@ -121,7 +121,7 @@ class Session:
 
     def _connect(self, sender: Sender) -> None:
         sender.touch = self._touch
-        if self._fan_out is not None and not self.send_side.sees_each:
+        if self._fan_out is not None and not self.send_side.sees_each and not self.transport.is_on_stream:
             sender.use_path(self._fan_out, self.transport.path)
 
     def add_receiver(self, track: IngressTrack, ssrcs: list[tuple[int, int | None]], now: float) -> None:
@@ -164,8 +164,18 @@ class Session:
                 self.connected_at = now
                 if self.played is not None:
                     self.attach(self.played, now)
+            elif isinstance(event, AddressChanged):
+                self._follow_address()
             elif isinstance(event, Closed) and self.closed is None:
                 self.closed = event.reason
+
+    def _follow_address(self) -> None:
+        """Packets for a stream are none for the fan-out, which sends datagrams."""
+        for sender in self.senders.values():
+            if self.transport.is_on_stream:
+                sender.leave_path()
+            else:
+                self._connect(sender)
 
     def close(self, reason: str, now: float) -> None:
         """Tell the peer and stop; idempotent."""

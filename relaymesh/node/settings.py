@@ -88,6 +88,10 @@ class NodeSettings(BaseModel):
         default=None,
         description="Further HOST[:PORT] at which clients reach --media (IPv6, a LAN), commas between.",
     )
+    media_tcp: bool = Field(
+        default=True,
+        description="Take clients that UDP does not reach by TCP (ICE-TCP), on the port of --media.",
+    )
     http: Endpoint = Field(default="127.0.0.1:7700", description="Where WHIP, WHEP and /status are served.")
     http_url: str | None = Field(
         default=None,

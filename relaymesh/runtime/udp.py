@@ -1,9 +1,9 @@
 """One UDP port under trio, built for many small datagrams.
 
 trio's own socket objects cost five to eight microseconds a call, mostly
-checkpoints. Here one task waits until the raw socket is readable and then
-drains a bounded batch without awaiting, so that a busy port neither pays per
-packet nor starves the other tasks. Sending never waits: a full socket buffer
+checkpoints. Here one task, or a thread beside trio, waits until the raw socket is
+readable and then drains a bounded batch without awaiting, so that a busy port neither
+pays per packet nor starves the other tasks. Sending never waits: a full socket buffer
 is a lost datagram, which UDP allows and the protocols above repair. The calls
 themselves are :mod:`relaymesh.kernels.udp`'s.
 """
@@ -72,13 +72,19 @@ class UdpPort:
             raise
         return cls(sock)
 
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait for; it is not blocking."""
+        return self._socket.fileno()
+
+    def take(self, limit: int = BATCH) -> list[tuple[bytes, Address]]:
+        """What is there now, at most *limit* and the rest of a train that was begun."""
+        return udp.receive(self._socket.fileno(), limit)
+
     async def receive(self) -> list[tuple[bytes, Address]]:
-        """Wait for datagrams; return at most :data:`BATCH`, and the rest of a train that was begun."""
-        sock = self._socket
+        """Wait for datagrams; return what :meth:`take` does."""
         while True:
-            await trio.lowlevel.wait_readable(sock)
-            batch = udp.receive(sock.fileno(), BATCH)
-            if batch:
+            await trio.lowlevel.wait_readable(self._socket)
+            if batch := self.take():
                 return batch
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:

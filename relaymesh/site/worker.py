@@ -39,8 +39,7 @@ async def run_worker(order: Order, orders: trio.abc.ReceiveStream, reports: trio
     try:
         listener = bind_http_path(Path(order.http_path))
     except OSError:
-        ports.media.close()
-        ports.relay.close()
+        ports.close()
         raise
     worker = WorkerOf(order.site, order.number, order.workers, listener)
 

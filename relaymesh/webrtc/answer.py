@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from relaymesh.webrtc.addresses import bare, is_stream
 from relaymesh.webrtc.codecs import Codec
 from relaymesh.webrtc.sdp import MediaSection, SessionDescription
 from relaymesh.webrtc.sdp_simulcast import Rid
 
 # RFC 8445 §5.1.2.1: type preference 126 for a host, local preference from 65535 down, component 1.
 HOST_PRIORITY = 2130706431
-MAX_ADDRESSES = 16  # candidates of a node
+# RFC 6544 §4.2: below all UDP, as browsers rank TCP hosts (90); we are passive, 4 of 7 among directions.
+TCP_PRIORITY = 90 << 24 | (4 << 13 | 0x1FFF) << 8 | 255
+MAX_ADDRESSES = 18  # candidates of a node
 
 # Which directions may answer which (RFC 3264 §6.1).
 _ANSWERS = {
@@ -74,7 +77,8 @@ def build_answer(
     """The answer to *offer*: one of *sections* for each of its sections, in its order.
 
     *fingerprint* is the SHA-256 of our certificate as hex pairs with colons; *host* an IPv4 or IPv6
-    address, and *further_addresses* the others under which the same port is reached, by preference;
+    address, and *further_addresses* the others under which the same port is reached, by preference,
+    and where streams are taken (:func:`~relaymesh.webrtc.addresses.stream_address`);
     *session_id* and *version* go into o=, the version rising with each answer of a session.
     *dtls_role* is ours if it was settled before; else the offer decides.
     """
@@ -107,10 +111,18 @@ def build_answer(
 
 
 def candidates(addresses: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """A host candidate for each address; foundations differ, since bases do (RFC 8445 §5.1.1.3)."""
+    """A host candidate for each address; foundations differ, since bases do (RFC 8445 §5.1.1.3).
+
+    Where we listen for streams it is a passive one (RFC 6544 §4.5).
+    """
     assert len(addresses) <= MAX_ADDRESSES, "a node has a few addresses"
-    for index, (host, port) in enumerate(dict.fromkeys(addresses)):
-        yield f"a=candidate:{index + 1} 1 udp {HOST_PRIORITY - (index << 8)} {host} {port} typ host"
+    for index, address in enumerate(dict.fromkeys(addresses)):
+        host, port = bare(address)
+        if is_stream(address):
+            priority = TCP_PRIORITY - (index << 8)
+            yield f"a=candidate:{index + 1} 1 tcp {priority} {host} {port} typ host tcptype passive"
+        else:
+            yield f"a=candidate:{index + 1} 1 udp {HOST_PRIORITY - (index << 8)} {host} {port} typ host"
 
 
 def _rejected(offered: MediaSection) -> list[str]:

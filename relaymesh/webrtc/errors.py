@@ -8,7 +8,16 @@ The one exception says itself whose fault it is: :class:`NegotiationError`.
 
 from typing import Literal
 
-__all__ = ["DtlsError", "NegotiationError", "RtpError", "SdpError", "SrtpError", "StunError", "WebRtcError"]
+__all__ = [
+    "DtlsError",
+    "FramingError",
+    "NegotiationError",
+    "RtpError",
+    "SdpError",
+    "SrtpError",
+    "StunError",
+    "WebRtcError",
+]
 
 
 class WebRtcError(Exception):
@@ -17,6 +26,10 @@ class WebRtcError(Exception):
 
 class StunError(WebRtcError):
     """Not a STUN Binding request that can be answered (RFC 8489)."""
+
+
+class FramingError(WebRtcError):
+    """A stream has a packet that no client sends; what follows cannot be told apart (RFC 4571)."""
 
 
 class DtlsError(WebRtcError):

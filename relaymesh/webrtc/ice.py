@@ -20,10 +20,8 @@ import base64
 import re
 from dataclasses import dataclass, field
 
+from .addresses import Address, bare
 from .stun import BindingRequest, binding_response, verify
-
-Address = tuple[str, int]
-"""Host and UDP port, as the socket tells them."""
 
 MAX_ADDRESSES = 8  # a client has a few interfaces, and a mapping of its NAT for each
 SILENCE = 2.0  # seconds; browsers check a nominated pair at least each 2.5 s and report each second
@@ -117,7 +115,7 @@ class IceLite:
             self._choose(address, now)
         else:
             self.note_authentic(address, now)
-        return binding_response(request, credentials.password, address)
+        return binding_response(request, credentials.password, bare(address))
 
     def note_authentic(self, address: Address, now: float) -> None:
         """A packet that nobody but the client can have made came from *address*."""

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 
 from relaymesh.kernels.fan_out import FanOut, Path
 
+from .addresses import Address, is_stream
 from .certificate import Certificate
 from .dtls import DtlsEndpoint, Role
 from .errors import SrtpError
-from .ice import CREDENTIAL_BYTES, MAX_ADDRESSES, Address, IceCredentials, IceLite, make_credentials
+from .ice import CREDENTIAL_BYTES, MAX_ADDRESSES, IceCredentials, IceLite, make_credentials
 from .srtp import SrtpReceiver, SrtpSender
 from .stun import BindingRequest
 
@@ -94,9 +95,10 @@ class Transport:
         self.path = Path()
         """Where RTP may leave without being handed over here, under the same keys; open while that may be."""
         self.fan_out: FanOut | None = None
-        """Where RTP waits to be sealed and sent; without one it is polled with the rest."""
+        """Where RTP waits to be sealed and sent as datagrams; without one it is polled with the rest."""
         self.touch: Callable[[], None] | None = None
         """Told when there is something to poll."""
+        self._on_stream = False
         self._dropped = 0
         self._ice = IceLite(credentials)
         self._dtls = DtlsEndpoint(certificate, role, fingerprints, now, deferred=True)
@@ -136,6 +138,11 @@ class Transport:
     def address(self) -> Address | None:
         """Where we send (see `ice`). None before the first valid check."""
         return self._ice.address
+
+    @property
+    def is_on_stream(self) -> bool:
+        """Whether we send by a stream (ICE-TCP): no packet may leave by :attr:`path` then."""
+        return self._on_stream
 
     @property
     def connected(self) -> bool:
@@ -239,7 +246,7 @@ class Transport:
 
     def send_rtp(self, packet: bytes) -> None:
         """Send an RTP packet, protected; counted in `dropped` if that is not possible or not allowed."""
-        if self.fan_out is not None:
+        if self.fan_out is not None and not self._on_stream:
             self.fan_out.put(self.path, packet)
             return
         sender, address = self._sender, self._ice.address
@@ -341,7 +348,8 @@ class Transport:
     def _tell_move(self, before: Address | None) -> None:
         address = self._ice.address
         if address != before and address is not None:
-            self.path.address = address
+            self._on_stream = is_stream(address)
+            self.path.address = None if self._on_stream else address
             self._events.append(AddressChanged(address, before))
 
     def _queue(self, data: bytes, address: Address) -> None:

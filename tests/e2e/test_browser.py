@@ -59,6 +59,35 @@ def frames(page, direction: str) -> int:
     return max(map(frames_of, videos(page, direction)), default=0)
 
 
+WITHOUT_UDP = """
+const told = RTCPeerConnection.prototype.setRemoteDescription;
+RTCPeerConnection.prototype.setRemoteDescription = function (description) {
+  const sdp = description.sdp.replace(/^a=candidate:.* udp .*\\r\\n/gm, "");
+  return told.call(this, {type: description.type, sdp});
+};
+"""
+
+
+def test_browsers_that_hear_of_no_udp_publish_and_play_by_tcp(mesh, browsers):
+    """As behind a firewall: of the answers' candidates only those for TCP reach them."""
+    pages = []
+    for browser, node, page in ((browsers[0], "a", "publish"), (browsers[1], "c", "play")):
+        context = browser.new_context()
+        context.add_init_script(WITHOUT_UDP)
+        pages.append(context.new_page())
+        pages[-1].goto(mesh.http(node, f"/{page}.html?room=e2e&name=tcp"))
+        pages[-1].evaluate(f"{page}()")
+    camera, player = pages
+    wait_for(lambda: frames(player, "inbound") >= 3 * STARTED_FRAMES, 30, "pictures by TCP")
+    for node in ("a", "c"):
+        sessions = mesh.status(node)["sessions"]
+        addresses = [s["transport"]["address"][0] for s in sessions if s["participant"] == "tcp"]
+        assert addresses == ["tcp:127.0.0.1"]
+    assert video(player, "inbound")["packetsLost"] == 0
+    for page in (camera, player):
+        page.close()
+
+
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 def test_a_camera_is_watched_two_hops_away(mesh, browsers, codec, record_property, capsys):
     camera = publish(mesh, browsers[0], codec.lower(), codec)

@@ -10,7 +10,7 @@ import trio
 from pydantic import SecretStr
 
 from relaymesh.netsim.clock import run_virtual
-from relaymesh.netsim.direct import MEDIA_LEAST, DirectPort, NetworkTimer, RelayLink
+from relaymesh.netsim.direct import MEDIA_LEAST, DirectPort, NetworkDriver, NetworkTimer, RelayLink
 from relaymesh.netsim.link_model import LinkConditions, LinkModel
 from relaymesh.netsim.net import Network
 from relaymesh.node.app import Entropy, Node, NodePorts
@@ -100,7 +100,7 @@ def test_a_node_is_called_when_a_packet_made_something_due_earlier() -> None:
         port = DirectPort(network, B, 7500)
         port.give_to(lambda batch: acks.extend(network.now for _ in batch))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.timer.run)
+            nursery.start_soon(node.driver.run)
             await trio.sleep(0.1)
             frames = [b"\x1f\0\x07\1\1\0\0\0\1\1" for _ in range(4)]
             first, second, _, fourth = (peer.seal(frame, network.now) for frame in frames)
@@ -119,7 +119,7 @@ def test_a_node_is_called_when_a_packet_made_something_due_earlier() -> None:
 def make_node(network: Network, host: str) -> Node:
     rng = Random(5)
     relay = DirectPort(network, host, 7500)
-    node = Node(
+    return Node(
         NodeSettings(
             name="n1",
             region="r",
@@ -133,7 +133,5 @@ def make_node(network: Network, host: str) -> Node:
         relay_address=Address(host, 7500),
         http_url=f"http://{host}",
         entropy=Entropy(rng, rng.randbytes),
-        make_timer=partial(NetworkTimer, network),  # type: ignore[arg-type]  # it has the same face
+        make_driver=partial(NetworkDriver, network),  # type: ignore[arg-type]  # its own ports
     )
-    relay.give_to(node.handle_relay)
-    return node

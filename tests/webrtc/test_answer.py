@@ -9,6 +9,7 @@ import pytest
 from aiortc.sdp import SessionDescription as OtherSessionDescription
 
 from relaymesh.webrtc import rtp
+from relaymesh.webrtc.addresses import stream_address
 from relaymesh.webrtc.answer import AnswerSection, build_answer
 from relaymesh.webrtc.codecs import choose_codec
 from relaymesh.webrtc.sdp import MediaSection, SessionDescription, parse_offer
@@ -240,6 +241,22 @@ def test_every_advertised_address_is_a_candidate():
     ]
     other = OtherSessionDescription.parse(answer)
     assert [c.ip for c in other.media[0].ice_candidates] == ["192.0.2.1", "10.0.0.1", "2001:db8::1"]
+
+
+def test_where_streams_are_taken_is_a_passive_candidate_below_all_datagrams():
+    """RFC 6544 §4.5 has the line, §4.2 the priority: 90 · 2²⁴ + (4 · 2¹³ + 8191) · 2⁸ + 255, less places."""
+    offer = parse_offer(SMALL_OFFER)
+    addresses = [("10.0.0.1", 4000), stream_address("192.0.2.1", 4000), stream_address("2001:db8::1", 4000)]
+    answer = answer_to(offer, [section(m) for m in offer.media], further_addresses=addresses)
+    assert [line for line in answer.splitlines() if line.startswith("a=candidate")][:4] == [
+        "a=candidate:1 1 udp 2130706431 192.0.2.1 4000 typ host",
+        "a=candidate:2 1 udp 2130706175 10.0.0.1 4000 typ host",
+        "a=candidate:3 1 tcp 1520434687 192.0.2.1 4000 typ host tcptype passive",
+        "a=candidate:4 1 tcp 1520434431 2001:db8::1 4000 typ host tcptype passive",
+    ]
+    other = OtherSessionDescription.parse(answer)
+    assert [c.protocol for c in other.media[0].ice_candidates] == ["udp", "udp", "tcp", "tcp"]
+    assert {c.tcpType for c in other.media[0].ice_candidates if c.protocol == "tcp"} == {"passive"}
 
 
 def test_both_ways_in_one_section():
