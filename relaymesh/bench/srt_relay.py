@@ -15,9 +15,10 @@ from random import Random
 
 import trio
 
-from relaymesh.protocol.datagram import OVERHEAD_BYTES
+from relaymesh.protocol.datagram import SHORT_HEADER_BYTES, TAG_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.frames import HEAD_BYTES, MEDIA, MediaFrame, decode_media, encode_media
+from relaymesh.protocol.frames.compact import FULL_BYTES
 from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import Link
 from relaymesh.runtime.process import settle_heap, wait_for_stop
@@ -29,20 +30,24 @@ KEYS = "RELAYMESH_BENCH_KEYS"  # environment: the key from 1 to 2 and the one ba
 PROBE_INTERVAL, DEAD_AFTER = 0.05, 0.2  # seconds; a node's defaults
 NEAR, FAR = 1, 2  # node indices
 BASE_VIDEO = 2  # priority class
+PICTURE_PACKETS, PICTURE_TICKS = 5, 450  # at 1,000 packets/s and 90 kHz
 
 
 def media_frame(sequence: int, payload: bytes) -> bytes:
-    """*payload* as it crosses the link."""
+    """*payload* as a packet of video: its headers change as those of video do."""
+    picture, place = divmod(sequence, PICTURE_PACKETS)
+    last = place == PICTURE_PACKETS - 1
     frame = MediaFrame(
-        TrackId(1, 1, 0), 0, sequence & 0xFFFFFFFF, 0, payload,
+        TrackId(1, 1, 0), 0, sequence & 0xFFFFFFFF, picture * PICTURE_TICKS & 0xFFFFFFFF, payload,
+        marker=last, layer_start=place == 0, layer_end=last,
         priority=BASE_VIDEO, hop_limit=16, generation=1, destinations=1 << FAR,
     )  # fmt: skip
     return encode_media(frame)
 
 
 def header_bytes() -> int:
-    """What a datagram has around its payload."""
-    return len(media_frame(0, b"x")) - 1 + OVERHEAD_BYTES
+    """What a datagram has around its payload, once the headers of its stream were told."""
+    return SHORT_HEADER_BYTES + FULL_BYTES + TAG_BYTES
 
 
 class RelayEnd:

@@ -19,7 +19,7 @@ from relaymesh.netsim.net import Network
 from relaymesh.node.app import Batch
 from relaymesh.node.driver import Driven
 
-MEDIA_LEAST = 150  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
+MEDIA_LEAST = 120  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
 
 
 class DirectPort:

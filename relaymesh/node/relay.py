@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from math import inf
 from random import Random
 
-from relaymesh.kernels.aead import open_batch, seal_batch
+from relaymesh.kernels.aead import open_batch
 from relaymesh.node.dues import Dues
 from relaymesh.node.tap import Tap
 from relaymesh.protocol.control import ControlEvent
-from relaymesh.protocol.datagram import OpenJob, SealJob, read_header
+from relaymesh.protocol.datagram import OpenJob, SealJob, open_job, read_header, seal_jobs
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.keyring import Key
 from relaymesh.protocol.link import Link
@@ -115,16 +115,16 @@ class RelayPort:
         jobs: list[OpenJob] = []
         for data in datagrams:
             try:
-                epoch, sender, number = read_header(data)
+                epoch, sender, number, short = read_header(data)
                 neighbour = self._neighbours.get(sender)
                 if neighbour is None:
                     raise ProtocolError("unknown_sender", f"index {sender}")
-                key = neighbour.link.expect(epoch, number, now)
+                key, number = neighbour.link.expect(epoch, number, short, now)
             except ProtocolError as error:
                 self.refused[error.reason] += 1
                 continue
             expected.append((sender, neighbour.link, key, number))
-            jobs.append((key.opener, data))
+            jobs.append(open_job(key.opener, data, number))
         routed: list[tuple[int, bytes]] = []
         for (sender, link, key, number), plaintext in zip(expected, open_batch(jobs), strict=True):
             if plaintext is None:
@@ -184,7 +184,7 @@ class RelayPort:
         """What is to be sent as of the last input, sealed."""
         self._collect()
         outbox, self._outbox = self._outbox, []
-        datagrams = seal_batch([job for job, _ in outbox])
+        datagrams = seal_jobs([job for job, _ in outbox])
         return [(datagram, address) for datagram, (_, address) in zip(datagrams, outbox, strict=True)]
 
     def poll_events(self) -> list[tuple[int, LinkEvent]]:

@@ -38,6 +38,8 @@ ALLOWANCES: Mapping[str, Allowance] = {
     "recovered_malformed": Allowance(8, 0.1),  # recovered packets that are no frames
     "fragments_invalid": Allowance(8, 0.1),  # two fragments that are no frame
     "retransmissions_useless": Allowance(512, 1.0, 0.5),  # of what was not missing
+    # Media under numbers that are not known: at most a round trip of it, should one of us have forgotten.
+    "contexts_unknown": Allowance(8192, 20.0),
     "outages": Allowance(64, 1.0),  # jumps in the packet numbers
     "echoes_unmatched": Allowance(1024, 20.0),  # of probes that do not wait
     # Probes faster than they can be answered. Who slept finds minutes of them in its socket.

@@ -46,24 +46,6 @@ def fragmented(frame: bytes) -> tuple[FragmentFrame, FragmentFrame]:
     return first, second
 
 
-def whole_of(source: bytes) -> bytes:
-    """The frame that was sent as *source*: itself, or the one it is a FRAGMENT of."""
-    return source.whole if isinstance(source, FragmentFrame) else source
-
-
-def wholes(sources: list[bytes]) -> list[bytes]:
-    """*sources* that were sent, each FRAGMENT among them replaced by the frame it is of; each frame once."""
-    found: list[bytes] = []
-    seen: set[int] = set()
-    for source in sources:
-        if isinstance(source, FragmentFrame):
-            if id(source.whole) in seen:
-                continue
-            seen.add(id(source.whole))
-        found.append(whole_of(source))
-    return found
-
-
 class Reassembly:
     """The receiving side: joins the fragments that come from one peer."""
 

@@ -15,30 +15,46 @@ import math
 from relaymesh.kernels.aead import Opener, Sealer
 from relaymesh.protocol import datagram as sealed
 from relaymesh.protocol.arrivals import ArrivalTracker
+from relaymesh.protocol.contexts import ContextTable
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.replay import ReplayWindow
 
 KEY_GRACE = 1.0  # seconds: by then the controller's message has reached the other end too
 EPOCHS_HELD = 2
+# So far beyond a number that the peer has seen the last 2 bytes tell a packet number: half of what they
+# could, for those that overtake each other.
+SHORT_WITHIN = 1 << 14
 
 
 class Key:
     """One epoch: a key for each direction, with the count of the one and the window of the other."""
 
     __slots__ = (
-        "arrivals", "epoch", "opener", "prefix", "receive_key", "sealer", "send_key", "sent", "window",
+        "acked", "arrivals", "contexts", "epoch", "opener", "prefix", "receive_key", "sealer", "send_key",
+        "sent", "window",
     )  # fmt: skip
 
     def __init__(self, epoch: int, send_key: bytes, receive_key: bytes, ordinal: int) -> None:
         self.epoch = epoch
         self.prefix = (ordinal << 8 | epoch) << 32  # of packet ids
         self.arrivals = ArrivalTracker(epoch)
+        self.contexts = ContextTable()  # that the peer announced
         self.send_key = send_key
         self.receive_key = receive_key
         self.sealer = Sealer(send_key)
         self.opener = Opener(receive_key)
         self.sent = 0  # the last packet number used
+        self.acked = 0  # a number that the peer has seen, or a later one
         self.window = ReplayWindow()
+
+    def expand(self, low: int) -> int:
+        """The packet number that ends in the 2 bytes *low*, nearest to the one after the highest seen.
+
+        0, which counts as seen, where there is none.
+        """
+        expected = self.window.highest + 1
+        number = expected + (low - expected + 0x8000 & 0xFFFF) - 0x8000
+        return number if number > 0 else 0
 
     def debug_state(self) -> dict[str, object]:
         return {
@@ -46,6 +62,7 @@ class Key:
             "sent": self.sent,
             "window": self.window.debug_state(),
             "arrivals": self.arrivals.debug_state(),
+            "contexts": len(self.contexts),
         }
 
 
@@ -103,21 +120,32 @@ class KeyRing:
         """The key of *epoch*, if it is held."""
         return self._keys.get(epoch)
 
-    def assign(self, plaintext: bytes, now: float) -> tuple[sealed.SealJob, int]:
-        """(the datagram that is to carry *plaintext*, its packet id): numbered, not yet sealed.
-
-        Raises:
-            ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
-        """
+    def sending(self, now: float) -> Key:
+        """The key that sends. Raises :class:`ProtocolError` (unknown_key) before the first."""
         if now >= self._switch_at:
             self._send_with_newest()
-        key = self._sending
-        if key is None:
+        if self._sending is None:
             raise ProtocolError("unknown_key", "no key to send with")
+        return self._sending
+
+    def assign(self, plaintext: bytes, now: float) -> tuple[sealed.SealJob, int, int]:
+        """(the datagram that is to carry *plaintext*, its packet id, its size): numbered, not yet sealed.
+
+        Raises:
+            ProtocolError: unknown_key before the first key, or when its numbers are used up; oversized when
+                it fits no datagram.
+        """
+        key = self._sending
+        if key is None or now >= self._switch_at:
+            key = self.sending(now)
         number = key.sent + 1
-        job = sealed.seal_job(key.sealer, key.epoch, self._own_index, number, plaintext)
+        if number > sealed.MAX_NUMBER:
+            raise ProtocolError("unknown_key", "the key is used up")
+        short = number - key.acked <= SHORT_WITHIN
+        job = sealed.seal_job(key.sealer, key.epoch, self._own_index, number, plaintext, short=short)
         key.sent = number
-        return job, key.prefix | number
+        size = len(plaintext) + (sealed.SHORT_OVERHEAD_BYTES if short else sealed.OVERHEAD_BYTES)
+        return job, key.prefix | number, size
 
     def handle_heard(self, key: Key) -> None:
         """The peer sends with *key*: if it is the newest, so do we."""

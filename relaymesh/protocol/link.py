@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from relaymesh.kernels.aead import open_batch, seal_batch
+from relaymesh.kernels.aead import open_batch
 from relaymesh.protocol.acks import Ack, encode_ack
 from relaymesh.protocol.arq import Retransmission
 from relaymesh.protocol.conduct import Conduct
-from relaymesh.protocol.contents import read_contents
+from relaymesh.protocol.contents import Contents, read_contents
+from relaymesh.protocol.contexts import SentContexts, UnknownContexts
 from relaymesh.protocol.control import (
     Control,
     ControlAck,
@@ -31,35 +32,37 @@ from relaymesh.protocol.datagram import (
     MAX_PLAINTEXT_BYTES,
     OVERHEAD_BYTES,
     SealJob,
+    open_job,
     read_header,
+    seal_jobs,
 )
+from relaymesh.protocol.departures import Departures
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair
-from relaymesh.protocol.fragments import MAX_WHOLE_BYTES, Reassembly, fragmented, wholes
+from relaymesh.protocol.fragments import Reassembly
 from relaymesh.protocol.frames import (
     ACK,
+    CONTEXT_UNKNOWN,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
     ECHO,
-    FRAGMENT,
-    HEAD_BYTES,
     PROBE,
     REPAIR,
     RETRANSMISSION,
     ROUTED_FIRST,
-    ROUTED_LAST,
+    TO_END_FIRST,
+    TO_END_LAST,
+    ContextUnknown,
     Echo,
-    Fragment,
     Probe,
-    decode_fragment,
     encode_echo,
     encode_probe,
     is_routed_alone,
     priority_of,
     read_stream,
-    split_frames,
+    restore,
 )
 from relaymesh.protocol.keyring import Key, KeyRing
 from relaymesh.protocol.link_events import (
@@ -107,7 +110,7 @@ class Link:
         self.peer_index = peer_index
         self._probe_interval = probe_interval
         self._liveness = Liveness(probe_interval, dead_after)
-        self._media_packets = 0  # sent and received
+        self._media_packets = 0  # received
         self._rng = rng
         self._keys = KeyRing(own_index)
         self._prober = Prober(rng.getrandbits(32))
@@ -115,18 +118,19 @@ class Link:
         self._rtt_steps = 0  # that were told
         self._echoes: list[bytes] = []  # encoded, to be sent at once
         self._events: list[LinkEvent] = []
-        self._sent_packets = 0
         self._received_packets = 0
         self._unknown_frames = 0
         self._echoes_dropped = 0
         self._conduct = Conduct()
         self._policy = repair or Adaptive()
         self._sender = Sender(self._policy)
-        self._outflow = Outflow(self._sender)
+        self._contexts = SentContexts()
+        self._unknown_contexts = UnknownContexts()
+        self._outflow = Outflow(self._sender, self._contexts.wholes)
+        self._departures = Departures(self._keys, self._contexts, self._outflow, self._liveness)
         self._receiver = Receiver()
         self._fragments = Reassembly()
         self._control = ControlChannels(rng)
-        self._media_bytes = 0  # datagrams with routed frames, sent
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
         self._recovered_malformed = 0
 
@@ -165,20 +169,23 @@ class Link:
     # --- the packet path -------------------------------------------------------------------------
 
     def send_jobs(self, frame: bytes, now: float) -> list[SealJob]:
-        """The datagrams of a routed *frame*, to be sealed and sent at once, in the order of their numbers.
+        """The datagrams to be sealed and sent at once for a routed *frame*, in the order of their numbers.
 
-        One or two; none: it waits, or is left out.
+        A small frame shares its datagram with others of the same wake: :meth:`poll_jobs` at the end of it has
+        what is not full before. Other frames may wait, or be left out.
 
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it is longer than a frame may be.
         """
         priority = priority_of(frame)
         admitted = self._outflow.admit(frame, priority, now)
-        return [] if admitted is None else self._assign_whole(admitted, priority, now)
+        if admitted is None:
+            return []
+        return self._departures.add(admitted, priority, now)
 
     def send(self, frame: bytes, now: float) -> list[bytes]:
-        """The same, sealed."""
-        return seal_batch(self.send_jobs(frame, now))
+        """The datagrams of a routed *frame*, sealed; what waits to share a datagram goes with it."""
+        return seal_jobs(self.send_jobs(frame, now) + self._departures.take_ready(now))
 
     def seal(self, frame: bytes, now: float) -> bytes:
         """The datagram around one encoded *frame* (or several, joined), whatever the path carries.
@@ -186,28 +193,11 @@ class Link:
         Raises:
             ProtocolError: unknown_key before the first key, oversized when it fits no datagram.
         """
-        job, _ = self._assign(frame, priority_of(frame), now)
-        return seal_batch([job])[0]
+        job, _ = self._departures.assign(frame, priority_of(frame), now)
+        return seal_jobs([job])[0]
 
-    def _assign_whole(self, frame: bytes, priority: int, now: float) -> list[SealJob]:
-        if len(frame) <= MAX_WHOLE_BYTES:
-            return [self._assign(frame, priority, now)[0]]
-        return [self._assign(half, priority, now)[0] for half in fragmented(frame)]
-
-    def _assign(self, plaintext: bytes, priority: int, now: float) -> tuple[SealJob, int]:
-        """The numbered datagram of a plaintext, and its packet id."""
-        job, packet_id = self._keys.assign(plaintext, now)
-        size = len(plaintext) + OVERHEAD_BYTES
-        self._sent_packets += 1
-        self._liveness.sent_at = now
-        if plaintext[0] >= ROUTED_FIRST:
-            self._media_packets += 1
-            self._media_bytes += size
-        self._outflow.note_sent(packet_id, plaintext, priority, size, now)
-        return job, packet_id
-
-    def expect(self, epoch: int, number: int, now: float) -> Key:
-        """The key to open a datagram with whose header says *epoch* and *number*; nothing is changed.
+    def expect(self, epoch: int, number: int, short: bool, now: float) -> tuple[Key, int]:
+        """(the key to open a datagram with, its packet number), by what its header says; nothing is changed.
 
         Raises:
             ProtocolError: unknown_key, misconduct or replayed.
@@ -217,51 +207,76 @@ class Link:
             raise ProtocolError("unknown_key", f"epoch {epoch}")
         if now < self._conduct.held_until:
             raise ProtocolError("misconduct", self._conduct.last_offence)
+        if short:
+            number = key.expand(number)
         if not key.window.is_new(number):
             raise ProtocolError("replayed", f"{number}")
-        return key
+        return key, number
 
     def accept(self, key: Key, number: int, plaintext: bytes, now: float) -> list[bytes]:
         """The routed frames of an authentic *plaintext*, or recovered by it, whole; local ones are consumed.
 
-        *key* and *number* are those that :meth:`expect` was asked for; a batch may hold one twice. Routed
+        *key* and *number* are those that :meth:`expect` gave; a batch may hold one twice. Routed
         frames are not decoded: a transit node has no need to, and forwards types it does not know.
 
         Raises:
             ProtocolError: replayed or malformed. The link is as it was before.
         """
-        routed: list[bytes] = [plaintext]
-        local: list[tuple[int, Any]] = []
-        unknown = 0
-        half: Fragment | None = None
-        if not is_routed_alone(plaintext):
-            try:
-                routed, half, local, unknown = read_contents(plaintext)
-            except ProtocolError as error:
-                raise ProtocolError("malformed", str(error)) from None
+        contents: Contents | None = None
+        try:
+            media = None
+            if (
+                plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST
+            ):  # nearly every one is compact, and alone
+                _, media = restore(plaintext, key.contexts)
+            if media is not None:
+                routed = [media]
+            elif is_routed_alone(plaintext):
+                routed = [plaintext]
+            else:
+                contents = read_contents(plaintext, key.contexts)
+                routed = contents.routed
+        except ProtocolError as error:
+            raise ProtocolError("malformed", str(error)) from None
         if not key.window.mark(number):
             raise ProtocolError("replayed", f"{number}")
         # From here on the datagram is accepted whole.
         self._received_packets += 1
-        if routed or half is not None:
-            self._media_packets += 1
         self._liveness.handle_heard(now)
         self._keys.handle_heard(key)
         arrivals = key.arrivals
         late = number < arrivals.top
-        eliciting = not local or bool(routed) or any(kind in (REPAIR, RETRANSMISSION) for kind, _ in local)
+        packet_id = key.prefix | number
+        eliciting = contents is None or contents.eliciting
         arrivals.note(number, now, eliciting)
         receiver = self._receiver
-        if receiver.keeps and (routed or half is not None):
-            receiver.keep(key.prefix | number, plaintext, now)
-        if half is not None:
-            routed = self._fragments.add(key.prefix | number, half, now)
-        self._unknown_frames += unknown
-        for kind, frame in local:
-            routed += _LOCAL[kind](self, frame, now)
+        if routed or (contents is not None and contents.fragment is not None):
+            self._media_packets += 1
+            if receiver.keeps:
+                receiver.keep(packet_id, plaintext, now)
+        if contents is not None:
+            routed = self._take_contents(contents, key, packet_id, now)
         if late:
-            routed += self._open_recovered(receiver.handle_arrival(key.prefix | number, now), now)
+            routed += self._open_recovered(receiver.handle_arrival(packet_id, now), now)
         return routed
+
+    def _take_contents(self, contents: Contents, key: Key, packet_id: int, now: float) -> list[bytes]:
+        """Act on the frames of a datagram that arrived; the routed ones among them, and those recovered."""
+        routed = self._take_media(contents, key, packet_id, now)
+        self._unknown_frames += contents.unknown
+        for kind, frame in contents.local:
+            routed += _LOCAL[kind](self, frame, now)
+        return routed
+
+    def _take_media(self, contents: Contents, key: Key, packet_id: int, now: float) -> list[bytes]:
+        """The routed frames of a datagram that arrived or was recovered."""
+        if contents.fragment is not None:
+            return self._fragments.add(packet_id, contents.fragment, now)
+        for number, context in contents.announced:
+            key.contexts.put(number, context)
+        if contents.unresolved:
+            self._unknown_contexts.note(key.epoch, contents.unresolved, now)
+        return contents.routed
 
     def handle_datagram(self, datagram: bytes, now: float) -> list[bytes]:
         """Open a single *datagram* and :meth:`accept` it.
@@ -270,11 +285,11 @@ class Link:
             ProtocolError: oversized, truncated, version, unknown_sender, unknown_key, misconduct, replayed or
                 unauthentic; malformed when the seal opened. The link is as it was before.
         """
-        epoch, sender, number = read_header(datagram)
+        epoch, sender, number, short = read_header(datagram)
         if sender != self.peer_index:
             raise ProtocolError("unknown_sender", f"{sender}")
-        key = self.expect(epoch, number, now)
-        [plaintext] = open_batch([(key.opener, datagram)])
+        key, number = self.expect(epoch, number, short, now)
+        [plaintext] = open_batch([open_job(key.opener, datagram, number)])
         if plaintext is None:
             raise ProtocolError("unauthentic")
         return self.accept(key, number, plaintext, now)
@@ -310,10 +325,18 @@ class Link:
     def _handle_ack(self, ack: Ack, now: float) -> _Recovered:
         key = self._keys.get(ack.epoch)
         if key is not None:  # else of a key that is held no more
-            self._sender.handle_ack(ack, key.prefix, key.sent, self._media_bytes, now)
+            seen = ack.base + ack.covered - 1
+            if key.acked < seen <= key.sent:
+                key.acked = seen
+            self._sender.handle_ack(ack, key.prefix, key.sent, self._departures.media_bytes, now)
+            self._contexts.handle_ack(ack, key.prefix)
             self._outflow.handle_ack(ack, now)
             if self._fates.handle_ack(self._sender.packets.estimate, now):
                 self._events.append(LinkStepped(self.peer_index))
+        return _NOTHING
+
+    def _handle_unknown(self, unknown: ContextUnknown, now: float) -> _Recovered:
+        self._contexts.handle_unknown(unknown)
         return _NOTHING
 
     def _handle_retransmission(self, frame: Retransmission, now: float) -> _Recovered:
@@ -337,18 +360,12 @@ class Link:
             assert key is not None, "only packets of keys that are held are recovered"
             key.window.mark(packet_id & 0xFFFFFFFF)
             try:
-                frames = split_frames(source)
-                if frames[0][0] == FRAGMENT and len(frames) == 1:
-                    routed += self._fragments.add(packet_id, decode_fragment(source[HEAD_BYTES:]), now)
-                    continue
+                contents = read_contents(source, key.contexts)
             except ProtocolError:
                 self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
                 continue
-            for frame in frames:
-                if ROUTED_FIRST <= frame[0] <= ROUTED_LAST:
-                    routed.append(frame)
-                else:
-                    self._unknown_frames += 1
+            routed += self._take_media(contents, key, packet_id, now)
+            self._unknown_frames += contents.unknown + len(contents.local)
         return routed
 
     # --- time ------------------------------------------------------------------------------------
@@ -356,12 +373,16 @@ class Link:
     def poll_jobs(self, now: float) -> list[SealJob]:
         """Probes, echoes, ACKs and repair that are due; to be sealed and sent at once."""
         measures = self._echoes or self._liveness.probe_due
+        if self._unknown_contexts.due <= now:
+            measures = True
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due <= now:
                 measures = True
+        jobs = self._departures.take_ready(now)
         if not measures and self._outflow.due > now and self._control.due > now:
-            return []
-        jobs = self._measurements(now) if measures else []
+            return jobs
+        if measures:
+            jobs += self._measurements(now)
         if self._control.due <= now:
             jobs += self._control_jobs(now)
         if self._outflow.due <= now:
@@ -373,13 +394,13 @@ class Link:
 
     def poll_datagrams(self, now: float) -> list[bytes]:
         """The same, sealed."""
-        return seal_batch(self.poll_jobs(now))
+        return seal_jobs(self.poll_jobs(now))
 
     def _assign_due(self, frame: bytes, original: int | None, now: float) -> list[SealJob]:
         """Repair, or a routed frame that waited."""
         if frame[0] >= ROUTED_FIRST:
-            return self._assign_whole(frame, priority_of(frame), now)
-        job, packet_id = self._assign(frame, 0, now)
+            return self._departures.whole(frame, priority_of(frame), now)
+        job, packet_id = self._departures.assign(frame, 0, now)
         if original is not None:
             self._sender.note_retransmission(packet_id, original)
         return [job]
@@ -390,13 +411,14 @@ class Link:
             if len(plaintexts[-1]) + len(frame) > MAX_PLAINTEXT_BYTES:
                 plaintexts.append(b"")
             plaintexts[-1] += frame
-        return [self._assign(plaintext, 0, now)[0] for plaintext in plaintexts if plaintext]
+        return [self._departures.assign(plaintext, 0, now)[0] for plaintext in plaintexts if plaintext]
 
     def _measurements(self, now: float) -> list[SealJob]:
         frames, self._echoes = self._echoes, []
         if self._liveness.probe_due:
             self._liveness.probe_due = False
             frames.append(encode_probe(self._prober.probe(now, deaf=self._liveness.deaf)))
+        frames += self._unknown_contexts.poll(now)
         plaintext, jobs = b"".join(frames), []
         for key in self._keys.held():
             if (ack := key.arrivals.poll(now)) is None:
@@ -404,11 +426,11 @@ class Link:
             encoded = encode_ack(ack)
             self._ack_bytes += len(encoded) if plaintext else len(encoded) + OVERHEAD_BYTES
             if len(plaintext) + len(encoded) > MAX_PLAINTEXT_BYTES:
-                jobs.append(self._assign(plaintext, 0, now)[0])
+                jobs.append(self._departures.assign(plaintext, 0, now)[0])
                 plaintext = b""
             plaintext += encoded
         if plaintext:
-            jobs.append(self._assign(plaintext, 0, now)[0])
+            jobs.append(self._departures.assign(plaintext, 0, now)[0])
         return jobs
 
     def poll_events(self) -> list[LinkEvent]:
@@ -422,7 +444,12 @@ class Link:
         """The time at which to call :meth:`handle_timeout`; ``None`` before the first key."""
         if self._liveness.next_probe_at is None:
             return None
-        due = min(self._liveness.due(self._prober.rtt), self._outflow.due, self._control.due)
+        due = min(
+            self._liveness.due(self._prober.rtt),
+            self._outflow.due,
+            self._control.due,
+            self._unknown_contexts.due,
+        )
         for tracker in self._keys.trackers:
             if tracker.due < due:
                 due = tracker.due
@@ -438,7 +465,7 @@ class Link:
             live.handle_interval(
                 loss_in=prober.loss_in(now),
                 jitter=prober.jitter,
-                media_packets=self._media_packets,
+                media_packets=self._departures.media_packets + self._media_packets,
                 now=now,
             )
             self._sender.forget_old(now)
@@ -464,12 +491,13 @@ class Link:
             "outages": sum(tracker.outages for tracker in self._keys.trackers),
             "echoes_unmatched": self._prober.echoes_unmatched,
             "echoes_dropped": self._echoes_dropped,
+            "contexts_unknown": self._unknown_contexts.dropped,
         }
 
     def _begin_anew(self) -> None:
         """The peer misbehaved: forget all it told us; keys, packet numbers and replay windows stay."""
         self._sender = Sender(self._policy)
-        self._outflow = Outflow(self._sender)
+        self._outflow = self._departures.outflow = Outflow(self._sender, self._contexts.wholes)
         self._receiver = Receiver()
         self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
         self._fragments = Reassembly()
@@ -485,6 +513,7 @@ class Link:
         self._fates.forget()
         self._sender.packets.estimate.forget()
         self._outflow.forget()
+        self._contexts.void()
         self._control.handle_link(False, self._liveness.heard_at)
         self._events.append(LinkDown(self.peer_index, reason))
 
@@ -501,7 +530,9 @@ class Link:
         For a link that went down: who takes them sends them another way, and this link sends them no more.
         """
         self._sender.drop_outbox()
-        return wholes(self._sender.packets.take_unacknowledged()) + self._outflow.take_waiting()
+        sources = self._sender.packets.take_unacknowledged()
+        ready = self._departures.drop_ready()
+        return self._contexts.all_wholes(sources) + ready + self._outflow.take_waiting()
 
     def sample(self, now: float) -> LinkSample:
         """Return the measurements up to *now*."""
@@ -511,7 +542,7 @@ class Link:
             jitter_ms=min(_MAX_RTT_MS, self._prober.jitter * 1e3),
             loss_out=self._fates.out.loss,
             loss_in=self._fates.back.loss,
-            sent_packets=self._sent_packets,
+            sent_packets=self._departures.sent_packets,
             received_packets=self._received_packets,
             available_kbps=self._outflow.available_kbps,
             used_kbps=self._outflow.used / 125,
@@ -529,20 +560,21 @@ class Link:
             **self._keys.debug_state(),
             "echoes_queued": len(self._echoes),
             "events_queued": len(self._events),
-            "sent_packets": self._sent_packets,
+            "sent_packets": self._departures.sent_packets,
             "received_packets": self._received_packets,
             "unknown_frames": self._unknown_frames,
             "echoes_dropped": self._echoes_dropped,
             "conduct": self._conduct.debug_state(),
             "prober": self._prober.debug_state(),
             "fates": self._fates.debug_state(),
-            "media_bytes": self._media_bytes,
+            "media_bytes": self._departures.media_bytes,
             "ack_bytes": self._ack_bytes,
             "repair": self._sender.debug_state(),
             "outflow": self._outflow.debug_state(),
             "control": self._control.debug_state(),
             "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
             "fragments": self._fragments.debug_state(),
+            "contexts": {**self._contexts.debug_state(), "unknown": self._unknown_contexts.dropped},
         }
 
 
@@ -553,6 +585,7 @@ _LOCAL: dict[int, Callable[[Link, Any, float], _Recovered]] = {
     ACK: Link._handle_ack,
     REPAIR: Link._handle_repair,
     RETRANSMISSION: Link._handle_retransmission,
+    CONTEXT_UNKNOWN: Link._handle_unknown,
     CONTROL: Link._handle_control,
     CONTROL_ACK: Link._handle_control,
     CONTROL_RESET: Link._handle_control,

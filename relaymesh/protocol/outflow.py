@@ -12,6 +12,7 @@ Knows no keys and no addresses.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaymesh.protocol import frames
@@ -19,7 +20,6 @@ from relaymesh.protocol.acks import DELAY_UNKNOWN, TICK, Ack
 from relaymesh.protocol.congestion import RateControl
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.fragments import whole_of
 from relaymesh.protocol.layers import Layers
 from relaymesh.protocol.pacer import Pacer
 from relaymesh.protocol.recovery import Sender
@@ -47,10 +47,12 @@ class _Skip:
 class Outflow:
     """The sending side of one link, above its keys."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, wholes: Callable[[bytes], list[bytes]]) -> None:
+        """*wholes* gives the frames that were sent as a source."""
         self.rate = RateControl()
         self.used = 0.0  # bytes/s, all datagrams
         self._sender = sender
+        self._wholes = wholes
         self._layers = Layers()
         self._pacer: Pacer[_Waiting] = Pacer()
         self._skips: dict[bytes, _Skip] = {}
@@ -162,9 +164,10 @@ class Outflow:
     def _is_shed(self, original: int) -> bool:
         """Whether a lost packet is of a layer that is left out now."""
         lost = self._sender.packets.lost.get(original)
-        frame = b"" if lost is None else whole_of(lost.source)
-        tag = _tag_of(frame) if frame and frames.is_enhancement(frame) else None
-        return tag is not None and self._layers.is_shed(tag)
+        if lost is None or not frames.is_enhancement(lost.source):
+            return False
+        tags = [_tag_of(frame) for frame in self._wholes(lost.source)]
+        return bool(tags) and all(tag is not None and self._layers.is_shed(tag) for tag in tags)
 
     def _note_given_up(self, now: float) -> None:
         # A path that was never full loses at random: only a player knows what that breaks.
@@ -179,11 +182,11 @@ class Outflow:
             self._note_broken(frame if lost is None else lost.source)
 
     def _note_broken(self, source: bytes) -> None:
-        """Nobody gets the frame *source*: its stream needs a keyframe."""
-        frame = whole_of(source)
-        tag = _tag_of(frame) if frame[0] == frames.MEDIA else None
-        if tag is not None and self._layers.note_broken(tag):
-            self._wanting[tag.stream] = None
+        """Nobody gets the frames of *source*: their streams need a keyframe."""
+        for frame in self._wholes(source):
+            tag = _tag_of(frame) if frame[0] == frames.MEDIA else None
+            if tag is not None and self._layers.note_broken(tag):
+                self._wanting[tag.stream] = None
 
     def take_wanting(self) -> list[bytes]:
         """Streams (their headers) of which a keyframe was found to help since the last call."""

@@ -123,8 +123,8 @@ def test_our_ends_mirror_each_other_and_share_fresh_keys() -> None:
 
 
 def test_header_bytes() -> None:
-    # docs/protocol.md: datagram 28, frame 3, routed header 6 + 1 byte of bit string, stream 19, media 11
-    assert header_bytes() == 28 + 3 + 7 + 19 + 11
+    # docs/protocol.md: short header, COMPACT to the end in its full form, tag
+    assert header_bytes() == 6 + 10 + 16
 
 
 def test_flat_triples_become_arrivals() -> None:

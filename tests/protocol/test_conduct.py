@@ -64,14 +64,15 @@ def test_whatever_is_counted_it_gives_a_verdict(looks: list[tuple[dict[str, int]
 def counters_of(link: Link) -> dict[str, int]:
     """What a link counts, under the names of the allowances."""
     state = link.debug_state()
-    repair, recovered, prober, fragments = (
-        state[key] for key in ("repair", "recovered", "prober", "fragments")
+    repair, recovered, prober, fragments, contexts = (
+        state[key] for key in ("repair", "recovered", "prober", "fragments", "contexts")
     )
     keys, dropped = state["keys"], state["echoes_dropped"]
     assert isinstance(repair, dict)
     assert isinstance(recovered, dict)
     assert isinstance(prober, dict)
     assert isinstance(fragments, dict)
+    assert isinstance(contexts, dict)
     assert isinstance(keys, list)
     assert isinstance(dropped, int)
     return {
@@ -83,6 +84,7 @@ def counters_of(link: Link) -> dict[str, int]:
         "outages": sum(key["arrivals"]["outages"] for key in keys),
         "echoes_unmatched": prober["echoes_unmatched"],
         "echoes_dropped": dropped,
+        "contexts_unknown": contexts["unknown"],
     }
 
 

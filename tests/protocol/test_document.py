@@ -15,6 +15,8 @@ from relaymesh.protocol import (
     acks,
     arrivals,
     bitstring,
+    bundles,
+    contexts,
     control,
     datagram,
     errors,
@@ -32,6 +34,7 @@ from relaymesh.protocol import (
     replay,
     silence,
 )
+from relaymesh.protocol.frames import compact
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text()
@@ -143,6 +146,8 @@ def test_every_frame_type_is_in_the_registry() -> None:
         "DEMAND",
         "LAYERS",
         "FRAGMENT",
+        "ANNOUNCE",
+        "CONTEXT_UNKNOWN",
     ):
         assert f"| `{getattr(frames, name):#04x}` | {name} | " in DOCUMENT
 
@@ -213,6 +218,18 @@ def test_every_reason_is_told() -> None:
         f"until {silence.FILLED_FOR} s after the last such",
         f"{probe.STEP_SAMPLES} samples in a row",
         f"the last {lossiness.MEMORY:.0f} datagrams",
+        f"at most {keyring.SHORT_WITHIN} above one",
+        f"{datagram.OVERHEAD_BYTES} bytes, with a long header",
+        f"when {contexts.HELD} others were given",
+        f"remainder of numbers by {contexts.HELD},",
+        f"(here: every {contexts.REFRESH:.0f} s)",
+        f"at most {contexts.MAX_STREAMS} of a link at once, and one that is idle for {contexts.IDLE:.0f} s",
+        f"then 1 to {compact.MAX_UNKNOWN} numbers of 2 bytes;",
+        f"at most once in {contexts.UNKNOWN_INTERVAL * 1e3:.0f} ms",
+        f"of at most {bundles.MAX_BUNDLED_BYTES} bytes that are ready in one",
+        f"up to {fragments.MAX_WHOLE_BYTES} bytes. Nothing waits",
+        f"# The relay protocol, version {datagram.VERSION}",
+        f"the version is not {datagram.VERSION} |",
         f"`join`, version {messages.CONTROL_VERSION}",
     ],
 )
@@ -224,6 +241,7 @@ def test_the_vectors_are_quoted() -> None:
     quoted = set(re.findall(r"`([0-9a-f]{16,})`", DOCUMENT))
     for name, keys in (
         ("frames", ["frame"]),
+        ("contexts", ["announce", "compact", "frame"]),
         ("reroutes", ["frame", "rerouted"]),
         ("datagrams", ["plaintext", "datagram"]),
     ):

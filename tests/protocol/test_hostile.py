@@ -20,6 +20,7 @@ from relaymesh.protocol.conduct import HOLD_FIRST, Conduct
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fec import Repair, decode_repair
 from relaymesh.protocol.frames import Echo, Fragment, Probe, decode_echo, decode_fragment, decode_probe
+from relaymesh.protocol.ids import TrackId
 from relaymesh.protocol.link import MAX_ECHOES, Link
 from relaymesh.protocol.repair import MAX_RESERVE
 from tests.protocol.test_conduct import counters_of
@@ -128,6 +129,28 @@ def echoes_of_nothing(rng: random.Random) -> Iterator[tuple[int, bytes]]:
         yield number, b"".join(frames.encode_echo(echo) for echo in echoes)
 
 
+def contexts_without_end(rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    for number in count(1):
+        stream = frames.encode_media(
+            frames.MediaFrame(
+                TrackId(1, number, 3), 0, 1, 1, bytes(1000), destinations=1 << 2039, hop_limit=1
+            )
+        )
+        yield number, frames.encode_announce(rng.randrange(0x10000), rng.randrange(0x10000), stream)
+
+
+def contexts_never_announced(rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    for number in count(1):
+        named = (bytes([0x40, 0, 3]) + rng.randbytes(3) for _ in range(20))
+        yield number, b"".join(named) + bytes([0x80]) + rng.randbytes(3)
+
+
+def contexts_refused_without_end(rng: random.Random) -> Iterator[tuple[int, bytes]]:
+    for number in count(1):
+        told = acks.encode_ack(Ack(1, 1, (max(1, number // 2),), 0, 0))
+        yield number, told + frames.encode_unknown(1, [(number + i) & 0xFFFF for i in range(-30, 2)])
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
@@ -142,6 +165,9 @@ ATTACKS: dict[str, Attack] = {
         jumping_numbers,
         probes_without_end,
         echoes_of_nothing,
+        contexts_without_end,
+        contexts_never_announced,
+        contexts_refused_without_end,
     )
 }
 
@@ -174,7 +200,7 @@ class Victim:
         self.now += EVERY
         self.steps += 1
         if self.steps % 2:
-            self.media_bytes += len(self.link.seal(media(self.steps), self.now))
+            self.media_bytes += sum(map(len, self.link.send(media(self.steps), self.now)))
         try:
             self.link.handle_datagram(datagram, self.now)
         except ProtocolError as error:
@@ -238,6 +264,7 @@ def test_an_attack_gets_bounded_work_and_memory(name: str, solved: list[int]) ->
         ("jumping_numbers", "outages"),
         ("probes_without_end", "echoes_dropped"),
         ("echoes_of_nothing", "echoes_unmatched"),
+        ("contexts_never_announced", "contexts_unknown"),
     ],
 )
 def test_an_attack_is_an_offence(name: str, offence: str) -> None:

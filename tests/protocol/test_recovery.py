@@ -41,13 +41,13 @@ def make_link(own: int, policy: str = "adaptive") -> Link:
     return link
 
 
-def make_pair(policy: str, **conditions: float) -> tuple[Link, Link, Pair]:
+def make_pair(policy: str, *, seed: int = 3, **conditions: float) -> tuple[Link, Link, Pair]:
     a, b = make_link(1, policy), make_link(2, policy)
     both = {"delay": 0.02, **conditions}
     return (
         a,
         b,
-        Pair(a, b, forth=Conditions(**both), back=Conditions(**both), seed=3, errors=(ProtocolError,)),
+        Pair(a, b, forth=Conditions(**both), back=Conditions(**both), seed=seed, errors=(ProtocolError,)),
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from relaymesh.protocol import frames
 from relaymesh.protocol.acks import DELAY_UNKNOWN, Ack
 from relaymesh.protocol.congestion import RateControl
+from relaymesh.protocol.contexts import SentContexts
 from relaymesh.protocol.fragments import fragmented
 from relaymesh.protocol.frames import MediaFrame, SkipFrame
 from relaymesh.protocol.ids import TrackId
@@ -53,7 +54,7 @@ class Publisher:
 
     def __init__(self, layers: set[Which] = ALL) -> None:
         self.layers = layers
-        self.outflow = Outflow(Sender(Adaptive()))
+        self.outflow = Outflow(Sender(Adaptive()), SentContexts().wholes)
         self.outflow.rate = self.rate = GivenRate()
         self.now = 0.0
         self.pictures = 0
@@ -260,7 +261,7 @@ def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_doe
     size: int, limited: bool
 ) -> None:
     sender = Sender(Adaptive())
-    outflow = Outflow(sender)
+    outflow = Outflow(sender, SentContexts().wholes)
     outflow.rate = rate = GivenRate()
     frame = frames.encode_media(
         MediaFrame(SVC, 0, 1, 1, bytes(size), priority=3, spatial=1, generation=1, destinations=2)

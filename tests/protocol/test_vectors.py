@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "relay"
 FRAMES = json.loads((VECTORS / "frames.json").read_text())
 DATAGRAMS = json.loads((VECTORS / "datagrams.json").read_text())
+CONTEXTS = json.loads((VECTORS / "contexts.json").read_text())["contexts"]
 REROUTES = json.loads((VECTORS / "reroutes.json").read_text())["reroutes"]
 CODECS: dict[str, tuple[int, Any, Any, Any]] = {
     "media": (frames.MEDIA, frames.MediaFrame, frames.encode_media, frames.decode_media),
@@ -126,11 +127,33 @@ def test_fragments() -> None:
     assert frames.decode_keyframe_request(whole[3:]).track_id.track == 3
 
 
+def test_unknown_contexts() -> None:
+    vector = FRAMES["repair"][3]
+    unknown = frames.ContextUnknown(vector["fields"]["epoch"], tuple(vector["fields"]["numbers"]))
+    whole = bytes.fromhex(vector["frame"])
+    assert frames.decode_unknown(whole[3:]) == unknown
+    assert frames.encode_unknown(unknown.epoch, unknown.numbers) == whole
+
+
 @pytest.mark.parametrize("vector", FRAMES["bad_media_bodies"], ids=by_name)
 def test_bad_media_bodies(vector: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError) as caught:
         frames.decode_media(bytes.fromhex(vector["body"]))
     assert caught.value.reason == vector["reason"]
+
+
+@pytest.mark.parametrize("vector", CONTEXTS, ids=by_name)
+def test_contexts(vector: dict[str, Any]) -> None:
+    announce, compact, whole = (bytes.fromhex(vector[name]) for name in ("announce", "compact", "frame"))
+    number, context, announced = frames.decode_announce(announce[3:])
+    assert number == vector["number"]
+    assert announced.hex() == vector["announced"]
+    assert frames.encode_announce(number, context.stride, announced) == announce
+    assert frames.restore(compact, {number: context}) == (number, whole)
+    assert frames.restore(compact, {}) == (number, None)
+    sent = frames.encode_compact(whole, number, context)
+    assert sent is not None
+    assert compact in (sent, frames.with_length(sent))
 
 
 @pytest.mark.parametrize("vector", REROUTES, ids=by_name)
@@ -143,11 +166,11 @@ def test_reroutes(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", DATAGRAMS["datagrams"], ids=by_name)
 def test_datagrams(vector: dict[str, Any]) -> None:
     key = bytes.fromhex(vector["key"])
-    clear = (vector["epoch"], vector["sender"], vector["number"])
+    epoch, sender, number, short = (vector[name] for name in ("epoch", "sender", "number", "short"))
     datagram, plaintext = bytes.fromhex(vector["datagram"]), bytes.fromhex(vector["plaintext"])
-    assert seal(key, *clear, plaintext) == datagram
-    assert sealed.read_header(datagram) == clear
-    assert unseal(key, datagram) == plaintext
+    assert seal(key, epoch, sender, number, plaintext, short=short) == datagram
+    assert sealed.read_header(datagram) == (epoch, sender, number & 0xFFFF if short else number, short)
+    assert unseal(key, datagram, number) == plaintext
 
 
 @pytest.mark.parametrize("vector", DATAGRAMS["bad_plaintexts"], ids=by_name)

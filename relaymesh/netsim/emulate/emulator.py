@@ -41,7 +41,7 @@ LONGEST_WAIT_S = 0.05
 HEAD_START_S = 100e-6
 MAX_QUEUED = 500_000  # packets under way; more means that the emulator does not keep up
 FIFO_PRIORITY = 50
-MEDIA_LEAST = 150  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
+MEDIA_LEAST = 120  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
 
 
 class Counters(NamedTuple):

@@ -39,15 +39,15 @@ from relaymesh.netsim.scenario.timeline import (
     StartNode,
 )
 from relaymesh.netsim.tally import Tally
-from relaymesh.protocol.datagram import OVERHEAD_BYTES
-from relaymesh.protocol.frames import MEDIA_HEAD_BYTES
+from relaymesh.protocol.datagram import SHORT_HEADER_BYTES, TAG_BYTES
+from relaymesh.protocol.frames.compact import FULL_BYTES
 
 READY_WITHIN_S = 60.0  # ten nodes on two processors take about twenty
 POLL_S = 0.25  # between looks at the controller
 STATUS_S = 1.0  # between looks at the nodes
 ASK_WITHIN_S = 2.0
-# Of an IP packet with one media frame, but for its bit string; synthetic media has no header extensions.
-MEDIA_OVERHEAD_BYTES = UDP_OVERHEAD_BYTES + OVERHEAD_BYTES + MEDIA_HEAD_BYTES
+# Of an IP packet with one media frame of a known context; synthetic media has no header extensions.
+MEDIA_OVERHEAD_BYTES = UDP_OVERHEAD_BYTES + SHORT_HEADER_BYTES + TAG_BYTES + FULL_BYTES
 
 
 class NotReady(Exception):
@@ -97,7 +97,6 @@ class EmulatedMesh:
         self._dropped: dict[tuple[str, int], Counter[str]] = {}  # node and boot → what it counted
         self._duplicates: dict[tuple[str, int], int] = {}
         self._address_names = {address: name for name, address in plan.node_address.items()}
-        self._bit_bytes = 1 + len(plan.scenario.nodes) // 8
 
     # --- the face of a mesh ------------------------------------------------------------------------
 
@@ -126,12 +125,11 @@ class EmulatedMesh:
     def totals(self) -> Tally:
         """Everything counted so far, by the living and the dead, as of the last look at them."""
         dropped: Counter[str] = sum(self._dropped.values(), Counter())
-        overhead = MEDIA_OVERHEAD_BYTES + self._bit_bytes
         return Tally(
             loops=dropped["hop_limit"] + dropped["reflected"],
             duplicates=sum(self._duplicates.values()),
             bugs=dropped["bug"],
-            payload_hops=sum(c.media_bytes - c.media * overhead for c in self._relay_counters()),
+            payload_hops=sum(c.media_bytes - c.media * MEDIA_OVERHEAD_BYTES for c in self._relay_counters()),
             dropped=dropped,
         )
 

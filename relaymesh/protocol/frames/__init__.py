@@ -5,8 +5,8 @@ big-endian, only bit strings are little-endian. Types 0x10-0x1f are *routed* (``
 begins with a header that a transit node reads and rewrites without looking at the rest, so
 that it can also forward types it does not know. ``media`` and ``track`` are what flows,
 ``demand`` what is wanted and what there is, ``probes`` what two neighbours exchange, ``fragment`` half of
-what is too long for a datagram. ACK, REPAIR, RETRANSMISSION and CONTROL have their codecs beside what
-acts on them.
+what is too long for a datagram, ``compact`` media with a number instead of its headers. ACK, REPAIR,
+RETRANSMISSION and CONTROL have their codecs beside what acts on them.
 
 Decoders raise :class:`ProtocolError` and nothing else, whatever the bytes.
 Encoders raise ``ValueError`` for values out of range (our own mistake), and
@@ -16,6 +16,20 @@ publisher can cause that). Nothing here knows tables, links or time.
 
 from __future__ import annotations
 
+from relaymesh.protocol.frames.compact import (
+    ANNOUNCE_EXTRA_BYTES,
+    Context,
+    ContextUnknown,
+    Held,
+    decode_announce,
+    decode_unknown,
+    encode_announce,
+    encode_compact,
+    encode_unknown,
+    is_compact,
+    restore,
+    with_length,
+)
 from relaymesh.protocol.frames.demand import (
     MAX_ENCODINGS,
     MAX_LAYERS_EACH,
@@ -38,7 +52,11 @@ from relaymesh.protocol.frames.fragment import (
 )
 from relaymesh.protocol.frames.kinds import (
     ACK,
+    ANNOUNCE,
     CLOCK,
+    COMPACT,
+    COMPACT_TO_END,
+    CONTEXT_UNKNOWN,
     CONTROL,
     CONTROL_ACK,
     CONTROL_RESET,
@@ -57,6 +75,8 @@ from relaymesh.protocol.frames.kinds import (
     ROUTED_FIRST,
     ROUTED_LAST,
     SKIP,
+    TO_END_FIRST,
+    TO_END_LAST,
     is_routed_alone,
     split_frames,
 )
@@ -73,6 +93,7 @@ from relaymesh.protocol.frames.media import (
     as_copy,
     decode_media,
     encode_media,
+    is_audio,
     is_copy,
     is_enhancement,
     payload_size,
@@ -113,7 +134,12 @@ from relaymesh.protocol.frames.track import (
 
 __all__ = [
     "ACK",
+    "ANNOUNCE",
+    "ANNOUNCE_EXTRA_BYTES",
     "CLOCK",
+    "COMPACT",
+    "COMPACT_TO_END",
+    "CONTEXT_UNKNOWN",
     "CONTROL",
     "CONTROL_ACK",
     "CONTROL_RESET",
@@ -144,11 +170,16 @@ __all__ = [
     "ROUTED_FIRST",
     "ROUTED_LAST",
     "SKIP",
+    "TO_END_FIRST",
+    "TO_END_LAST",
     "ClockFrame",
+    "Context",
+    "ContextUnknown",
     "DemandFrame",
     "Echo",
     "EncodingLayers",
     "Fragment",
+    "Held",
     "KeyframeRequest",
     "LayersFrame",
     "MediaFrame",
@@ -158,6 +189,7 @@ __all__ = [
     "SkipFrame",
     "Wish",
     "as_copy",
+    "decode_announce",
     "decode_clock",
     "decode_demand",
     "decode_echo",
@@ -167,8 +199,11 @@ __all__ = [
     "decode_media",
     "decode_probe",
     "decode_skip",
+    "decode_unknown",
     "detour",
+    "encode_announce",
     "encode_clock",
+    "encode_compact",
     "encode_demand",
     "encode_echo",
     "encode_fragment",
@@ -177,8 +212,11 @@ __all__ = [
     "encode_media",
     "encode_probe",
     "encode_skip",
+    "encode_unknown",
     "follow_detour",
     "halves",
+    "is_audio",
+    "is_compact",
     "is_copy",
     "is_enhancement",
     "is_routed_alone",
@@ -189,7 +227,9 @@ __all__ = [
     "read_tag",
     "readdress",
     "reroute",
+    "restore",
     "skip_like",
     "split_frames",
+    "with_length",
     "with_marker",
 ]

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from relaymesh.protocol.errors import ProtocolError
-from relaymesh.protocol.frames.kinds import FRAGMENT, FRAME, MEDIA
+from relaymesh.protocol.frames.compact import ANNOUNCE_EXTRA_BYTES
+from relaymesh.protocol.frames.kinds import ANNOUNCE, COMPACT, FRAGMENT, FRAME, MEDIA, TO_END_LAST
 from relaymesh.protocol.frames.routed import BITS_LENGTH_OFFSET, ROUTED_HEAD_BYTES, encode_routed, read_route
 from relaymesh.protocol.frames.track import STREAM_BYTES
 from relaymesh.protocol.ids import TrackId
@@ -245,17 +246,28 @@ def read_tag(frame: bytes) -> MediaTag:
 
 
 def priority_of(frame: bytes) -> int:
-    """The priority class of the first frame of *frame*: that of MEDIA, also in FRAGMENT; 0 for others."""
-    if frame[0] == MEDIA:
+    """The priority class of the first frame of *frame*: that of MEDIA, however it travels; 0 for others."""
+    kind = frame[0]
+    if kind == MEDIA:
         at = _FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET] if len(frame) > BITS_LENGTH_OFFSET else len(frame)
+    elif COMPACT <= kind <= TO_END_LAST:
+        return kind & 3
+    elif kind == ANNOUNCE:
+        at = BITS_LENGTH_OFFSET + ANNOUNCE_EXTRA_BYTES
+        at = _FLAGS_OFFSET + ANNOUNCE_EXTRA_BYTES + frame[at] if len(frame) > at else len(frame)
     else:
-        at = FRAME.size if frame[0] == FRAGMENT else len(frame)
+        at = FRAME.size if kind == FRAGMENT else len(frame)
     return frame[at] >> 4 & 3 if at < len(frame) else 0
 
 
 def is_copy(frame: bytes) -> bool:
     """Tell whether a whole MEDIA *frame*, one that :func:`encode_media` made, has the flag *copy*."""
     return frame[_FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]] & _FLAG_COPY != 0
+
+
+def is_audio(frame: bytes) -> bool:
+    """Tell whether a whole MEDIA *frame*, one that :func:`encode_media` made, is of audio."""
+    return frame[_FLAGS_OFFSET + frame[BITS_LENGTH_OFFSET]] & _FLAG_AUDIO != 0
 
 
 def payload_size(frame: bytes) -> int:

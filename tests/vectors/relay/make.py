@@ -280,6 +280,67 @@ def repair_frames() -> list[dict[str, Any]]:
             "fields": {"epoch": 1, "number": 300, "frames": sources[0].hex()},
             "frame": frame(0x06, u(1, 1) + u(300, 4) + sources[0]).hex(),
         },
+        {
+            "name": "context-unknown",
+            "how": "numbers 513 and 65535 under the key of epoch 1",
+            "fields": {"epoch": 1, "numbers": [513, 65535]},
+            "frame": frame(0x0B, u(1, 1) + u(513, 2) + u(65535, 2)).hex(),
+        },
+    ]
+
+
+def contexts() -> list[dict[str, Any]]:
+    """What crosses a link for a MEDIA frame after another one was announced."""
+    prefix = ROUTE_BYTES + STREAM_BYTES
+    payload = b"opus"
+
+    def media_of(flags: int, sequence: int, timestamp: int, extensions: bytes = b"") -> bytes:
+        tail = u(flags, 1) + u(0, 1) + u(sequence, 4) + u(timestamp, 4) + u(len(extensions), 1)
+        return frame(0x10, prefix + tail + extensions + payload)
+
+    # Number 513; audio of class 0, 960 ticks a packet; packet 0xfffffffe at 0xffffff00.
+    announced = media_of(4, 0xFFFFFFFE, 0xFFFFFF00, b"\x01\x01\x8a")
+    announce = frame(0x21, u(513, 2) + u(960, 2) + announced[3:])
+    later = 0xFFFFFF00 + 3 * 960 - (1 << 32)
+    number = u(513, 2)
+    cases = [
+        (
+            "near",
+            "three packets and 3 x 960 ticks later, over the wrap of both; nothing but an audio level",
+            u(0x84, 1) + number + u(3, 1) + b"\x7f" + payload,
+            media_of(4, 1, later, b"\x01\x01\x7f"),
+        ),
+        (
+            "near, with a length",
+            "the same, where another frame follows",
+            frame(0x44, number + u(3, 1) + b"\x7f" + payload),
+            media_of(4, 1, later, b"\x01\x01\x7f"),
+        ),
+        (
+            "far",
+            "300 packets later, no extension",
+            u(0x90, 1) + number + u(300, 2) + payload,
+            media_of(4, 298, 0xFFFFFF00 + 300 * 960 - (1 << 32)),
+        ),
+        (
+            "full",
+            "two packets and 1000 ticks before; flags: marker 2 | audio 4 | priority 1 << 4; two extensions",
+            u(0xA9, 1) + number + b"\xff\xfe" + b"\xff\xfc\x18" + u(0x16, 1) + u(0, 1)
+            + b"\x07\x02\x01\x03\x7f\x02hi" + payload,
+            media_of(0x16, 0xFFFFFFFC, 0xFFFFFF00 - 1000, b"\x02\x01\x03\x7f\x02hi"),
+        ),
+    ]  # fmt: skip
+    return [
+        {
+            "name": f"compact, {name}",
+            "how": how,
+            "announce": announce.hex(),
+            "announced": announced.hex(),
+            "number": 513,
+            "compact": compact.hex(),
+            "frame": whole.hex(),
+        }
+        for name, how, compact, whole in cases
     ]
 
 
@@ -313,21 +374,28 @@ def reroutes() -> list[dict[str, Any]]:
 def datagrams() -> list[dict[str, Any]]:
     probe = frame(0x01, u(5, 4) + u(6, 8))
     cases = [
-        ("one probe", 1, 2, 1, probe),
-        ("probe and keyframe request", 255, 0x07F7, 1 << 40, probe + frame(0x12, ROUTE_BYTES + STREAM_BYTES)),
-    ]
+        ("one probe, long header", b"\x21", 1, 2, 1, probe),
+        (
+            "probe and keyframe request, long header", b"\x21", 255, 0x07F7, 0xFFFFFFFF,
+            probe + frame(0x12, ROUTE_BYTES + STREAM_BYTES),
+        ),
+        ("one probe, short header", b"\x22", 1, 2, 0x12345, probe),
+    ]  # fmt: skip
     made = []
-    for name, epoch, sender, number, plaintext in cases:
-        clear = b"\x11" + u(epoch, 1) + u(sender, 2) + u(number, 8)
-        sealed = AESGCM(KEY).encrypt(bytes(4) + u(number, 8), plaintext, clear)
+    for name, first, epoch, sender, number, plaintext in cases:
+        begin = first + u(epoch, 1) + u(sender, 2)
+        sealed = AESGCM(KEY).encrypt(bytes(4) + u(number, 8), plaintext, begin + u(number, 8))
+        clear = begin + (u(number, 4) if first == b"\x21" else u(number & 0xFFFF, 2))
         made.append(
             {
                 "name": name,
-                "how": "AES-128-GCM; the header is associated data, the nonce is 00000000|number",
+                "how": "AES-128-GCM; associated data: the first four bytes|number in eight; nonce: "
+                "00000000|number in eight",
                 "key": KEY.hex(),
                 "epoch": epoch,
                 "sender": sender,
                 "number": number,
+                "short": first == b"\x22",
                 "plaintext": plaintext.hex(),
                 "datagram": (clear + sealed).hex(),
             }
@@ -362,6 +430,17 @@ def bad_plaintexts() -> list[dict[str, Any]]:
         "control from before the first": frame(0x08, u(0, 1) + u(1, 4) + u(0, 4) + u(1, 1)),
         "control ack of twelve bytes": frame(0x09, bytes(12)),
         "control reset of four bytes": frame(0x0A, bytes(4)),
+        "unknown contexts without any": frame(0x0B, u(1, 1)),
+        "unknown contexts of two and a half numbers": frame(0x0B, bytes(6)),
+        "announce without the rest of its media header": frame(
+            0x21, u(1, 2) + u(0, 2) + ROUTE_BYTES + STREAM_BYTES + bytes(10)
+        ),
+        "announce of a bit string that leaves it": frame(0x21, u(1, 2) + u(0, 2) + b"\x10\xff" + bytes(60)),
+        "compact without its sequence": u(0x80, 1) + u(1, 2),
+        "compact whose length is too short for it": frame(0x60, bytes(8)) + probe,
+        "compact without the audio level it says it has": u(0x84, 1) + u(1, 2) + u(0, 1),
+        "compact of a form that is not assigned": u(0xB0, 1) + bytes(40),
+        "compact with extensions of a kind that is not assigned": u(0x8C, 1) + bytes(40),
     }
     return [{"name": name, "plaintext": plaintext.hex()} for name, plaintext in cases.items()]
 
@@ -389,6 +468,7 @@ def main(target: Path = HERE) -> None:
             "repair": repair_frames(),
             "bad_media_bodies": bad_bodies(),
         },
+        "contexts.json": {"contexts": contexts()},
         "reroutes.json": {"reroutes": reroutes()},
         "datagrams.json": {"datagrams": datagrams(), "bad_plaintexts": bad_plaintexts()},
     }
