@@ -66,6 +66,10 @@ class PlainTransport:
         return self._address
 
     @property
+    def is_on_stream(self) -> bool:
+        return False
+
+    @property
     def connected(self) -> bool:
         return self._address is not None and not self._closed
 
