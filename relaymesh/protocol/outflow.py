@@ -21,13 +21,13 @@ from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fragments import whole_of
 from relaymesh.protocol.layers import Layers
-from relaymesh.protocol.pacer import Pacer
+from relaymesh.protocol.pacer import MEDIA_LANES, REPAIR_LANES, Pacer
 from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.seqnum import Extender
 
 USE_WINDOW = 0.2  # seconds over which use is measured
-SKIP_LANE = 2  # with keyframes: small, and many wait for it
-CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
+SKIP_LANE = MEDIA_LANES[1]  # with keyframes: small, and many wait for it
+CODE_LANE = REPAIR_LANES[2]  # erasure coding covers all classes; as repair of the base
 RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
 MAX_SKIPS = 4096  # streams with a picture that is just left out
 SKIP_AGE = 0.1  # seconds after which what is left out is told though nothing of the stream went since
@@ -78,7 +78,7 @@ class Outflow:
             return frame
         if not self._pacer and self._pacer.may_send(now):
             return frame
-        self._push((frame, None), 2 * priority, len(frame) + OVERHEAD_BYTES, now)
+        self._push((frame, None), MEDIA_LANES[priority], len(frame) + OVERHEAD_BYTES, now)
         return None
 
     def _push(self, item: _Waiting, lane: int, size: int, now: float) -> None:
@@ -107,7 +107,7 @@ class Outflow:
             elif self._is_shed(original):
                 self._sender.give_up(original, now)  # the room is for what goes
             else:
-                lane = 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                lane = REPAIR_LANES[frames.priority_of(frame[RETRANSMISSION_HEAD:])]
                 self._push(item, lane, len(frame) + OVERHEAD_BYTES, now)
         self._note_given_up(now)
         return due
