@@ -216,7 +216,7 @@ class PublicationTable:
         self._publications: dict[ParticipantId, AnyPublication] = {}
         self.limit = limit
         self.touched: dict[RemotePublication, None] = {}
-        self._wishing: dict[RemotePublication, None] = {}  # a keyframe is wanted of them, or was lately
+        self.wishing: dict[RemotePublication, None] = {}  # a keyframe is wanted of them, or was lately
 
     def __iter__(self) -> Iterator[AnyPublication]:
         return iter(list(self._publications.values()))
@@ -235,7 +235,7 @@ class PublicationTable:
         return self._publications.get(key)
 
     def track(self, key: TrackId) -> Track | None:
-        publication = self._publications.get(key.owner)
+        publication = self._publications.get(key[:2])  # type: ignore[call-overload]  # equals key.owner
         return publication.tracks.get(key.track) if publication is not None else None
 
     def want_keyframe(self, key: TrackId, encoding_number: int, now: float) -> bool:
@@ -255,8 +255,6 @@ class PublicationTable:
 
     def take_touched(self) -> list[RemotePublication]:
         """Those of others whose demand may have changed since the last call."""
-        if not self.touched:
-            return []
         touched, self.touched = list(self.touched), {}
         return [p for p in touched if self._publications.get(p.id) is p]
 
@@ -281,19 +279,19 @@ class PublicationTable:
         return total
 
     def _wish(self, publication: RemotePublication) -> None:
-        self._wishing[publication] = None
+        self.wishing[publication] = None
 
     def keyframe_wishes(self) -> list[Encoding]:
         """The encodings of others of which a keyframe is wanted."""
-        if not self._wishing:
+        if not self.wishing:
             return []
         found: list[Encoding] = []
-        for publication in list(self._wishing):
+        for publication in list(self.wishing):
             wanted = [e for e in publication.encodings() if e.keyframe_wish.wanted]
             if wanted and self._publications.get(publication.id) is publication:
                 found += wanted
             else:
-                del self._wishing[publication]
+                del self.wishing[publication]
         return found
 
     def _touch(self, publication: RemotePublication) -> None:

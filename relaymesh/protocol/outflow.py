@@ -54,7 +54,7 @@ class Outflow:
         self._layers = Layers()
         self._pacer: Pacer[_Waiting] = Pacer()
         self._skips: dict[bytes, _Skip] = {}
-        self._wanting: dict[bytes, None] = {}  # streams of which a keyframe would help
+        self.wanting: dict[bytes, None] = {}  # streams of which a keyframe would help, until they are taken
         self._sent_bytes = self._enhancement_bytes = 0
         self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
         self._others = 0.0  # bytes/s, all but enhancement layers
@@ -155,7 +155,7 @@ class Outflow:
         skip = self._skips.pop(tag.stream)
         keyframe = self._layers.wants_keyframe(tag)
         if keyframe:
-            self._wanting[tag.stream] = None
+            self.wanting[tag.stream] = None
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures, keyframe=keyframe)
         self._push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
 
@@ -183,14 +183,14 @@ class Outflow:
         frame = whole_of(source)
         tag = _tag_of(frame) if frame[0] == frames.MEDIA else None
         if tag is not None and self._layers.note_broken(tag):
-            self._wanting[tag.stream] = None
+            self.wanting[tag.stream] = None
 
     def take_wanting(self) -> list[bytes]:
         """Streams (their headers) of which a keyframe was found to help since the last call."""
-        if not self._wanting:
+        if not self.wanting:
             return []
-        wanting = list(self._wanting)
-        self._wanting.clear()
+        wanting = list(self.wanting)
+        self.wanting.clear()
         return wanting
 
     # --- what comes back -------------------------------------------------------------------------
@@ -264,7 +264,7 @@ class Outflow:
     @property
     def short(self) -> bool:
         """True while layers are left out or packets wait, because the path is full."""
-        return self.rate.limited and (self._layers.shed_now > 0 or bool(self._pacer))
+        return self.rate.rate != math.inf and (self._layers.shed_now > 0 or self._pacer.waiting_bytes > 0)
 
     @property
     def queue_ms(self) -> float:
