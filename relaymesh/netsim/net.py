@@ -74,13 +74,14 @@ Ways = dict[Address, dict[Address, "Way"]]  # by source, then by target
 class Way:
     """From one address to another: what every packet on it would have to look up."""
 
-    __slots__ = ("burst", "burst_due", "link", "name", "source", "target", "why")
+    __slots__ = ("burst", "burst_due", "header_bytes", "link", "name", "source", "target", "why")
 
     def __init__(self, source: Address, target: Address, link: Link) -> None:
         self.source = source
         self.target = target
         self.link = link
         self.name = way_name(source, target)
+        self.header_bytes = ip_header_bytes(source[0]) + UDP_HEADER_BYTES
         self.why = "no-way" if link is NO_WAY else "link"  # why a packet on it is lost
         # The datagrams under way that arrive last, all at one time: a burst is one event.
         self.burst: Burst | None = None
@@ -259,7 +260,6 @@ class Network:
         """Send each to its address; how many were too long to be sent."""
         timeline, ways = self.timeline, self._ways.setdefault(source, {})
         now, grain = timeline.now, self._grain
-        header = ip_header_bytes(source[0]) + UDP_HEADER_BYTES
         too_long = 0
         for data, target in datagrams:
             length = len(data)
@@ -268,7 +268,7 @@ class Network:
                 continue
             way = ways.get(target) or self._find_way(source, target)
             self.sent += 1
-            size = length + header
+            size = length + way.header_bytes
             if length > RECEIVE_BYTES:
                 data = data[:RECEIVE_BYTES]  # no port takes more
             arrivals = way.link.due(now, size)

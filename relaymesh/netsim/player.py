@@ -59,6 +59,7 @@ class PlayedTrack:
         self.frames_late = self.frames_lost = 0
         self.freezes = array("d")  # (from, to) pairs, s: when the picture stood still
         self._video = spec.kind == "video"
+        self._interval = spec.interval  # s, between frames
         self._codec = spec.codec
         self._head_bytes = None if spec.codec == "VP9" else head_bytes(spec.codec, b"")  # None: look at each
         self._picture_id_at = {"VP8": 2, "VP9": 1}.get(spec.codec, 0)
@@ -148,7 +149,7 @@ class PlayedTrack:
         picture_id = (payload[at] & 0x7F) << 8 | payload[at + 1]
         if self._pictures is None:
             self._pictures = picture_id
-        ahead = distance(picture_id, self._pictures, bits=15)
+        ahead = (picture_id - self._pictures + 0x4000 & 0x7FFF) - 0x4000  # distance() of 15 bits
         number = self._pictures + ahead
         if ahead > 0:
             self._pictures = number
@@ -235,7 +236,7 @@ class PlayedTrack:
             self._delay += 0.01 * (transit + BUFFER - self._delay)
         shown_at = max(sent_at + self._delay, self._shown_at)
         gap = shown_at - self._shown_at
-        interval = self.spec.interval
+        interval = self._interval
         if gap != inf and gap > max(3 * interval, interval + FREEZE_LEAST):
             self.freezes.append(self._shown_at + interval)
             self.freezes.append(shown_at)

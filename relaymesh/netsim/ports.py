@@ -44,7 +44,7 @@ class SimUdpPort:
         self._queue: deque[tuple[bytes, Address]] = deque()
         self._waiter: trio.lowlevel.Task | None = None
         self.handler: Callable[[bytes, Address], None] | None = None  # is told each arrival, if there is one
-        self._batch_handler: Callable[[Batch], None] | None = None
+        self._batch_handler: Callable[[Batch], None] = _ignore
         self._together: Batch = []  # what arrived in this instant and is not handed over yet
         self.takes_batches = False  # arrivals are told by :meth:`take_batch`
         self.closed = False
@@ -125,16 +125,12 @@ class SimUdpPort:
             self._together = batch
             timeline.at(timeline.now, self._hand_over)
         else:
-            self._hand_to(batch)
+            self._batch_handler(batch)
 
     def _hand_over(self) -> None:
         batch, self._together = self._together, []
         if batch:
-            self._hand_to(batch)
-
-    def _hand_to(self, batch: Batch) -> None:
-        assert self._batch_handler is not None, "only then the network brings batches"
-        self._batch_handler(batch)
+            self._batch_handler(batch)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -148,3 +144,7 @@ class SimUdpPort:
     def debug_state(self) -> dict[str, object]:
         """For people."""
         return {"address": self.address, "queued": len(self._queue), "dropped": self.dropped}
+
+
+def _ignore(batch: Batch) -> None:
+    """Nobody said who takes them."""

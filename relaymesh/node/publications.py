@@ -36,6 +36,8 @@ class Track:
         "encodings",
         "id",
         "info",
+        "is_remote",
+        "is_video",
         "keyframe_requests",
         "layers",
         "layers_serial",
@@ -47,6 +49,8 @@ class Track:
     def __init__(self, publication: Publication, info: TrackInfo) -> None:
         self.publication = publication
         self.info = info
+        self.is_video = info.kind == "video"
+        self.is_remote = publication.is_remote  # its packets come from another node
         self.id = TrackId(publication.id.room, publication.id.participant, info.track)
         self.muted = info.muted
         self.keyframe_requests = Requests()
@@ -57,15 +61,6 @@ class Track:
         self.layers: dict[int, EncodingLayers] = {}
         self.layers_serial: int | None = None
         self.rates: dict[int, LayerRates] = {}  # measured; at the ingress only
-
-    @property
-    def is_video(self) -> bool:
-        return self.info.kind == "video"
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether its packets come from another node."""
-        return self.publication.is_remote
 
     @property
     def number(self) -> int:
