@@ -147,8 +147,10 @@ class Riding:
         self._poll(now)
 
     def _packet(self, data: bytes, is_rtcp: bool, now: float) -> None:
-        self._connection.send(self._call.handle_packet(data, is_rtcp, now))
-        self._set_timer(now)
+        if answers := self._call.handle_packet(data, is_rtcp, now):
+            self._connection.send(answers)
+        if self._call.next_timeout() < self._due:
+            self._set_timer(now)
 
     def _poll(self, now: float) -> None:
         if self._connection.connected:

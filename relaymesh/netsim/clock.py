@@ -76,14 +76,23 @@ class Timeline:
         """When the next event is due; infinity: there is none."""
         return self._heap[0][0] if self._heap else inf
 
-    def advance(self, when: float) -> None:
-        """Go to *when*, never backwards, and do what is due by then."""
+    def step(self, deadline: float) -> bool:
+        """Go to the next event, or to *deadline* where that is earlier, and do what is due by then.
+
+        False: there is neither, and nothing was done.
+        """
+        heap = self._heap
+        when = heap[0][0] if heap and heap[0][0] < deadline else deadline
+        if when == inf:
+            return False
         if when > self.now:
             self.now = when
-        now, heap = self.now, self._heap
-        while heap and heap[0][0] <= now:
+        else:
+            when = self.now
+        while heap and heap[0][0] <= when:
             _, _, act, arguments = heappop(heap)
             act(*arguments)
+        return True
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -155,11 +164,9 @@ class VirtualRun(trio.abc.Instrument):
         try:
             for _ in range(SILENT_STEPS):
                 deadline = runner.deadlines.next_deadline()
-                event = timeline.next_time()
-                if event == inf == deadline:
+                if not timeline.step(deadline):
                     self._end(VirtualStall, "every task waits, and nothing is scheduled that could wake one")
                     return
-                timeline.advance(min(event, deadline))
                 # A deadline that has come is trio's to expire; a task that was woken runs first.
                 if runner.runq or deadline <= timeline.now:
                     return

@@ -48,7 +48,7 @@ class Connection:
         on_over: Callable[[str], None],
     ) -> None:
         """*on_packet*: (data, whether it is RTCP, now); *on_over* is told why, once."""
-        self._network = network
+        self._network, self._timeline = network, network.timeline
         self._port = network.udp_port(host, 0)
         self._port.deliver_to(self._arrive)
         self._on_connected = on_connected
@@ -101,7 +101,7 @@ class Connection:
         self._network.at(now + pause, self._check)
 
     def _arrive(self, data: bytes, source: Address) -> None:
-        now = self._network.now
+        now = self._timeline.now
         first = data[0]
         if first >= 0x80:
             self._on_packet(data, 192 <= data[1] <= 223, now)

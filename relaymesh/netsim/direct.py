@@ -30,31 +30,19 @@ class DirectPort:
     """
 
     def __init__(self, network: Network, host: str, port: int) -> None:
-        self._network = network
         self._inner = network.udp_port(host, port)
-        self._inner.deliver_to(self._arrive)
-        self._batch: Batch = []
-        self._handle: Callable[[Batch], None] = _ignore
+        self._inner.deliver_batches_to(_ignore)
         self.address = self._inner.address
         self.send_batch = self._inner.send_batch
         self.send_fan_out = self._inner.send_fan_out
         self.close = self._inner.close
 
     def give_to(self, handle: Callable[[Batch], None]) -> None:
-        self._handle = handle
+        self._inner.deliver_batches_to(handle)
 
     async def receive(self) -> Batch:
         await trio.sleep_forever()
         raise AssertionError("it sleeps for ever")
-
-    def _arrive(self, data: bytes, source: tuple[str, int]) -> None:
-        if not self._batch:
-            self._network.at(self._network.now, self._hand_over)
-        self._batch.append((data, source))
-
-    def _hand_over(self) -> None:
-        batch, self._batch = self._batch, []
-        self._handle(batch)
 
 
 def _ignore(batch: Batch) -> None:
@@ -75,7 +63,7 @@ class NetworkTimer:
         *,
         clock: LocalClock | None = None,
     ) -> None:
-        self._network = network
+        self._timeline = network.timeline
         self._clock = clock
         self._next_timeout = next_timeout
         self._on_timeout = on_timeout
@@ -108,11 +96,11 @@ class NetworkTimer:
         self._turn += 1
         if self._clock is not None:
             when = self._clock.when(when)
-        self._network.at(max(when, self._network.now), self._fire, self._turn)
+        self._timeline.at(max(when, self._timeline.now), self._fire, self._turn)
 
     def _fire(self, turn: int) -> None:
         if self._running and turn == self._turn:
-            now = self._network.now
+            now = self._timeline.now
             self._due = -inf  # what the core wants after this is asked below: a poke until then asks nothing
             self._on_timeout(now if self._clock is None else self._clock.read(now))
             self._due = inf
@@ -134,7 +122,7 @@ class NetworkDriver:
         self.lock: AbstractContextManager[object] = nullcontext()
         self.timer = NetworkTimer(network, node.next_timeout, self._on_timeout, clock=clock)
         self.poke, self.run = self.timer.poke, self.timer.run
-        self._node = node
+        self._node, self._timeline, self._clock = node, network.timeline, clock
         media.give_to(self._on_media)
         relay.give_to(self._on_relay)
 
@@ -145,14 +133,14 @@ class NetworkDriver:
         return 0.0
 
     def _on_media(self, batch: Batch) -> None:
-        node = self._node
-        node.take_media(batch, node.clock())
+        node, clock = self._node, self._clock
+        node.take_media(batch, self._timeline.now if clock is None else node.clock())
         node.flush()
         self.poke()
 
     def _on_relay(self, batch: Batch) -> None:
-        node = self._node
-        node.take_relay(batch, node.clock())
+        node, clock = self._node, self._clock
+        node.take_relay(batch, self._timeline.now if clock is None else node.clock())
         node.flush()
         self.poke()
 

@@ -68,18 +68,20 @@ LOOPBACK, NO_WAY = _Loopback(), _NoWay()
 
 # Datagrams of one way that arrive together: bytes, size on the wire, when it was sent (s).
 Burst = list[tuple[bytes, int, float]]
+Ways = dict[Address, dict[Address, "Way"]]  # by source, then by target
 
 
 class Way:
     """From one address to another: what every packet on it would have to look up."""
 
-    __slots__ = ("burst", "burst_due", "link", "name", "source", "target", "why")
+    __slots__ = ("burst", "burst_due", "header_bytes", "link", "name", "source", "target", "why")
 
     def __init__(self, source: Address, target: Address, link: Link) -> None:
         self.source = source
         self.target = target
         self.link = link
         self.name = way_name(source, target)
+        self.header_bytes = ip_header_bytes(source[0]) + UDP_HEADER_BYTES
         self.why = "no-way" if link is NO_WAY else "link"  # why a packet on it is lost
         # The datagrams under way that arrive last, all at one time: a burst is one event.
         self.burst: Burst | None = None
@@ -115,7 +117,7 @@ class Network:
         self._link = link
         self._links: dict[tuple[str, str], Link] = {}
         self._parted: list[tuple[frozenset[str], frozenset[str]]] = []
-        self._ways: dict[tuple[Address, Address], Way] = {}
+        self._ways: Ways = {}
         self._ports: dict[Address, SimUdpPort] = {}
         self._listeners: dict[Address, StreamSocket] = {}
         self._streams: dict[str, dict[StreamSocket, None]] = {}  # by host, in order of making
@@ -245,25 +247,30 @@ class Network:
         for one, other in self._parted:
             if (source[0] in one and target[0] in other) or (source[0] in other and target[0] in one):
                 link = NO_WAY
-        way = self._ways[source, target] = Way(source, target, link)
+        way = self._ways.setdefault(source, {})[target] = Way(source, target, link)
         return way
+
+    def _way(self, source: Address, target: Address) -> Way:
+        ways = self._ways.get(source)
+        return (ways.get(target) if ways is not None else None) or self._find_way(source, target)
 
     # --- datagrams -----------------------------------------------------------------------------
 
     def send_datagrams(self, source: Address, datagrams: Iterable[tuple[bytes, Address]]) -> int:
         """Send each to its address; how many were too long to be sent."""
-        timeline, ways = self.timeline, self._ways
+        timeline, ways = self.timeline, self._ways.setdefault(source, {})
         now, grain = timeline.now, self._grain
-        header = ip_header_bytes(source[0]) + UDP_HEADER_BYTES
         too_long = 0
         for data, target in datagrams:
             length = len(data)
             if length > MAX_UDP_PAYLOAD:
                 too_long += 1
                 continue
-            way = ways.get((source, target)) or self._find_way(source, target)
+            way = ways.get(target) or self._find_way(source, target)
             self.sent += 1
-            size = length + header
+            size = length + way.header_bytes
+            if length > RECEIVE_BYTES:
+                data = data[:RECEIVE_BYTES]  # no port takes more
             arrivals = way.link.due(now, size)
             for when in arrivals:
                 if grain:
@@ -280,23 +287,28 @@ class Network:
     def _deliver(self, way: Way, burst: Burst) -> None:
         if way.burst is burst:
             way.burst = None
-        ports, trace, now = self._ports, self._trace, self.timeline.now
+        port, source, now = self._ports.get(way.target), way.source, self.timeline.now
+        batch: list[tuple[bytes, Address]] = []  # for a port that takes what arrives in one instant together
         for data, size, sent_at in burst:
-            port = ports.get(way.target)  # each time: whom one datagram reaches may close it
+            if port is not None and port.closed:  # by what one of them reached
+                port = self._ports.get(way.target)
             if port is None:
                 self._lose("udp", way, size, sent_at, "nobody")
                 continue
-            if len(data) > RECEIVE_BYTES:
-                data = data[:RECEIVE_BYTES]
-            if not port.arrive(data, way.source):
+            if port.takes_batches:
+                batch.append((data, source))
+            elif port.handler is not None:
+                port.handler(data, source)
+            elif not port.arrive(data, source):
                 self._lose("udp", way, size, sent_at, "queue-full")
                 continue
             self.packets += 1
-            if trace is not None:
-                trace.add(now, way.name, size, data)
-            if self.on_packet:
-                for hook in self.on_packet:
-                    hook("udp", way.source, way.target, size, sent_at, now)
+            if self._trace is not None:
+                self._trace.add(now, way.name, size, data)
+            for hook in self.on_packet:
+                hook("udp", source, way.target, size, sent_at, now)
+        if batch and port is not None:
+            port.take_batch(batch, self.timeline)
 
     def _lose(self, kind: str, way: Way, size: int, sent_at: float, why: str) -> None:
         self.dropped[why] += 1
@@ -315,7 +327,7 @@ class Network:
 
         Returns when the first copy does; ``None``: none does.
         """
-        way = self._ways.get((source, target)) or self._find_way(source, target)
+        way = self._way(source, target)
         self.sent += 1
         arrivals = way.link.due(self.now, size)
         if not arrivals:

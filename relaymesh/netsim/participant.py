@@ -263,10 +263,8 @@ class PlayCall(Call):
         self.player.connected(sources, now, transport_id=transport_id)
 
     def handle_packet(self, data: bytes, is_rtcp: bool, now: float) -> list[bytes]:
-        if not is_rtcp:
-            self.player.handle_rtp(data, now)
-            if self._look_at == inf and self.player.is_waiting:
-                self._look_at = now + REPAIR_TICK
+        if not is_rtcp and self.player.handle_rtp(data, now) and self._look_at == inf:
+            self._look_at = now + REPAIR_TICK
         return []
 
     def poll(self, now: float) -> tuple[list[bytes], list[bytes]]:
@@ -285,7 +283,10 @@ class PlayCall(Call):
         return [], feedback
 
     def next_timeout(self) -> float:
-        return min(self._look_at, self._report_at, self.player.feedback_at)
+        due = self.player.feedback_at  # asked after each packet: min() costs as much as all of this
+        if self._look_at < due:
+            due = self._look_at
+        return due if due < self._report_at else self._report_at
 
     def _end(self) -> None:
         for track in self.tracks:

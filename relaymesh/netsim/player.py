@@ -59,7 +59,9 @@ class PlayedTrack:
         self.frames_late = self.frames_lost = 0
         self.freezes = array("d")  # (from, to) pairs, s: when the picture stood still
         self._video = spec.kind == "video"
+        self._interval = spec.interval  # s, between frames
         self._codec = spec.codec
+        self._head_bytes = None if spec.codec == "VP9" else head_bytes(spec.codec, b"")  # None: look at each
         self._picture_id_at = {"VP8": 2, "VP9": 1}.get(spec.codec, 0)
         self._last_frame = -1
         self._last_base = 0
@@ -94,14 +96,20 @@ class PlayedTrack:
         self, sequence: int, payload: bytes, now: float, *, retransmission: bool, marker: bool = False
     ) -> None:
         """One packet: its own (not RTX) sequence number, payload, and marker."""
-        at = head_bytes(self._codec, payload)
+        at = self._head_bytes
+        if at is None:
+            at = head_bytes(self._codec, payload)
         if len(payload) < at + STAMP.size:
             self._note_sequence(sequence, now)  # a probe, or nothing of ours
             return
         number, frame, sent_at, place, count, keyframe, encoding, layers = STAMP.unpack_from(payload, at)
         if self._video:
             frame = self._picture(payload)
-        again = self._note_sequence(sequence, now) or retransmission
+        again, highest = retransmission, self._highest
+        if highest is not None and sequence == highest + 1 & 0xFFFF:
+            self._highest = highest + 1
+        else:
+            again = self._note_sequence(sequence, now) or retransmission
         received = self.received.get(encoding)
         if received is None:
             received = self.received[encoding] = ReceivedEncoding()
@@ -111,7 +119,9 @@ class PlayedTrack:
         self.packets += 1
         self.octets += len(payload)
         if self._video:
-            self._note_temporal(layers & 0x0F, now)
+            second, temporal = int(now), self.temporal
+            if second >= len(temporal) or temporal[second] <= layers & 0x0F:
+                self._note_temporal(layers & 0x0F, second)
         delay = int((now - sent_at) * BINS_PER_SECOND)
         delays = self.delays
         delays[delay] = delays.get(delay, 0) + 1
@@ -139,7 +149,7 @@ class PlayedTrack:
         picture_id = (payload[at] & 0x7F) << 8 | payload[at + 1]
         if self._pictures is None:
             self._pictures = picture_id
-        ahead = distance(picture_id, self._pictures, bits=15)
+        ahead = (picture_id - self._pictures + 0x4000 & 0x7FFF) - 0x4000  # distance() of 15 bits
         number = self._pictures + ahead
         if ahead > 0:
             self._pictures = number
@@ -226,7 +236,7 @@ class PlayedTrack:
             self._delay += 0.01 * (transit + BUFFER - self._delay)
         shown_at = max(sent_at + self._delay, self._shown_at)
         gap = shown_at - self._shown_at
-        interval = self.spec.interval
+        interval = self._interval
         if gap != inf and gap > max(3 * interval, interval + FREEZE_LEAST):
             self.freezes.append(self._shown_at + interval)
             self.freezes.append(shown_at)
@@ -244,8 +254,7 @@ class PlayedTrack:
                 self.received[last.encoding].leave()
             self.received[whole.encoding].enter(whole.first)
 
-    def _note_temporal(self, layer: int, now: float) -> None:
-        second = int(now)
+    def _note_temporal(self, layer: int, second: int) -> None:
         if second >= len(self.temporal):
             self.temporal.extend(bytes(min(second, MAX_SECONDS) + 1 - len(self.temporal)))
         if second < len(self.temporal) and self.temporal[second] <= layer:
@@ -338,7 +347,7 @@ class SyntheticPlayer:
         self._by_ssrc: dict[int, tuple[PlayedTrack, bool]] = {}
         self._transport_id: int | None = None  # of the header extension with transport-wide numbers
         self._twcc = TwccReceiver()
-        self._feedback_at = inf
+        self.feedback_at = inf  # when :meth:`poll_feedback` has something, s; ∞: not before something comes
         self.undecodable = 0
 
     def connected(
@@ -352,15 +361,15 @@ class SyntheticPlayer:
         self._by_ssrc.clear()
         self._transport_id = transport_id
         self._twcc = TwccReceiver()
-        self._feedback_at = inf
+        self.feedback_at = inf
         for track, (ssrc, rtx_ssrc) in zip(self.tracks, ssrcs, strict=True):
             track.connected(ssrc, rtx_ssrc, now)
             self._by_ssrc[ssrc] = track, False
             if rtx_ssrc is not None:
                 self._by_ssrc[rtx_ssrc] = track, True
 
-    def handle_rtp(self, data: bytes, now: float) -> None:
-        """One RTP packet."""
+    def handle_rtp(self, data: bytes, now: float) -> bool:
+        """One RTP packet; whether its track is waiting for others now."""
         first, second, sequence, _, ssrc = RTP_HEADER.unpack_from(data)
         payload = data[RTP_HEADER.size :]
         if first != 0x80:
@@ -368,14 +377,14 @@ class SyntheticPlayer:
                 packet = parse_rtp(data)
             except RtpError:
                 self.undecodable += 1
-                return
+                return False
             payload = packet.payload
             if self._transport_id is not None:
                 self._note_transport(packet.extensions.get(self._transport_id), now)
         entry = self._by_ssrc.get(ssrc)
         if entry is None:
             self.undecodable += 1
-            return
+            return False
         track, is_rtx = entry
         marker = second > 0x7F
         if not is_rtx:
@@ -383,23 +392,19 @@ class SyntheticPlayer:
         elif len(payload) >= 2:
             original = payload[0] << 8 | payload[1]
             track.handle_rtp(original, payload[2:], now, retransmission=True, marker=marker)
+        return track.is_waiting
 
     def _note_transport(self, number: bytes | None, now: float) -> None:
         if number is not None and len(number) == 2:
             self._twcc.record(int.from_bytes(number, "big"), now)
-            if self._feedback_at == inf:
-                self._feedback_at = now + FEEDBACK_INTERVAL
-
-    @property
-    def feedback_at(self) -> float:
-        """When :meth:`poll_feedback` has something, seconds; infinity: not before something comes."""
-        return self._feedback_at
+            if self.feedback_at == inf:
+                self.feedback_at = now + FEEDBACK_INTERVAL
 
     def poll_feedback(self, now: float) -> list[bytes]:
         """The transport-wide feedback due now."""
-        if now < self._feedback_at:
+        if now < self.feedback_at:
             return []
-        self._feedback_at = inf
+        self.feedback_at = inf
         found = []
         while (packet := self._twcc.feedback(self._ssrc, self.tracks[0].ssrc)) is not None:
             found.append(packet)

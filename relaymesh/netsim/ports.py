@@ -1,8 +1,9 @@
 """A UDP port of an emulated host, with the face of :class:`relaymesh.runtime.udp.DatagramPort`.
 
 Arrivals go straight into its queue, from inside the jump of the clock; the task
-that waits is woken once for all that arrive together. There is no packet on a
-wire before :meth:`SimUdpPort.send_batch` and none after the queue.
+that waits is woken once for all that arrive together. Or they go to a function, one by one or all
+of an instant together. There is no packet on a wire before :meth:`SimUdpPort.send_batch` and none
+after the queue.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from typing import Protocol
 import trio
 
 from relaymesh.kernels.fan_out import FanOut
+from relaymesh.netsim.clock import Timeline
 from relaymesh.runtime.udp import BATCH, Address
+
+Batch = list[tuple[bytes, Address]]  # datagrams and where they came from
 
 QUEUE_DATAGRAMS = 4096  # about what the 4 MiB buffer of a real port holds of full datagrams
 
@@ -39,8 +43,11 @@ class SimUdpPort:
         self._network = network
         self._queue: deque[tuple[bytes, Address]] = deque()
         self._waiter: trio.lowlevel.Task | None = None
-        self._handler: Callable[[bytes, Address], None] | None = None
-        self._closed = False
+        self.handler: Callable[[bytes, Address], None] | None = None  # is told each arrival, if there is one
+        self._batch_handler: Callable[[Batch], None] = _ignore
+        self._together: Batch = []  # what arrived in this instant and is not handed over yet
+        self.takes_batches = False  # arrivals are told by :meth:`take_batch`
+        self.closed = False
 
     async def receive(self) -> list[tuple[bytes, Address]]:
         """Wait for at least one datagram; return all that are there, at most a batch.
@@ -50,7 +57,7 @@ class SimUdpPort:
             trio.BusyResourceError: another task waits already.
         """
         queue = self._queue
-        if self._closed:
+        if self.closed:
             raise trio.ClosedResourceError("this port was closed")
         if queue:
             await trio.lowlevel.checkpoint()
@@ -59,7 +66,7 @@ class SimUdpPort:
                 raise trio.BusyResourceError("another task receives from this port")
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
-        if self._closed:
+        if self.closed:
             raise trio.ClosedResourceError("this port was closed")
         if len(queue) <= BATCH:
             batch = list(queue)
@@ -72,32 +79,36 @@ class SimUdpPort:
 
         It is called between the steps of tasks and must not block.
         """
-        self._handler = handler
+        self.handler = handler
+
+    def deliver_batches_to(self, handler: Callable[[Batch], None]) -> None:
+        """Hand all datagrams that arrive in one instant to *handler* together, as a real port does with
+        what waits in it. It is called as that of :meth:`deliver_to`.
+        """
+        self._batch_handler, self.takes_batches = handler, True
 
     def send_fan_out(self, fan_out: FanOut) -> None:
         self.send_batch(fan_out.pop())
 
     def send_batch(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
         """Send all now, each over the link to its address."""
-        if self._closed:
+        if self.closed:
             self.send_failures += sum(1 for _ in datagrams)
         else:
             self.send_failures += self._network.send_datagrams(self.address, datagrams)
 
     def close(self) -> None:
         """Close it; :meth:`receive` then raises ``trio.ClosedResourceError``."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._queue.clear()
+        self._together.clear()
         self._network.forget_port(self)
         self._wake()
 
     def arrive(self, data: bytes, source: Address) -> bool:
-        """The network brings a datagram; whether there was room for it."""
-        if self._handler is not None:
-            self._handler(data, source)
-            return True
+        """The network brings a datagram for the queue; whether there was room for it."""
         if len(self._queue) >= QUEUE_DATAGRAMS:
             self.dropped += 1
             return False
@@ -105,6 +116,21 @@ class SimUdpPort:
         if self._waiter is not None:
             self._wake()
         return True
+
+    def take_batch(self, batch: Batch, timeline: Timeline) -> None:
+        """The network brings datagrams to a port that :attr:`takes_batches`."""
+        if self._together:
+            self._together += batch
+        elif timeline.next_time() <= timeline.now:  # more may come in this instant
+            self._together = batch
+            timeline.at(timeline.now, self._hand_over)
+        else:
+            self._batch_handler(batch)
+
+    def _hand_over(self) -> None:
+        batch, self._together = self._together, []
+        if batch:
+            self._batch_handler(batch)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -118,3 +144,7 @@ class SimUdpPort:
     def debug_state(self) -> dict[str, object]:
         """For people."""
         return {"address": self.address, "queued": len(self._queue), "dropped": self.dropped}
+
+
+def _ignore(batch: Batch) -> None:
+    """Nobody said who takes them."""

@@ -234,7 +234,7 @@ class SimProcesses:
         rng = Random(f"{self.seed}:node:{place.name}:{place.boots}")
         media = DirectPort(network, place.host, MEDIA_PORT)
         relay = DirectPort(network, place.host, RELAY_PORT)
-        clock = place.clock
+        clock, timeline = place.clock, network.timeline
         return Node(
             self._node_settings(place),
             NodePorts(media, relay),
@@ -245,7 +245,7 @@ class SimProcesses:
             http_url=f"http://{place.host}:{HTTP_PORT}",
             entropy=Entropy(rng, rng.randbytes),
             make_transport=PlainTransport,  # type: ignore[arg-type]  # it has the same face
-            clock=trio.current_time if clock is None else lambda: clock.read(network.now),
+            clock=(lambda: timeline.now) if clock is None else (lambda: clock.read(timeline.now)),
             make_driver=partial(NetworkDriver, network, clock=clock),
             tap=place.tap,
         )

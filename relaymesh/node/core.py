@@ -69,6 +69,12 @@ class NodeCore:
             self.publications, self.forwarder, self.edge, self.outbox, self.admission.end_session, now
         )
         self._messages = ControllerMessages(self)
+        # Asked with each wake. No message waits while no controller is connected: the next join says it all.
+        self.poll_relay_datagrams: Callable[[], list[tuple[bytes, tuple[str, int]]]] = (
+            self.relay.poll_datagrams
+        )
+        self.poll_messages: Callable[[], list[NodeMessage]] = self.outbox.poll_messages
+        self.poll_events: Callable[[], list[CoreEvent]] = self.outbox.poll_events
         # By channel: who takes reliable messages of neighbours, and is told when a channel starts over.
         self.control_takers: dict[int, Callable[[int, ControlEvent, float], None]] = {}
         self.index: int | None = None
@@ -109,27 +115,18 @@ class NodeCore:
     def poll_media_datagrams(self) -> list[tuple[bytes, tuple[str, int]]]:
         return self.edge.poll_datagrams()
 
-    def poll_relay_datagrams(self) -> list[tuple[bytes, tuple[str, int]]]:
-        return self.relay.poll_datagrams()
-
-    def poll_messages(self) -> list[NodeMessage]:
-        """What the controller must be told; empty while it is not connected (the next join says it all)."""
-        return self.outbox.poll_messages()
-
-    def poll_events(self) -> list[CoreEvent]:
-        return self.outbox.poll_events()
-
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        due: float | None = self.directory.next_timeout()
-        for at in (self.reporting.next_timeout(), self.relay.next_timeout(), self.edge.next_timeout()):
-            if at is not None and (due is None or at < due):
-                due = at
-        for encoding in self.publications.keyframe_wishes():
-            at = encoding.keyframe_wish.next_timeout()
-            if at is not None and (due is None or at < due):
-                due = at
+        due = self.directory.due if self.directory.due < self.reporting.due else self.reporting.due
+        if (at := self.relay.next_timeout()) is not None and at < due:
+            due = at
+        if (at := self.edge.next_timeout()) is not None and at < due:
+            due = at
+        if self.publications.wishing:
+            for encoding in self.publications.keyframe_wishes():
+                if (at := encoding.keyframe_wish.next_timeout()) is not None and at < due:
+                    due = at
         return due
 
     def handle_timeout(self, now: float) -> None:
@@ -148,6 +145,8 @@ class NodeCore:
                 self.forwarder.request_keyframe(encoding, now)
 
     def _drain_link_events(self, now: float) -> None:
+        if not self.relay.collect():
+            return
         changed = False
         for peer, event in self.relay.poll_events():
             if isinstance(event, LinkStepped):

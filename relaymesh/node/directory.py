@@ -60,7 +60,7 @@ class Directory:
         self._outbox = outbox
         self._end_session = end_session
         self._next_request = 0
-        self._next_maintenance = now
+        self.due = now  # when :meth:`handle_timeout` is to be called, s
         self._own_index: int | None = None
         self._resubscribe_at: dict[ParticipantName, float] = {}
         self._announced: dict[int, LocalPublication] = {}  # by request: not answered yet
@@ -253,14 +253,11 @@ class Directory:
 
     # --- time --------------------------------------------------------------------------------------
 
-    def next_timeout(self) -> float:
-        return self._next_maintenance
-
     def handle_timeout(self, now: float) -> None:
         """Refresh demand and layers, and let go of what nobody plays."""
-        if now < self._next_maintenance:
+        if now < self.due:
             return
-        self._next_maintenance = now + MAINTENANCE_INTERVAL
+        self.due = now + MAINTENANCE_INTERVAL
         self._publications.bound_kept()
         changed = {
             session.publication
@@ -283,10 +280,12 @@ class Directory:
 
     def drain(self, now: float) -> None:
         """Say what changed by the last input: demand, and what LAYERS told."""
-        for track in self._forwarder.take_changed_tracks():
-            self._choose_layers(track.publication, now)
-        for publication in self._publications.take_touched():
-            self._forwarder.demand(publication, now)
+        if self._forwarder.changed_tracks:
+            for track in self._forwarder.take_changed_tracks():
+                self._choose_layers(track.publication, now)
+        if self._publications.touched:
+            for publication in self._publications.take_touched():
+                self._forwarder.demand(publication, now)
 
     def _maintain_remote(self, publication: RemotePublication, now: float) -> None:
         self._forwarder.demand(publication, now)

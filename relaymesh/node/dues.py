@@ -20,17 +20,26 @@ class Dues:
     def __init__(self) -> None:
         self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
+        self._first = inf  # the earliest time; −∞: to be found
         self._posted: dict[int, float] = {}  # the earliest entry in the heap of each key that has one
 
     def set(self, key: int, at: float) -> None:
         """*key* is to be called at the time *at*, and no longer when was said before."""
+        before = self._due.get(key, inf)
+        if at == before:
+            return
         self._due[key] = at
+        if at < self._first:
+            self._first = at
+        elif before == self._first:
+            self._first = -inf
         if at < self._posted.get(key, inf):
             self._post(key, at)
 
     def forget(self, key: int) -> None:
         """*key* is not to be called any more."""
         self._due.pop(key, None)
+        self._first = -inf
 
     def at(self, key: int) -> float:
         """When *key* is to be called; ``inf``: it waits for nothing."""
@@ -38,12 +47,18 @@ class Dues:
 
     def clear(self) -> None:
         """Forget every key."""
+        self._first = inf
         self._due.clear()
         self._posted.clear()
         self._heap.clear()
 
     def first(self) -> float:
         """The earliest time of all; ``inf`` while there is none."""
+        if self._first == -inf:
+            self._first = self._find_first()
+        return self._first
+
+    def _find_first(self) -> float:
         heap, due, posted = self._heap, self._due, self._posted
         while heap:
             at, key = heap[0]
@@ -61,11 +76,14 @@ class Dues:
 
     def take(self, now: float) -> list[int]:
         """The keys whose time has come by *now*, rising; their times are ``inf`` until they are set again."""
-        taken = []
-        while self.first() <= now:
+        taken: list[int] = []
+        if self._first > now:
+            return taken
+        while self._find_first() <= now:
             key = self._heap[0][1]
             self._due[key] = inf
             taken.append(key)
+        self._first = -inf
         taken.sort()
         return taken
 

@@ -218,7 +218,8 @@ class Edge:
 
     def next_timeout(self) -> float | None:
         """When something of a session is due, at most once in a tick."""
-        self._note_touched()
+        if self._touched:
+            self._note_touched()
         first = self._due.first()
         return None if first == inf else max(first, self._next_tick)
 

@@ -56,7 +56,6 @@ class SinceKeyframe:
     __slots__ = (
         "_began_at",
         "_bytes",
-        "_collecting",
         "_collects_to",
         "_frames",
         "_highest",
@@ -64,6 +63,7 @@ class SinceKeyframe:
         "_skips",
         "_start",
         "_timestamp",
+        "collecting",
     )
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class SinceKeyframe:
         self._bytes = 0
         self._skipped = 0
         self._skips: list[Skip] = []
-        self._collecting = False  # what the ingress keeps is on its way here, perhaps not in order
+        self.collecting = False  # what the ingress keeps is on its way here, perhaps not in order
         self._collects_to: int | None = None  # its last packet, once that is known
 
     def add(self, frame: MediaFrame, now: float) -> None:
@@ -86,7 +86,7 @@ class SinceKeyframe:
         ):
             self._begin(frame, now)
         elif self._start is None:
-            if not self._collecting:
+            if not self.collecting:
                 return
         elif frame.keyframe and sequence < self._start and frame.timestamp == self._timestamp:
             self._start = sequence  # the same keyframe's, and late
@@ -103,7 +103,7 @@ class SinceKeyframe:
     def _begin(self, frame: MediaFrame, now: float) -> None:
         # Its first packet may be the one that was lost and came later than those after it.
         sequence = frame.sequence
-        self._collecting = self._collecting and self._start is None
+        self.collecting = self.collecting and self._start is None
         self._frames = {n: kept for n, kept in self._frames.items() if n > sequence}
         self._bytes = sum(len(kept.payload) for kept in self._frames.values())
         self._start, self._timestamp, self._began_at = sequence, frame.timestamp, now
@@ -113,22 +113,22 @@ class SinceKeyframe:
 
     def collect(self, frame: MediaFrame, last: bool, now: float) -> None:
         """Keep a packet that the ingress sent again, though those before it are not here yet."""
-        if self._start is None and not self._collecting:
-            self._collecting, self._collects_to, self._began_at = True, None, now
-        if last and self._collecting:
+        if self._start is None and not self.collecting:
+            self.collecting, self._collects_to, self._began_at = True, None, now
+        if last and self.collecting:
             self._collects_to = frame.sequence
         self.add(frame, now)
 
     def take_collected(self) -> bool:
         """Whether all that the ingress sent again is here as of now; said once."""
-        if not self._collecting or self._start is None or self._collects_to is None:
+        if not self.collecting or self._start is None or self._collects_to is None:
             return False
         between = range(self._start, self._collects_to + 1)
         if len(self._frames) + self._skipped < len(between):
             return False
         if sum(n not in self._frames for n in between) > self._skipped:
             return False
-        self._collecting = False
+        self.collecting = False
         return True
 
     def skip(self, first: int, packets: int, pictures: int) -> None:
@@ -144,7 +144,7 @@ class SinceKeyframe:
     def clear(self) -> None:
         """Forget them, until the next keyframe."""
         self._frames, self._start, self._bytes, self._skipped, self._skips = {}, None, 0, 0, []
-        self._collecting = False
+        self.collecting = False
 
     def get(self, sequence: int) -> MediaFrame | None:
         """The packet with this extended sequence number, if it is kept."""
@@ -162,7 +162,7 @@ class SinceKeyframe:
 
     def frames(self) -> list[MediaFrame]:
         """All of them in order, beginning with the keyframe; empty while one is missing or on its way."""
-        if self._start is None or self._collecting:
+        if self._start is None or self.collecting:
             return []
         if len(self._frames) + self._skipped < self._highest - self._start + 1:
             left_out = {n for first, packets, _ in self._skips for n in range(first, first + packets)}
@@ -303,7 +303,8 @@ class Encoding:
             takers = tuple(self._one_by_one)
         for taker in takers:  # one that switches leaves, or the old one's place does
             taker.take(frame, now)
-        self._tell_collected(now)
+        if self.since_keyframe.collecting:
+            self._tell_collected(now)
         return True
 
     def collect(self, frame: MediaFrame, last: bool, now: float) -> None:

@@ -76,7 +76,7 @@ class Forwarder:
         self.merged = 0  # packets sent by two ways, that both came here
         self.delivered = 0  # media frames taken here from links
         self.replayed = 0  # bursts since a keyframe, for edges whose demand was new
-        self._changed_tracks: dict[Track, None] = {}
+        self.changed_tracks: dict[Track, None] = {}  # of which LAYERS told something, until they are taken
         self._held_back: dict[Encoding, _HeldBack] = {}
         self.dropped: Counter[str] = Counter()
 
@@ -356,7 +356,7 @@ class Forwarder:
         layers = {layers.number: layers for layers in told.encodings if layers.number in track.encodings}
         if (layers, told.muted) != (track.layers, track.muted):
             track.layers, track.muted = layers, told.muted
-            self._changed_tracks[track] = None
+            self.changed_tracks[track] = None
         return True
 
     def _take_keyframe_request(self, whole: bytes, now: float) -> bool:
@@ -416,9 +416,7 @@ class Forwarder:
 
     def take_changed_tracks(self) -> list[Track]:
         """Tracks of which LAYERS told something since the last call."""
-        if not self._changed_tracks:
-            return []
-        changed, self._changed_tracks = list(self._changed_tracks), {}
+        changed, self.changed_tracks = list(self.changed_tracks), {}
         return changed
 
     def _remote_encoding(self, key: TrackId, number: int) -> Encoding | None:

@@ -111,6 +111,7 @@ class IngressEncoding:
             None,
         )
         self._is_video = self.track.is_video
+        self._keyframe_timestamp: int | None = None  # of the newest keyframe
         self._is_red = codec.name.lower() == red.NAME
         self._reader = make_payload_reader(codec.name)
         self._extender = Extender()
@@ -282,7 +283,7 @@ class IngressEncoding:
             packet.marker,
             not self._is_video,
             info.discardable,
-            self._priority(info),
+            self._priority(info, timestamp),
             min(info.spatial, 7),
             min(info.temporal, 7),
             self._carried(packet.extensions) if packet.extensions else (),
@@ -300,13 +301,16 @@ class IngressEncoding:
             self.unreadable += 1
             return _UNREADABLE
 
-    def _priority(self, info: PacketInfo) -> int:
+    def _priority(self, info: PacketInfo, timestamp: int) -> int:
         """Class of a packet: a short link may leave out all but the lowest layer of the lowest encoding."""
         if not self._is_video:
             return PRIORITY_AUDIO
         if info.temporal or info.spatial or not self.is_lowest:
             return PRIORITY_ENHANCEMENT
-        return PRIORITY_KEYFRAME if info.keyframe else PRIORITY_VIDEO
+        if info.keyframe:
+            self._keyframe_timestamp = timestamp
+        # The first packet alone says it is one; without the others of its picture it shows nothing.
+        return PRIORITY_KEYFRAME if timestamp == self._keyframe_timestamp else PRIORITY_VIDEO
 
     def _carried(self, extensions: dict[int, bytes]) -> tuple[tuple[int, bytes], ...]:
         """Header extensions that cross the mesh, by kind; all but dependency descriptors have one byte."""

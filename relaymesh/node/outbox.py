@@ -32,10 +32,14 @@ class Outbox:
 
     def poll_messages(self) -> list[NodeMessage]:
         """What the controller must be told."""
+        if not self._messages:
+            return []
         messages, self._messages = self._messages, []
         return messages
 
     def poll_events(self) -> list[CoreEvent]:
         """What happened."""
+        if not self._events:
+            return []
         events, self._events = self._events, []
         return events

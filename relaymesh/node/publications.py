@@ -36,6 +36,8 @@ class Track:
         "encodings",
         "id",
         "info",
+        "is_remote",
+        "is_video",
         "keyframe_requests",
         "layers",
         "layers_serial",
@@ -47,6 +49,8 @@ class Track:
     def __init__(self, publication: Publication, info: TrackInfo) -> None:
         self.publication = publication
         self.info = info
+        self.is_video = info.kind == "video"
+        self.is_remote = publication.is_remote  # its packets come from another node
         self.id = TrackId(publication.id.room, publication.id.participant, info.track)
         self.muted = info.muted
         self.keyframe_requests = Requests()
@@ -57,15 +61,6 @@ class Track:
         self.layers: dict[int, EncodingLayers] = {}
         self.layers_serial: int | None = None
         self.rates: dict[int, LayerRates] = {}  # measured; at the ingress only
-
-    @property
-    def is_video(self) -> bool:
-        return self.info.kind == "video"
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether its packets come from another node."""
-        return self.publication.is_remote
 
     @property
     def number(self) -> int:
@@ -216,7 +211,7 @@ class PublicationTable:
         self._publications: dict[ParticipantId, AnyPublication] = {}
         self.limit = limit
         self.touched: dict[RemotePublication, None] = {}
-        self._wishing: dict[RemotePublication, None] = {}  # a keyframe is wanted of them, or was lately
+        self.wishing: dict[RemotePublication, None] = {}  # a keyframe is wanted of them, or was lately
 
     def __iter__(self) -> Iterator[AnyPublication]:
         return iter(list(self._publications.values()))
@@ -235,7 +230,7 @@ class PublicationTable:
         return self._publications.get(key)
 
     def track(self, key: TrackId) -> Track | None:
-        publication = self._publications.get(key.owner)
+        publication = self._publications.get(key[:2])  # type: ignore[call-overload]  # equals key.owner
         return publication.tracks.get(key.track) if publication is not None else None
 
     def want_keyframe(self, key: TrackId, encoding_number: int, now: float) -> bool:
@@ -255,8 +250,6 @@ class PublicationTable:
 
     def take_touched(self) -> list[RemotePublication]:
         """Those of others whose demand may have changed since the last call."""
-        if not self.touched:
-            return []
         touched, self.touched = list(self.touched), {}
         return [p for p in touched if self._publications.get(p.id) is p]
 
@@ -281,19 +274,19 @@ class PublicationTable:
         return total
 
     def _wish(self, publication: RemotePublication) -> None:
-        self._wishing[publication] = None
+        self.wishing[publication] = None
 
     def keyframe_wishes(self) -> list[Encoding]:
         """The encodings of others of which a keyframe is wanted."""
-        if not self._wishing:
+        if not self.wishing:
             return []
         found: list[Encoding] = []
-        for publication in list(self._wishing):
+        for publication in list(self.wishing):
             wanted = [e for e in publication.encodings() if e.keyframe_wish.wanted]
             if wanted and self._publications.get(publication.id) is publication:
                 found += wanted
             else:
-                del self._wishing[publication]
+                del self.wishing[publication]
         return found
 
     def _touch(self, publication: RemotePublication) -> None:

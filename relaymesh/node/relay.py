@@ -52,11 +52,11 @@ class RelayPort:
         self._rng = rng
         self._tap = tap
         self._neighbours: dict[int, Neighbour] = {}
-        # When each link is to be called, and whose time may have changed: a node has many links, and
-        # between two timeouts few of them are touched.
+        # When each link is to be called: a node has many links, and between two timeouts few are touched.
         self._due = Dues()
-        self._untimed: set[int] = set()
         self._touched: set[int] = set()  # links that may have something to send or to tell
+        self._short: set[int] = set()  # links that are asked for more than they carry; and those …
+        self._unjudged: set[int] = set()  # … of which that may have changed
         self._now = 0.0  # of the last input
         self._outbox: list[tuple[SealJob, Address]] = []
         self._events: list[tuple[int, LinkEvent]] = []
@@ -94,11 +94,13 @@ class RelayPort:
     def remove_link(self, peer: int) -> None:
         self._neighbours.pop(peer, None)
         self._due.forget(peer)
+        self._short.discard(peer)
 
     def clear(self) -> None:
         """Forget all links: our own index changed, and with it what every datagram says."""
         self._neighbours.clear()
         self._due.clear()
+        self._short.clear()
 
     # --- datagrams -----------------------------------------------------------------------------
 
@@ -182,45 +184,53 @@ class RelayPort:
 
     def poll_datagrams(self) -> list[tuple[bytes, Address]]:
         """What is to be sent as of the last input, sealed."""
-        self._collect()
+        if self._touched:
+            self.collect()
+        if not self._outbox:
+            return []
         outbox, self._outbox = self._outbox, []
         datagrams = seal_jobs([job for job, _ in outbox])
         return [(datagram, address) for datagram, (_, address) in zip(datagrams, outbox, strict=True)]
 
     def poll_events(self) -> list[tuple[int, LinkEvent]]:
         """(neighbour, what happened to its link)."""
-        self._collect()
+        self.collect()
         events, self._events = self._events, []
         return events
 
     def poll_control(self) -> list[tuple[int, ControlEvent]]:
         """(neighbour, its message or what happened to a channel)."""
-        self._collect()
+        self.collect()
         events, self._control_events = self._control_events, []
         return events
 
-    def _collect(self) -> None:
-        """What links want sent and told: of those only that were touched since they were last asked."""
-        if not self._touched:
-            return
+    def collect(self) -> bool:
+        """Take what links want sent and told: of those only that were touched since they were last asked.
+
+        Whether :meth:`poll_events` or :meth:`poll_control` has something.
+        """
         for peer in self._touched:
             neighbour = self._neighbours.get(peer)
             if neighbour is None:
                 continue
             link, address = neighbour.link, neighbour.address
-            for event in link.poll_events():
-                self._events.append((peer, event))
-            for told in link.poll_control():
-                self._control_events.append((peer, told))
+            if link.has_told:
+                for event in link.poll_events():
+                    self._events.append((peer, event))
+                for told in link.poll_control():
+                    self._control_events.append((peer, told))
             for job in link.poll_jobs(self._now):
                 self._outbox.append((job, address))
-        self._untimed |= self._touched
+            self._due.set(peer, link.due)
+        self._unjudged |= self._touched
         self._touched.clear()
+        return bool(self._events or self._control_events)
 
     # --- time ----------------------------------------------------------------------------------
 
     def next_timeout(self) -> float | None:
-        self._ask_times()
+        if self._touched:
+            self._ask_times()
         first = self._due.first()
         return None if first == inf else first
 
@@ -232,14 +242,12 @@ class RelayPort:
             self._touched.add(peer)
 
     def _ask_times(self) -> None:
-        """Ask when links want to be called: of those only whose time may have changed."""
-        self._untimed |= self._touched
-        for peer in self._untimed:
+        """Ask when links want to be called: those that were touched, and did not tell since."""
+        for peer in self._touched:
             neighbour = self._neighbours.get(peer)
             if neighbour is not None:
                 at = neighbour.link.next_timeout()
                 self._due.set(peer, inf if at is None else at)
-        self._untimed.clear()
 
     # --- what is known -------------------------------------------------------------------------
 
@@ -257,7 +265,15 @@ class RelayPort:
     @property
     def short(self) -> bool:
         """Whether any link is asked for more than it carries."""
-        return any(neighbour.link.short for neighbour in self._neighbours.values())
+        self._unjudged |= self._touched
+        for peer in self._unjudged:
+            neighbour = self._neighbours.get(peer)
+            if neighbour is not None and neighbour.link.short:
+                self._short.add(peer)
+            else:
+                self._short.discard(peer)
+        self._unjudged.clear()
+        return bool(self._short)
 
     def reports(self, now: float) -> tuple[LinkReport, ...]:
         """What the controller wants to know of every link."""

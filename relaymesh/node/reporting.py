@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from relaymesh.node.outbox import Outbox
 from relaymesh.node.relay import RelayPort
 from relaymesh.node.repair import LocalRepair
@@ -20,31 +22,28 @@ class Reporting:
         self._repair = repair
         self._outbox = outbox
         self._interval = 1.0
-        self._next: float | None = None
+        self.due = inf  # when :meth:`handle_timeout` is to be called, s; ∞: the controller wants no reports
         self._reported_at = now
 
     def start(self, interval: float, now: float) -> None:
         """The controller wants a report each *interval* seconds, the first at once."""
-        self._interval, self._next = interval, now
-
-    def next_timeout(self) -> float | None:
-        return self._next
+        self._interval, self.due = interval, now
 
     def handle_timeout(self, sessions: int, now: float) -> None:
         """Report if it is due. *sessions*: held now."""
-        if self._next is not None and (
-            now >= self._next or (now >= self._reported_at + REPORT_INTERVAL_SHORT and self._relay.short)
+        if now >= self.due or (
+            self.due < inf and now >= self._reported_at + REPORT_INTERVAL_SHORT and self._relay.short
         ):
             self.report(sessions, now)
 
     def soon(self, now: float) -> None:
         """A link got better or worse: sooner than the period, but not at every step of every link."""
-        if self._next is not None:
-            self._next = min(self._next, max(now, self._reported_at + REPORT_PAUSE))
+        if self.due < inf:
+            self.due = min(self.due, max(now, self._reported_at + REPORT_PAUSE))
 
     def report(self, sessions: int, now: float) -> None:
         """Report now."""
-        self._next = now + self._interval
+        self.due = now + self._interval
         self._reported_at = now
         if self._outbox.connected:
             detoured = encode_set(self._repair.waiting())

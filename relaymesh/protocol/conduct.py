@@ -56,7 +56,7 @@ class Conduct:
         self.held_until = -math.inf  # until when the link should stay down (seconds)
         self._counted: dict[str, int] = {}  # the counters when last looked at
         self._received = 0  # datagrams, likewise
-        self._levels: dict[str, float] = {}
+        self._levels: dict[str, float] = {}  # of those above 0
         self._looked_at = -math.inf
         self._offended_at = -math.inf
         self._hold = 0.0  # seconds, of the last verdict
@@ -70,13 +70,18 @@ class Conduct:
         passed = max(0.0, now - self._looked_at) if self._looked_at > -math.inf else 0.0
         packets, self._received = max(0, received - self._received), received
         self._looked_at = now
+        if not self._levels and counters == self._counted:
+            return None  # nothing new, and nothing to forgive
         guilty = None
         for name, allowance in ALLOWANCES.items():
             count = counters.get(name, 0)
             new, self._counted[name] = max(0, count - self._counted.get(name, 0)), count
             forgiven = allowance.per_second * passed + allowance.per_packet * packets
             level = max(0.0, self._levels.get(name, 0.0) + new - forgiven)
-            self._levels[name] = level
+            if level:
+                self._levels[name] = level
+            else:
+                self._levels.pop(name, None)
             if level > allowance.burst and guilty is None:
                 guilty = name
         if guilty is not None:
@@ -97,5 +102,5 @@ class Conduct:
             "offences": self.offences,
             "last_offence": self.last_offence,
             "held_until": None if self._offended_at == -math.inf else self.held_until,
-            "levels": {name: round(level, 1) for name, level in self._levels.items() if level},
+            "levels": {name: round(level, 1) for name, level in self._levels.items()},
         }

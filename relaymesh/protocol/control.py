@@ -246,7 +246,7 @@ class ControlChannels:
         self._ended: dict[int, deque[int]] = {}  # channel → tokens of the peer's streams that are over
         self._acks: set[int] = set()  # channels whose stream must be acknowledged
         self._resets: dict[int, int] = {}  # channel → token of the peer's stream that cannot go on
-        self._events: list[ControlEvent] = []
+        self.told: list[ControlEvent] = []  # since :meth:`poll_events`
         self._up = False
         self.due = inf  # when poll_frames has something
         self.counters: Counter[str] = Counter()
@@ -308,12 +308,12 @@ class ControlChannels:
             self.counters["violations"] += 1
             self._end(channel, stream)
             self._resets[channel] = stream.token
-            self._events.append(ControlReset(channel, sending=False))
+            self.told.append(ControlReset(channel, sending=False))
             return
         if not complete and frame.sequence not in stream.held:
             self.counters["repeated"] += 1
         self.counters["received"] += len(complete)
-        self._events += [ControlMessage(channel, data) for data in complete]
+        self.told += [ControlMessage(channel, data) for data in complete]
         self._acks.add(channel)
 
     def _begin(self, frame: Control, before: _Receiving | None) -> _Receiving | None:
@@ -328,7 +328,7 @@ class ControlChannels:
             return None
         if before is not None:
             self._end(frame.channel, before)
-            self._events.append(ControlReset(frame.channel, sending=False))
+            self.told.append(ControlReset(frame.channel, sending=False))
         stream = self._receiving[frame.channel] = _Receiving(frame.token)
         return stream
 
@@ -346,7 +346,7 @@ class ControlChannels:
     def _start_over(self, channel: int, stream: _Sending) -> None:
         """A new stream; what was on its way is given up, what only waited is not."""
         self.counters["resets"] += 1
-        self._events.append(ControlReset(channel, sending=True, lost=len(stream.flights)))
+        self.told.append(ControlReset(channel, sending=True, lost=len(stream.flights)))
         fresh = self._sending[channel] = _Sending(self._rng.getrandbits(32))
         fresh.queue = stream.queue
         fresh.fill()
@@ -385,7 +385,7 @@ class ControlChannels:
 
     def poll_events(self) -> list[ControlEvent]:
         """Return the events since the last call, in order."""
-        events, self._events = self._events, []
+        events, self.told = self.told, []
         return events
 
     def _set_due(self, now: float) -> None:

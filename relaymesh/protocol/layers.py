@@ -58,6 +58,9 @@ class _Stream:
     timestamp: int | None = None  # of the newest picture
     begun: bool = False  # its first packet was seen: what goes of it is decided
     broken: bool = False  # packets are missing that nobody will repair; until the next keyframe
+    keyframe: int | None = (
+        None  # timestamp of the newest one: what is of pictures before it is needed no more
+    )
 
     def goes(self, own: int, temporal: int) -> bool:
         """Whether the layer *own* goes of a picture of that temporal layer, and what it is built on."""
@@ -157,6 +160,7 @@ class Layers:
                 layer.out = not (tag.keyframe if own >= _SPATIAL else tag.entry)
         if tag.keyframe:
             stream.broken = False
+            stream.keyframe = tag.timestamp
 
     def ends_picture(self, tag: MediaTag) -> bool:
         """Whether nothing goes of a picture behind this packet, the last of its spatial layer, that goes."""
@@ -167,9 +171,14 @@ class Layers:
         return bool(above) and not any(stream.goes(own, tag.layers & 7) for own in above)
 
     def note_broken(self, tag: MediaTag) -> bool:
-        """A packet is lost for good: whoever shows the stream needs a keyframe. Whether that is news."""
+        """A packet is lost for good: whoever shows the stream needs a keyframe. Whether that is news.
+
+        It is not when a keyframe was let go since: then one is on its way already.
+        """
         stream = self._streams.get(tag.stream)
         if stream is None or stream.broken:
+            return False
+        if stream.keyframe is not None and 0 < (stream.keyframe - tag.timestamp) & 0xFFFFFFFF <= REORDERED:
             return False
         stream.broken = self.active = True
         return True

@@ -12,6 +12,7 @@ This module knows no socket, no address and no route.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,6 +109,7 @@ class Link:
     ) -> None:
         self.own_index = own_index
         self.peer_index = peer_index
+        self.due = math.inf  # when next_timeout() said it is, at the last poll_jobs()
         self._probe_interval = probe_interval
         self._liveness = Liveness(probe_interval, dead_after)
         self._media_packets = 0  # received
@@ -371,18 +373,36 @@ class Link:
     # --- time ------------------------------------------------------------------------------------
 
     def poll_jobs(self, now: float) -> list[SealJob]:
-        """Probes, echoes, ACKs and repair that are due; to be sealed and sent at once."""
-        measures = self._echoes or self._liveness.probe_due
-        if self._unknown_contexts.due <= now:
-            measures = True
-        for tracker in self._keys.trackers:  # on the packet path: no generator
-            if tracker.due <= now:
-                measures = True
+        """Probes, echoes, ACKs and repair that are due; to be sealed and sent at once.
+
+        After it :attr:`due` says what :meth:`next_timeout` would.
+        """
         jobs = self._departures.take_ready(now)
-        if not measures and self._outflow.due > now and self._control.due > now:
-            return jobs
-        if measures:
-            jobs += self._measurements(now)
+        due = self._own_due()
+        if due <= now or self._echoes or self._liveness.probe_due:
+            jobs += self._due_jobs(now)
+            due = self._own_due()
+        if self._liveness.next_probe_at is None:
+            self.due = math.inf
+        else:
+            alive = self._liveness.due(self._prober.rtt)
+            self.due = alive if alive < due else due
+        return jobs
+
+    def _own_due(self) -> float:
+        """When ACKs, control, words of unknown contexts or what waits to be sent are due."""
+        due = self._outflow.due
+        if self._control.due < due:
+            due = self._control.due
+        if self._unknown_contexts.due < due:
+            due = self._unknown_contexts.due
+        for tracker in self._keys.trackers:  # on the packet path: no generator
+            if tracker.due < due:
+                due = tracker.due
+        return due
+
+    def _due_jobs(self, now: float) -> list[SealJob]:
+        jobs = self._measurements(now)
         if self._control.due <= now:
             jobs += self._control_jobs(now)
         if self._outflow.due <= now:
@@ -433,6 +453,11 @@ class Link:
             jobs.append(self._departures.assign(plaintext, 0, now)[0])
         return jobs
 
+    @property
+    def has_told(self) -> bool:
+        """Whether :meth:`poll_events` or :meth:`poll_control` has something: mostly not."""
+        return bool(self._events or self._outflow.wanting or self._control.told)
+
     def poll_events(self) -> list[LinkEvent]:
         """Return the events since the last call, in order."""
         for stream in self._outflow.take_wanting():
@@ -444,16 +469,7 @@ class Link:
         """The time at which to call :meth:`handle_timeout`; ``None`` before the first key."""
         if self._liveness.next_probe_at is None:
             return None
-        due = min(
-            self._liveness.due(self._prober.rtt),
-            self._outflow.due,
-            self._control.due,
-            self._unknown_contexts.due,
-        )
-        for tracker in self._keys.trackers:
-            if tracker.due < due:
-                due = tracker.due
-        return due
+        return min(self._liveness.due(self._prober.rtt), self._own_due())
 
     def handle_timeout(self, now: float) -> None:
         """Make a probe due and judge whether the link is dead; early calls do nothing."""
@@ -488,7 +504,7 @@ class Link:
             "recovered_malformed": self._recovered_malformed,
             "fragments_invalid": self._fragments.invalid,
             "retransmissions_useless": receiver.useless,
-            "outages": sum(tracker.outages for tracker in self._keys.trackers),
+            "outages": sum([tracker.outages for tracker in self._keys.trackers]),
             "echoes_unmatched": self._prober.echoes_unmatched,
             "echoes_dropped": self._echoes_dropped,
             "contexts_unknown": self._unknown_contexts.dropped,

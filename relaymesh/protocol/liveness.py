@@ -65,9 +65,10 @@ class Liveness:
         assert self.next_probe_at is not None, "there is a key"
         due = self.next_probe_at
         if self.up:
-            if (at := self._fill_at()) < due:
+            # Asked for each packet: what _fill_at() and _unheard_at() say.
+            if (at := self.sent_at + self._filling.longest) < due:
                 due = at
-            if (at := self._unheard_at(rtt)) < due:
+            if (at := self._echoed_at + ECHO_PATIENCE * self._dead_after + rtt) < due:
                 due = at
             # Asked for each packet; the next probe nearly always comes first, whatever the threshold is.
             if self.heard_at + self._least_silence < due:

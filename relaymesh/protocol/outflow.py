@@ -21,13 +21,13 @@ from relaymesh.protocol.congestion import RateControl
 from relaymesh.protocol.datagram import OVERHEAD_BYTES
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.layers import Layers
-from relaymesh.protocol.pacer import Pacer
+from relaymesh.protocol.pacer import MEDIA_LANES, REPAIR_LANES, Pacer
 from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.seqnum import Extender
 
 USE_WINDOW = 0.2  # seconds over which use is measured
-SKIP_LANE = 2  # with keyframes: small, and many wait for it
-CODE_LANE = 5  # erasure coding covers all classes; as repair of the base
+SKIP_LANE = MEDIA_LANES[1]  # with keyframes: small, and many wait for it
+CODE_LANE = REPAIR_LANES[2]  # erasure coding covers all classes; as repair of the base
 RETRANSMISSION_HEAD = 8  # bytes of a RETRANSMISSION before the frames in it
 MAX_SKIPS = 4096  # streams with a picture that is just left out
 SKIP_AGE = 0.1  # seconds after which what is left out is told though nothing of the stream went since
@@ -56,7 +56,7 @@ class Outflow:
         self._layers = Layers()
         self._pacer: Pacer[_Waiting] = Pacer()
         self._skips: dict[bytes, _Skip] = {}
-        self._wanting: dict[bytes, None] = {}  # streams of which a keyframe would help
+        self.wanting: dict[bytes, None] = {}  # streams of which a keyframe would help, until they are taken
         self._sent_bytes = self._enhancement_bytes = 0
         self._use_from: tuple[float, int, int] = (-math.inf, 0, 0)  # when, and both of the above
         self._others = 0.0  # bytes/s, all but enhancement layers
@@ -80,7 +80,7 @@ class Outflow:
             return frame
         if not self._pacer and self._pacer.may_send(now):
             return frame
-        self._push((frame, None), 2 * priority, len(frame) + OVERHEAD_BYTES, now)
+        self._push((frame, None), MEDIA_LANES[priority], len(frame) + OVERHEAD_BYTES, now)
         return None
 
     def _push(self, item: _Waiting, lane: int, size: int, now: float) -> None:
@@ -109,7 +109,7 @@ class Outflow:
             elif self._is_shed(original):
                 self._sender.give_up(original, now)  # the room is for what goes
             else:
-                lane = 2 * frames.priority_of(frame[RETRANSMISSION_HEAD:]) + 1
+                lane = REPAIR_LANES[frames.priority_of(frame[RETRANSMISSION_HEAD:])]
                 self._push(item, lane, len(frame) + OVERHEAD_BYTES, now)
         self._note_given_up(now)
         return due
@@ -157,7 +157,7 @@ class Outflow:
         skip = self._skips.pop(tag.stream)
         keyframe = self._layers.wants_keyframe(tag)
         if keyframe:
-            self._wanting[tag.stream] = None
+            self.wanting[tag.stream] = None
         told = frames.skip_like(skip.frame, skip.first, skip.packets, skip.pictures, keyframe=keyframe)
         self._push((told, None), SKIP_LANE, len(told) + OVERHEAD_BYTES, now)
 
@@ -186,14 +186,14 @@ class Outflow:
         for frame in self._wholes(source):
             tag = _tag_of(frame) if frame[0] == frames.MEDIA else None
             if tag is not None and self._layers.note_broken(tag):
-                self._wanting[tag.stream] = None
+                self.wanting[tag.stream] = None
 
     def take_wanting(self) -> list[bytes]:
         """Streams (their headers) of which a keyframe was found to help since the last call."""
-        if not self._wanting:
+        if not self.wanting:
             return []
-        wanting = list(self._wanting)
-        self._wanting.clear()
+        wanting = list(self.wanting)
+        self.wanting.clear()
         return wanting
 
     # --- what comes back -------------------------------------------------------------------------
@@ -267,7 +267,7 @@ class Outflow:
     @property
     def short(self) -> bool:
         """True while layers are left out or packets wait, because the path is full."""
-        return self.rate.limited and (self._layers.shed_now > 0 or bool(self._pacer))
+        return self.rate.rate != math.inf and (self._layers.shed_now > 0 or self._pacer.waiting_bytes > 0)
 
     @property
     def queue_ms(self) -> float:

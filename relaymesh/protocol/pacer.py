@@ -1,8 +1,10 @@
 """The frames that wait while a link is short: by class, at the rate the path carries.
 
 In: items with a class and a size, the rate, ``now``. Out: the items whose turn it is.
-Audio goes first, then keyframes and what has no class, then base layers, then the rest;
-within a class media goes before its repair. What waited longer than its class bears
+Audio goes first, then keyframes and what has no class, then base layers, then the rest.
+Where pictures are built on each other repair goes before media, since what was lost is the older
+and nobody can show what comes after it; late audio, and what is left out soon, waits behind what is new.
+What waited longer than its class bears
 is dropped, from the lowest class first when room is short: nothing waits without bound, and
 nothing is dropped while anything of a lower class waits.
 Knows no frames; an item is whatever the caller hands in.
@@ -16,7 +18,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-LANES = 8  # class 0 … 3, each first for media, then for repair
+LANES = 8  # two of each class 0 … 3, in the order in which they go
+MEDIA_LANES = (0, 3, 5, 6)  # by class
+REPAIR_LANES = (1, 2, 4, 7)
 MAX_BYTES = 1_000_000  # of all lanes
 # Seconds an item of each lane may wait: what cannot be left out long enough for another route to be found.
 PATIENCE = (1.0, 1.0, 1.0, 2.0, 1.0, 2.0, 0.15, 0.15)

@@ -92,10 +92,15 @@ def test_a_timeline_keeps_the_order_of_what_is_due_together():
     for when, name in ((2.0, "c"), (1.0, "a"), (1.0, "b")):
         timeline.at(when, seen.append, name)
     assert (timeline.next_time(), len(timeline)) == (1.0, 3)
-    timeline.advance(2.0)
-    assert seen == ["a", "b", "c"]
-    timeline.advance(1.0)
+    assert timeline.step(2.0)
+    assert (timeline.now, seen) == (1.0, ["a", "b"])
+    assert timeline.step(1.5)
+    assert (timeline.now, seen) == (1.5, ["a", "b"])
+    assert timeline.step(2.5)
+    assert (timeline.now, seen) == (2.0, ["a", "b", "c"])
+    assert timeline.step(1.0), "a deadline may have passed; the time does not go back"
     assert (timeline.now, timeline.next_time(), len(timeline)) == (2.0, float("inf"), 0)
+    assert not timeline.step(float("inf"))
 
 
 def test_a_stall_names_who_waits_and_where():

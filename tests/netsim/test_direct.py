@@ -48,6 +48,21 @@ def test_what_arrives_together_is_handed_over_together() -> None:
     assert batches == [(0.01, [b"1", b"2"]), (0.015, [b"3"])]
 
 
+def test_what_arrives_in_one_instant_by_several_ways_is_handed_over_together() -> None:
+    network = make_network()
+    batches: list[list[tuple[bytes, str]]] = []
+
+    async def main(network: Network) -> None:
+        port = DirectPort(network, B, 7500)
+        port.give_to(lambda batch: batches.append([(data, source[0]) for data, source in batch]))
+        for host in (A, "10.0.0.3"):
+            network.udp_port(host, 1).send_batch([(host.encode(), (B, 7500))])
+        await trio.sleep(0.1)
+
+    run_virtual(main, seed=1, network=network)
+    assert batches == [[(b"10.0.0.1", A), (b"10.0.0.3", "10.0.0.3")]]
+
+
 def test_a_timer_fires_when_its_core_says_and_earlier_when_poked() -> None:
     network = make_network()
     due: list[float | None] = [1.0]

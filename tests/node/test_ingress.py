@@ -22,6 +22,7 @@ VP8_WITHOUT_NACK = Codec(96, "VP8", 90_000, 1, "", (), None)
 OPUS = Codec(111, "opus", 48_000, 2, "", (), None)
 DELTA = b"\x10\x01\x00"  # a VP8 descriptor (start of partition) and a frame header saying "no keyframe"
 KEY = b"\x10\x00\x00"
+REST = b"\x00\x00\x00"  # what follows the first packet of a picture
 
 
 def make_ingress(codec: Codec = VP8) -> IngressEncoding:
@@ -146,6 +147,16 @@ def test_keyframes_and_priorities_are_marked():
     assert audio is not None
     assert audio.audio
     assert audio.extensions == ((EXTENSION_AUDIO_LEVEL, b"\x90"),)
+
+
+def test_all_packets_of_a_keyframe_are_of_its_class():
+    ingress = make_ingress()
+    classes = []
+    for number, payload in enumerate((DELTA, REST, KEY, REST, DELTA, REST)):
+        part = one(ingress, structs.replace(packet(number, payload), timestamp=3000 * (number // 2)), 0.0)
+        assert part is not None
+        classes.append((part.priority, part.keyframe))
+    assert classes == [(2, False), (2, False), (1, True), (1, False), (2, False), (2, False)]
 
 
 def test_an_extension_of_an_odd_length_does_not_travel():

@@ -198,3 +198,54 @@ def test_what_a_batch_told_is_told_once_and_what_it_asks_is_answered():
     link.handle_datagram(answer, 0.09)
     assert link.debug_state()["prober"]["echoes_unmatched"] == 2, "two echoes, of probes made up here"
     assert port.poll_datagrams() == []
+
+
+def test_a_port_is_short_while_any_of_its_links_is_and_asks_only_those_that_were_touched(monkeypatch):
+    short: set[int] = set()
+    asked: list[int] = []
+
+    def is_short(link: Link) -> bool:
+        asked.append(link.peer_index)
+        return link.peer_index in short
+
+    monkeypatch.setattr(Link, "short", property(is_short))
+    port = make_port()
+    port.poll_datagrams()
+    assert not port.short
+    assert sorted(asked) == [1, 3]
+    short.update((1, 3))
+    asked.clear()
+    assert not port.short
+    assert asked == [], "nothing that a link does not do changes it"
+    for peer in (1, 3):
+        port.send(peer, routed(b"more than fits"), 0.01)
+        port.poll_datagrams()
+    assert port.short
+    asked.clear()
+    short.discard(1)
+    port.send(1, routed(b"as much as fits"), 0.02)
+    port.poll_datagrams()
+    assert port.short, "the other is"
+    assert asked == [1]
+    port.remove_link(3)
+    assert not port.short
+
+
+def test_after_a_poll_a_link_knows_when_it_is_due():
+    link, rng = neighbour(1), random.Random(5)
+    other = make_port()
+    now = 0.0
+    for number in range(400):
+        now += rng.random() * 0.01
+        data = link.poll_datagrams(now)
+        if rng.random() < 0.5:
+            data += link.send(routed(b"%d" % number), now)
+            link.poll_jobs(now)
+        other.handle_batch(data, now)
+        for answer, address in other.poll_datagrams():
+            if address == ("10.0.0.1", 7500):
+                link.handle_datagram(answer, now)
+        other.handle_timeout(now)
+        link.handle_timeout(now)
+        link.poll_jobs(now)
+        assert link.due == link.next_timeout()

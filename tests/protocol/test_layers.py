@@ -131,6 +131,20 @@ def test_a_broken_stream_wants_a_keyframe_and_has_it_once_one_goes() -> None:
     assert not layers.active
 
 
+@pytest.mark.parametrize("first", [1, 0xFFFFFFFE])  # timestamps wrap
+def test_what_is_lost_of_pictures_before_a_keyframe_that_went_breaks_nothing(first: int) -> None:
+    layers = Layers()
+    before, key, after = (tag(STREAMS[0], 0, first + at & 0xFFFFFFFF) for at in range(3))
+    layers.offer(tag(STREAMS[0], 2, first), 1000, 0.0)
+    layers.offer(key._replace(enhancement=False, keyframe=True), 1000, 0.1)
+    assert not layers.note_broken(before), "found lost late, it would ask for the keyframe once more"
+    assert not layers.wants_keyframe(after)
+    assert layers.note_broken(key), "part of the keyframe itself"
+    layers.offer(after._replace(enhancement=False, keyframe=True), 1000, 0.2)
+    assert not layers.note_broken(key)
+    assert layers.note_broken(after)
+
+
 def test_encodings_are_left_out_by_their_rates_whatever_their_numbers() -> None:
     """A publisher may name its encodings the highest first: then number 0 is the one to go."""
     layers, now = Layers(), 0.0

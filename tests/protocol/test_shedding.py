@@ -278,6 +278,33 @@ def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_doe
     assert told == ([(SVC, 0)] if limited else [])
 
 
+@pytest.mark.parametrize(("priority", "first"), [(0, "new"), (1, "again"), (2, "again")])
+def test_a_lost_picture_goes_again_before_those_that_are_built_on_it(priority: int, first: str) -> None:
+    sender = Sender(Adaptive())
+    outflow = Outflow(sender)
+    outflow.rate = rate = GivenRate()
+    media = [
+        frames.encode_media(
+            MediaFrame(SVC, 0, at, at, bytes(SIZE), priority=priority, generation=1, destinations=2)
+        )
+        for at in range(12)
+    ]
+    for number in (1, 2):
+        assert outflow.admit(media[number], priority, 0.0) == media[number]
+        outflow.note_sent(number, media[number], priority, SIZE + 28, 0.0)
+    rate.given = 100_000.0
+    lost = Ack(0, 1, (0, 1, 1), DELAY_UNKNOWN, 0)
+    sender.handle_ack(lost, 0, 2, 2 * SIZE, 0.05)
+    outflow.handle_ack(lost, 0.05)
+    for number in range(3, 12):
+        if outflow.admit(media[number], priority, 0.05) is not None:
+            outflow.note_sent(number, media[number], priority, SIZE + 28, 0.05)
+    assert outflow.poll(0.05) == []
+    waited = outflow.pop(0.1)
+    assert waited is not None
+    assert ("again" if waited[1] == 1 else "new") == first
+
+
 @pytest.mark.parametrize("priority", [0, 3])
 @pytest.mark.parametrize("cut", [1, 5, 9])
 def test_media_too_short_to_be_told_of_is_dropped_like_any_other(priority: int, cut: int) -> None:
