@@ -281,7 +281,7 @@ def test_what_a_short_link_gives_up_asks_for_a_keyframe_and_what_a_lossy_one_doe
 @pytest.mark.parametrize(("priority", "first"), [(0, "new"), (1, "again"), (2, "again")])
 def test_a_lost_picture_goes_again_before_those_that_are_built_on_it(priority: int, first: str) -> None:
     sender = Sender(Adaptive())
-    outflow = Outflow(sender)
+    outflow = Outflow(sender, SentContexts().wholes)
     outflow.rate = rate = GivenRate()
     media = [
         frames.encode_media(
