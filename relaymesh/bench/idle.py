@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from relaymesh.bench.edge_feed import Publisher
 from relaymesh.bench.edge_players import Players
-from relaymesh.bench.packet_mesh import Mesh, Server, Shape, running
+from relaymesh.bench.packet_mesh import BenchFailed, Mesh, Server, Shape, get_json, running
 from relaymesh.bench.packet_rows import Row
 from relaymesh.bench.worker import Worker, working
 
@@ -38,6 +38,8 @@ class IdleResult:
     session_ms: float  # for each player's session besides
     session_kb: float  # resident memory of each session, 1,000 bytes
     node_mb: float  # resident memory of the node without a session, 1,000,000 bytes
+    held_s: float  # since the last player joined …
+    still: int  # … so many of them were still connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,14 @@ class JoinResult:
     kept_kb: float  # of each session, after all have left
 
 
-def idle(*, links: int, sessions: int, seconds: float, rounds: int, say: Say) -> IdleResult:
-    """Measure windows of *seconds*, *rounds* of each kind. Raises :class:`BenchFailed`."""
+def idle(
+    *, links: int, sessions: int, seconds: float, rounds: int, hold: float = 0.0, say: Say
+) -> IdleResult:
+    """Measure windows of *seconds*, *rounds* of each kind; the players stay for *hold* seconds at least.
+
+    Raises:
+        BenchFailed: it did not come up, or a process ended.
+    """
     others = [f"peer-{number + 1}" for number in range(links)]
     shape = Shape((NODE, *others), tuple((NODE, other) for other in others))
     with ExitStack() as stack:
@@ -67,9 +75,14 @@ def idle(*, links: int, sessions: int, seconds: float, rounds: int, say: Say) ->
         before = node.memory_bytes()
         say(f"{sessions} players join")
         players.ask("join", mesh.http(NODE), sessions, within=10.0 + sessions)
+        joined = time.monotonic()
         say(f"with {sessions} idle players")
         held_s = _cpu_per_s(node, seconds, rounds)
         memory = node.memory_bytes()
+        if (left := joined + hold - time.monotonic()) > 0:
+            say(f"for {left:.0f} s more")
+            time.sleep(left)
+        still, held_for = _connected_players(mesh), time.monotonic() - joined
     return IdleResult(
         links=links,
         sessions=sessions,
@@ -78,6 +91,8 @@ def idle(*, links: int, sessions: int, seconds: float, rounds: int, say: Say) ->
         session_ms=(held_s - published_s) * 1e3 / sessions,
         session_kb=(memory - before) / 1e3 / sessions,
         node_mb=before / 1e6,
+        held_s=held_for,
+        still=still,
     )
 
 
@@ -118,6 +133,15 @@ def _set_up(stack: ExitStack, shape: Shape) -> tuple[Mesh, Worker, Worker]:
     players = stack.enter_context(working("players", Players, "gcm", "none"))
     feed = stack.enter_context(working("publisher", Publisher, "gcm", False))
     return mesh, feed, players
+
+
+def _connected_players(mesh: Mesh) -> int:
+    host, port = mesh.http(NODE)
+    status = get_json(f"http://{host}:{port}/status")
+    if status is None:
+        raise BenchFailed("the node does not tell its status")
+    sessions = status["sessions"]
+    return sum(one["role"] == "player" and one["transport"]["connected"] for one in sessions)
 
 
 def _show_a_picture(mesh: Mesh, feed: Worker) -> None:

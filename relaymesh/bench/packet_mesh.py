@@ -171,11 +171,11 @@ class Mesh:
 
     def state(self) -> Any:
         """The controller's account of the mesh; ``None`` while it does not answer."""
-        return _get_json(f"http://{LOOPBACK}:{self._api}/v1/state")
+        return get_json(f"http://{LOOPBACK}:{self._api}/v1/state")
 
     def status(self, node: str) -> Any:
         """A node's account of itself; ``None`` while it does not answer."""
-        return _get_json("http://{}:{}/status".format(*self.http(node)))
+        return get_json("http://{}:{}/status".format(*self.http(node)))
 
     def _is_routed(self) -> bool:
         state = self.state()
@@ -195,7 +195,8 @@ class Mesh:
             server.stop()
 
 
-def _get_json(url: str) -> Any:
+def get_json(url: str) -> Any:
+    """What *url* answers; ``None`` where it does not, or no JSON."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return json.load(response)

@@ -134,6 +134,7 @@ def idle_table(r: IdleResult) -> Table:
             (f"a node with {r.links} idle links", f"{r.node_ms:.2f}", f"{r.node_mb:.1f} MB"),
             ("a silent publisher besides", f"{r.publisher_ms:.2f}", "–"),
             (f"each idle session of {r.sessions}", f"{r.session_ms:.3f}", f"{r.session_kb:.0f} kB"),
+            (f"still connected after {r.held_s:.0f} s: {r.still}", "–", "–"),
         ),
     )
 

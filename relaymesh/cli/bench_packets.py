@@ -219,21 +219,29 @@ def hop(
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(0.5, 600), help="Per window."
 )
+@click.option(
+    "--hold", default=0.0, type=click.FloatRange(0, 86_400), help="Seconds that the players stay, at least."
+)
 @_outputs
-def idle(links: int, sessions: int, rounds: int, seconds: float, as_json: bool, summary: Path | None) -> None:
+def idle(
+    links: int, sessions: int, rounds: int, seconds: float, hold: float, as_json: bool, summary: Path | None
+) -> None:
     """What a real node needs while nothing is sent: with idle links, and for each idle session.
 
-    About two minutes as it stands. Exit code: 0, 2 it did not come to a result.
+    About two minutes as it stands. Exit code: 0, 1 a player was lost, 2 it did not come to a result.
     """
     from relaymesh.bench import idle as bench
     from relaymesh.bench import packet_report
 
     with _told_failures():
-        result = bench.idle(links=links, sessions=sessions, seconds=seconds, rounds=rounds, say=_say)
+        result = bench.idle(
+            links=links, sessions=sessions, seconds=seconds, rounds=rounds, hold=hold, say=_say
+        )
     table = packet_report.idle_table(result)
-    _hand_out(
-        _report("When nothing is sent", table, packet_report.as_metrics("idle", [result])), as_json, summary
-    )
+    passed = result.still == sessions
+    metrics = packet_report.as_metrics("idle", [result])
+    _hand_out(_report("When nothing is sent", table, metrics, passed=passed), as_json, summary)
+    sys.exit(0 if passed else 1)
 
 
 @click.command("join")

@@ -209,7 +209,7 @@ def test_every_benchmark_has_its_table() -> None:
     tables = [
         packet_report.saturation_table(found),
         packet_report.hop_table(HOPS),
-        packet_report.idle_table(IdleResult(3, 60, 4.0, 1.0, 0.1, 140.0, 78.0)),
+        packet_report.idle_table(IdleResult(3, 60, 4.0, 1.0, 0.1, 140.0, 78.0, 30.0, 60)),
         packet_report.join_table(JoinResult(50, 5.0, 30.0, 140.0, 20.0)),
         packet_report.simulate_table(
             StackRate(1000, 3.0, 50_000.0, 2.0),

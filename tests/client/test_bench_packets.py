@@ -63,3 +63,4 @@ def test_joins_and_what_is_idle() -> None:
     (idle,) = bench("idle", "--links", "1", "--sessions", "2", "--rounds", "1", "--seconds", "0.5")["idle"]
     assert idle["node_ms"] > 0
     assert idle["node_mb"] > 10
+    assert idle["still"] == 2
