@@ -324,15 +324,19 @@ def test_at_five_percent_loss_long_packets_are_repaired_as_short_ones_are(policy
 
 
 def test_long_and_short_packets_share_a_bad_link() -> None:
-    # So much jitter is taken for a full path now and then (of 40 seeds by 15, or 19 while all frames went
-    # whole), and then some packets are given up; this is about a path with room.
-    a, b, pair = make_pair("adaptive", loss=0.05, jitter=0.03, seed=1)
-    sent = [media(i, 1200 + i % 261) for i in range(2000)]
-    feed(pair, a, sent)
-    pair.run(7.0)
-    came = received(pair, b)
-    assert len(came) == len(set(came)) >= 1998
-    assert set(came) <= set(sent)
+    """So much jitter is taken for a full path now and then, by every third seed; some are given up then."""
+    missing = []
+    for seed in range(1, 9):
+        a, b, pair = make_pair("adaptive", loss=0.05, jitter=0.03, seed=seed)
+        sent = [media(i, 1200 + i % 261) for i in range(2000)]
+        feed(pair, a, sent)
+        pair.run(7.0)
+        came = received(pair, b)
+        assert len(came) == len(set(came))
+        assert set(came) <= set(sent)
+        missing.append(len(sent) - len(came))
+    assert sorted(missing)[-2] <= 2, missing
+    assert sum(missing) <= 16, missing  # 1 in 1000
 
 
 def test_a_new_key_tears_no_frame_apart() -> None:
