@@ -3,7 +3,7 @@
     python native/fuzz.py INPUTS SEED [aead | srtp | gf256 | udp | fan_out ...]
 
 An input is a datagram, a packet or a product. Where the two differ it stops and prints what it had; the same
-arguments find it again. `python native/fuzz.py 10000000 1` is the full run (some hours on one core).
+arguments find it again. `python native/fuzz.py 10000000 1` is the full run (half an hour on one core).
 """
 
 from __future__ import annotations

@@ -28,26 +28,26 @@ def bench(*arguments: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize(("profile", "feedback"), [("gcm", "none"), ("cm", "twcc")])
-def test_an_edge_beside_the_floor(tmp_path: Path, profile: str, feedback: str) -> None:
+@pytest.mark.parametrize(
+    ("profile", "feedback", "janus"), [("gcm", "none", has_janus()), ("cm", "twcc", False)]
+)
+def test_an_edge_beside_the_floor_and_janus_where_it_is(
+    tmp_path: Path, profile: str, feedback: str, janus: bool
+) -> None:
     page = tmp_path / "edge.html"
-    options = ("--players", "2", "--row", "100", "--rounds", "1", "--seconds", "1", "--page", str(page))
+    options = ["--players", "2", "--row", "100", "--rounds", "1", "--seconds", "1", "--page", str(page)]
+    if janus:
+        options.append("--janus")
     (row,) = bench("edge", *options, "--profile", profile, "--feedback", feedback)["rows"]
     assert row["arrived"] == pytest.approx(1.0, abs=0.05)
     assert row["floor_arrived"] == pytest.approx(1.0, abs=0.05)
     assert row["cost_us"] > 0
     assert row["floor_us"] > 0
+    if janus:
+        assert row["janus_arrived"] == pytest.approx(1.0, abs=0.05)
+        assert row["janus_us"] > 0
     assert row["verified"], row["note"]
     assert "<svg" in page.read_text()
-
-
-@pytest.mark.skipif(not has_janus(), reason="janus is not installed")
-def test_an_edge_beside_janus() -> None:
-    options = ("--players", "2", "--row", "100", "--rounds", "1", "--seconds", "1", "--janus")
-    (row,) = bench("edge", *options)["rows"]
-    assert row["janus_arrived"] == pytest.approx(1.0, abs=0.05)
-    assert row["janus_us"] > 0
-    assert row["verified"], row["note"]
 
 
 def test_a_hop() -> None:
