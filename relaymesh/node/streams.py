@@ -117,14 +117,14 @@ class StreamPort:
         await trio.serve_listeners(serve, [listener])
 
     async def _serve(self, stream: trio.SocketStream, handler: Handler) -> None:
-        strangers = sum(not connection.vouched for connection in self._connections.values())
-        if strangers >= MAX_STRANGERS:
+        if self._count_strangers(handler) >= MAX_STRANGERS:
             self.refused["too many strangers"] += 1
             await stream.aclose()
             return
         try:
             host, port = stream.socket.getpeername()[:2]
         except OSError:  # it is gone
+            await stream.aclose()
             return
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -147,6 +147,15 @@ class StreamPort:
             del self._connections[connection.address]
             with trio.CancelScope(shield=True, deadline=trio.current_time()):
                 await stream.aclose()
+
+    def _count_strangers(self, handler: Handler) -> int:
+        """Connections that nobody vouches for; asked again only where that decides."""
+        strangers = [connection for connection in self._connections.values() if not connection.vouched]
+        if len(strangers) < MAX_STRANGERS:
+            return len(strangers)
+        for connection in strangers:
+            connection.vouched = handler.vouches_for(connection.address)
+        return sum(not connection.vouched for connection in strangers)
 
     async def _read(self, connection: _Connection, handler: Handler) -> None:
         deframer = Deframer()
