@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import click
 
+from relaymesh.cli.param_type import ParamType
+
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[float]
-else:  # older releases of click have no type argument
-    _ParamType = click.ParamType
 
-
-class Duration(_ParamType):
+class Duration(ParamType[float]):
     """``90s``, ``30m``, ``24h``, ``7d`` → seconds."""
 
     name = "duration"

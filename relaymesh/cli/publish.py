@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from relaymesh.cli.client_token import token_option
+from relaymesh.cli.param_type import ParamType
 from relaymesh.client.run import Order, Report, publish
 from relaymesh.client.stopping import run_until_stopped
 from relaymesh.client.whip import SignallingError
 
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[tuple[int, int]]
-else:  # older releases of click have no type argument
-    _ParamType = click.ParamType
 
-
-class Size(_ParamType):
+class Size(ParamType[tuple[int, int]]):
     """``WIDTHxHEIGHT``, in pixels, both even (the codecs' colour planes are half as large)."""
 
     name = "WIDTHxHEIGHT"

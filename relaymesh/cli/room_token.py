@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,15 +20,11 @@ from relaymesh.access.keys import (
 )
 from relaymesh.access.tokens import make_room_token
 from relaymesh.cli.duration import Duration
+from relaymesh.cli.param_type import ParamType
 from relaymesh.protocol.ids import is_name
 
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[KeyRing]
-else:  # older releases of click have no type argument
-    _ParamType = click.ParamType
 
-
-class KeysFile(_ParamType):
+class KeysFile(ParamType[KeyRing]):
     """The path of a JWK set, ``-`` for standard input → its ring."""
 
     name = "file"

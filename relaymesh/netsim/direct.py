@@ -8,7 +8,6 @@ which lead to the same methods as those of real sockets. Also here: a link that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from math import inf
 
 import trio
@@ -17,7 +16,7 @@ from relaymesh.netsim.link_model import LinkModel
 from relaymesh.netsim.local_clock import LocalClock
 from relaymesh.netsim.net import Network
 from relaymesh.node.app import Batch
-from relaymesh.node.driver import Driven
+from relaymesh.node.driver import CallDriver, Driven
 
 MEDIA_LEAST = 120  # bytes of an IP packet on a relay link; probes and echoes are smaller, media is not
 
@@ -107,7 +106,7 @@ class NetworkTimer:
             self.poke()
 
 
-class NetworkDriver:
+class NetworkDriver(CallDriver):
     """A :class:`~relaymesh.node.driver.Driver` of direct ports, in the network's timeline."""
 
     def __init__(
@@ -119,34 +118,13 @@ class NetworkDriver:
         *,
         clock: LocalClock | None = None,
     ) -> None:
-        self.lock: AbstractContextManager[object] = nullcontext()
+        timeline = network.timeline
+        # Without a clock of its own the node's is trio's, which says the same for more.
+        super().__init__(node, (lambda: timeline.now) if clock is None else node.clock)
         self.timer = NetworkTimer(network, node.next_timeout, self._on_timeout, clock=clock)
         self.poke, self.run = self.timer.poke, self.timer.run
-        self._node, self._timeline, self._clock = node, network.timeline, clock
         media.give_to(self._on_media)
         relay.give_to(self._on_relay)
-
-    def tell(self, hand_out: Callable[[], None]) -> None:
-        hand_out()
-
-    def busy_s(self) -> float:
-        return 0.0
-
-    def _on_media(self, batch: Batch) -> None:
-        node, clock = self._node, self._clock
-        node.take_media(batch, self._timeline.now if clock is None else node.clock())
-        node.flush()
-        self.poke()
-
-    def _on_relay(self, batch: Batch) -> None:
-        node, clock = self._node, self._clock
-        node.take_relay(batch, self._timeline.now if clock is None else node.clock())
-        node.flush()
-        self.poke()
-
-    def _on_timeout(self, now: float) -> None:
-        self._node.take_time(now)
-        self._node.flush()
 
 
 class RelayLink:

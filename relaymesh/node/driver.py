@@ -72,31 +72,55 @@ class Driver(Protocol):
 
 
 MakeDriver = Callable[[Driven, DatagramPort, DatagramPort], Driver]  # the node, its media and relay ports
-MakeTimer = Callable[[Callable[[], float | None], Callable[[float], None]], Timer]
 
 
-class TaskDriver:
-    """Tasks of trio, in whose thread everything is."""
+class CallDriver:
+    """What drivers in trio's thread share: what comes by a call is handed on, and what it causes is sent."""
 
-    def __init__(
-        self, node: Driven, media: DatagramPort, relay: DatagramPort, *, make_timer: MakeTimer = Timer
-    ) -> None:
+    poke: Callable[[], None]  # of the timer, which calls :meth:`_on_timeout` and then asks anew
+
+    def __init__(self, node: Driven, now: Callable[[], float]) -> None:
         self.lock: AbstractContextManager[object] = nullcontext()
-        self.timer = make_timer(node.next_timeout, self._on_timeout)
+        self._node, self._now = node, now
+
+    def tell(self, hand_out: Callable[[], None]) -> None:
+        """Call it at once: this is trio's thread."""
+        hand_out()
+
+    def busy_s(self) -> float:
+        """0: if trio's thread hangs, so does who asks."""
+        return 0.0
+
+    def _on_media(self, batch: Batch) -> None:
+        self._node.take_media(batch, self._now())
+        self._node.flush()
+        self.poke()
+
+    def _on_relay(self, batch: Batch) -> None:
+        self._node.take_relay(batch, self._now())
+        self._node.flush()
+        self.poke()
+
+    def _on_timeout(self, now: float) -> None:
+        self._node.take_time(now)
+        self._node.flush()
+
+
+class TaskDriver(CallDriver):
+    """Tasks of trio, one for each port and one for time."""
+
+    def __init__(self, node: Driven, media: DatagramPort, relay: DatagramPort) -> None:
+        super().__init__(node, node.clock)
+        self.timer = Timer(node.next_timeout, self._on_timeout)
         self.poke = self.timer.poke
-        self._node, self._media, self._relay = node, media, relay
+        self._media, self._relay = media, relay
 
     async def run(self) -> None:
+        """Never returns; cancel it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_media)
             nursery.start_soon(self._run_relay)
             nursery.start_soon(self.timer.run)
-
-    def tell(self, hand_out: Callable[[], None]) -> None:
-        hand_out()
-
-    def busy_s(self) -> float:
-        return 0.0
 
     async def _run_media(self) -> None:
         while True:
@@ -105,20 +129,6 @@ class TaskDriver:
     async def _run_relay(self) -> None:
         while True:
             self._on_relay(await self._relay.receive())
-
-    def _on_media(self, batch: Batch) -> None:
-        self._node.take_media(batch, self._node.clock())
-        self._node.flush()
-        self.poke()
-
-    def _on_relay(self, batch: Batch) -> None:
-        self._node.take_relay(batch, self._node.clock())
-        self._node.flush()
-        self.poke()
-
-    def _on_timeout(self, now: float) -> None:
-        self._node.take_time(now)
-        self._node.flush()  # and the timer asks anew
 
 
 class ThreadDriver:

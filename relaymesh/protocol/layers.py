@@ -58,9 +58,8 @@ class _Stream:
     timestamp: int | None = None  # of the newest picture
     begun: bool = False  # its first packet was seen: what goes of it is decided
     broken: bool = False  # packets are missing that nobody will repair; until the next keyframe
-    keyframe: int | None = (
-        None  # timestamp of the newest one: what is of pictures before it is needed no more
-    )
+    # Timestamp of the newest keyframe: what is of pictures before it is needed no more.
+    keyframe: int | None = None
 
     def goes(self, own: int, temporal: int) -> bool:
         """Whether the layer *own* goes of a picture of that temporal layer, and what it is built on."""
