@@ -21,7 +21,7 @@ from relaymesh.protocol.acks import Ack, encode_ack
 from relaymesh.protocol.arq import Retransmission
 from relaymesh.protocol.conduct import Conduct
 from relaymesh.protocol.contents import Contents, read_contents
-from relaymesh.protocol.contexts import SentContexts, UnknownContexts
+from relaymesh.protocol.contexts import SentContexts
 from relaymesh.protocol.control import (
     Control,
     ControlAck,
@@ -41,7 +41,6 @@ from relaymesh.protocol.departures import Departures
 from relaymesh.protocol.errors import ProtocolError
 from relaymesh.protocol.fates import Fates
 from relaymesh.protocol.fec import Repair
-from relaymesh.protocol.fragments import Reassembly
 from relaymesh.protocol.frames import (
     ACK,
     CONTEXT_UNKNOWN,
@@ -65,6 +64,7 @@ from relaymesh.protocol.frames import (
     read_stream,
     restore,
 )
+from relaymesh.protocol.intake import Intake
 from relaymesh.protocol.keyring import Key, KeyRing
 from relaymesh.protocol.link_events import (
     KeyframeWanted,
@@ -77,7 +77,7 @@ from relaymesh.protocol.link_events import (
 from relaymesh.protocol.liveness import Liveness
 from relaymesh.protocol.outflow import Outflow
 from relaymesh.protocol.probe import Prober
-from relaymesh.protocol.recovery import Receiver, Sender
+from relaymesh.protocol.recovery import Sender
 from relaymesh.protocol.repair import Adaptive, RepairPolicy
 
 if TYPE_CHECKING:
@@ -121,20 +121,16 @@ class Link:
         self._echoes: list[bytes] = []  # encoded, to be sent at once
         self._events: list[LinkEvent] = []
         self._received_packets = 0
-        self._unknown_frames = 0
         self._echoes_dropped = 0
         self._conduct = Conduct()
         self._policy = repair or Adaptive()
         self._sender = Sender(self._policy)
         self._contexts = SentContexts()
-        self._unknown_contexts = UnknownContexts()
         self._outflow = Outflow(self._sender, self._contexts.wholes)
         self._departures = Departures(self._keys, self._contexts, self._outflow, self._liveness)
-        self._receiver = Receiver()
-        self._fragments = Reassembly()
+        self._intake = Intake(self._keys)
         self._control = ControlChannels(rng)
         self._ack_bytes = 0  # of ACKs, with their share of the datagrams
-        self._recovered_malformed = 0
 
     # --- keys ------------------------------------------------------------------------------------
 
@@ -149,7 +145,7 @@ class Link:
         """
         if not self._keys.install(epoch, send_key, receive_key, now):
             return
-        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
+        self._intake.hold_keys()
         if self._liveness.next_probe_at is None:
             self._liveness.next_probe_at = now + self._rng.random() * self._probe_interval
 
@@ -227,9 +223,8 @@ class Link:
         contents: Contents | None = None
         try:
             media = None
-            if (
-                plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST
-            ):  # nearly every one is compact, and alone
+            # Nearly every one is compact, and alone.
+            if plaintext and TO_END_FIRST <= plaintext[0] <= TO_END_LAST:
                 _, media = restore(plaintext, key.contexts)
             if media is not None:
                 routed = [media]
@@ -251,7 +246,7 @@ class Link:
         packet_id = key.prefix | number
         eliciting = contents is None or contents.eliciting
         arrivals.note(number, now, eliciting)
-        receiver = self._receiver
+        receiver = self._intake.receiver
         if routed or (contents is not None and contents.fragment is not None):
             self._media_packets += 1
             if receiver.keeps:
@@ -259,26 +254,15 @@ class Link:
         if contents is not None:
             routed = self._take_contents(contents, key, packet_id, now)
         if late:
-            routed += self._open_recovered(receiver.handle_arrival(packet_id, now), now)
+            routed += self._intake.handle_late(packet_id, now)
         return routed
 
     def _take_contents(self, contents: Contents, key: Key, packet_id: int, now: float) -> list[bytes]:
         """Act on the frames of a datagram that arrived; the routed ones among them, and those recovered."""
-        routed = self._take_media(contents, key, packet_id, now)
-        self._unknown_frames += contents.unknown
+        routed = self._intake.take(contents, key, packet_id, now)
         for kind, frame in contents.local:
             routed += _LOCAL[kind](self, frame, now)
         return routed
-
-    def _take_media(self, contents: Contents, key: Key, packet_id: int, now: float) -> list[bytes]:
-        """The routed frames of a datagram that arrived or was recovered."""
-        if contents.fragment is not None:
-            return self._fragments.add(packet_id, contents.fragment, now)
-        for number, context in contents.announced:
-            key.contexts.put(number, context)
-        if contents.unresolved:
-            self._unknown_contexts.note(key.epoch, contents.unresolved, now)
-        return contents.routed
 
     def handle_datagram(self, datagram: bytes, now: float) -> list[bytes]:
         """Open a single *datagram* and :meth:`accept` it.
@@ -342,33 +326,10 @@ class Link:
         return _NOTHING
 
     def _handle_retransmission(self, frame: Retransmission, now: float) -> _Recovered:
-        key = self._keys.get(frame.epoch)
-        if key is None:
-            return _NOTHING
-        packet_id = key.prefix | frame.number
-        return self._open_recovered(self._receiver.handle_retransmission(packet_id, frame.frames, now), now)
+        return self._intake.handle_retransmission(frame, now)
 
     def _handle_repair(self, repair: Repair, now: float) -> _Recovered:
-        key = self._keys.get(repair.epoch)
-        if key is None:
-            return _NOTHING
-        return self._open_recovered(self._receiver.handle_repair(repair, key.prefix >> 32, now), now)
-
-    def _open_recovered(self, recovered: list[tuple[int, bytes]], now: float) -> list[bytes]:
-        """The routed frames of packets that were lost; should they still come, they are replayed ones."""
-        routed: list[bytes] = []
-        for packet_id, source in recovered:
-            key = self._keys.get(packet_id >> 32 & 0xFF)
-            assert key is not None, "only packets of keys that are held are recovered"
-            key.window.mark(packet_id & 0xFFFFFFFF)
-            try:
-                contents = read_contents(source, key.contexts)
-            except ProtocolError:
-                self._recovered_malformed += 1  # the peer's own fault: what it coded was no frame
-                continue
-            routed += self._take_media(contents, key, packet_id, now)
-            self._unknown_frames += contents.unknown + len(contents.local)
-        return routed
+        return self._intake.handle_repair(repair, now)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -394,8 +355,8 @@ class Link:
         due = self._outflow.due
         if self._control.due < due:
             due = self._control.due
-        if self._unknown_contexts.due < due:
-            due = self._unknown_contexts.due
+        if self._intake.unknown_contexts.due < due:
+            due = self._intake.unknown_contexts.due
         for tracker in self._keys.trackers:  # on the packet path: no generator
             if tracker.due < due:
                 due = tracker.due
@@ -438,7 +399,7 @@ class Link:
         if self._liveness.probe_due:
             self._liveness.probe_due = False
             frames.append(encode_probe(self._prober.probe(now, deaf=self._liveness.deaf)))
-        frames += self._unknown_contexts.poll(now)
+        frames += self._intake.unknown_contexts.poll(now)
         plaintext, jobs = b"".join(frames), []
         for key in self._keys.held():
             if (ack := key.arrivals.poll(now)) is None:
@@ -485,7 +446,7 @@ class Link:
                 now=now,
             )
             self._sender.forget_old(now)
-            self._fragments.forget_old(now)
+            self._intake.fragments.forget_old(now)
             if self._fates.handle_probes(prober, now):
                 self._events.append(LinkStepped(self.peer_index))
             if self._conduct.judge(self._offences(), self._received_packets, now) is not None:
@@ -497,26 +458,24 @@ class Link:
 
     def _offences(self) -> dict[str, int]:
         """Counts of what an honest peer does never or seldom, by the names of :mod:`~.conduct`."""
-        receiver = self._receiver
+        intake = self._intake
         return {
             "acks_invalid": self._sender.packets.acks_invalid,
-            "blocks_invalid": receiver.blocks_invalid,
-            "recovered_malformed": self._recovered_malformed,
-            "fragments_invalid": self._fragments.invalid,
-            "retransmissions_useless": receiver.useless,
+            "blocks_invalid": intake.receiver.blocks_invalid,
+            "recovered_malformed": intake.malformed,
+            "fragments_invalid": intake.fragments.invalid,
+            "retransmissions_useless": intake.receiver.useless,
             "outages": sum([tracker.outages for tracker in self._keys.trackers]),
             "echoes_unmatched": self._prober.echoes_unmatched,
             "echoes_dropped": self._echoes_dropped,
-            "contexts_unknown": self._unknown_contexts.dropped,
+            "contexts_unknown": intake.unknown_contexts.dropped,
         }
 
     def _begin_anew(self) -> None:
         """The peer misbehaved: forget all it told us; keys, packet numbers and replay windows stay."""
         self._sender = Sender(self._policy)
         self._outflow = self._departures.outflow = Outflow(self._sender, self._contexts.wholes)
-        self._receiver = Receiver()
-        self._receiver.hold({key.prefix >> 32: key.arrivals for key in self._keys.held()})
-        self._fragments = Reassembly()
+        self._intake.begin_anew()
         for tracker in self._keys.trackers:
             tracker.forget()
         self._echoes.clear()
@@ -578,7 +537,7 @@ class Link:
             "events_queued": len(self._events),
             "sent_packets": self._departures.sent_packets,
             "received_packets": self._received_packets,
-            "unknown_frames": self._unknown_frames,
+            "unknown_frames": self._intake.unknown_frames,
             "echoes_dropped": self._echoes_dropped,
             "conduct": self._conduct.debug_state(),
             "prober": self._prober.debug_state(),
@@ -588,9 +547,9 @@ class Link:
             "repair": self._sender.debug_state(),
             "outflow": self._outflow.debug_state(),
             "control": self._control.debug_state(),
-            "recovered": {**self._receiver.debug_state(), "malformed": self._recovered_malformed},
-            "fragments": self._fragments.debug_state(),
-            "contexts": {**self._contexts.debug_state(), "unknown": self._unknown_contexts.dropped},
+            "recovered": {**self._intake.receiver.debug_state(), "malformed": self._intake.malformed},
+            "fragments": self._intake.fragments.debug_state(),
+            "contexts": {**self._contexts.debug_state(), "unknown": self._intake.unknown_contexts.dropped},
         }
 
 
